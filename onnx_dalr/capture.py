@@ -1,0 +1,187 @@
+"""Probe + batches → Statistics: one pass over the fit samples in ONNX Runtime, in bounded memory."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from onnx_dalr.errors import InputError
+from onnx_dalr.factorize import Method, Need, Statistics
+from onnx_dalr.graph.layers import Layer, matrix
+from onnx_dalr.graph.model import Model
+from onnx_dalr.graph.probe import probe
+from onnx_dalr.runtime import Device, Session, open_session
+from onnx_dalr.samples.base import Batch
+
+CHUNK_ROWS = 2048
+CHUNK_BYTES = 1 << 28
+MEMORY_SHARE = 0.5
+
+
+@dataclass(frozen=True, eq=False)
+class Capture:
+    """What one pass learned.
+
+    Attributes:
+        statistics: By layer name.
+        provider: The execution provider that ran the probe, or "none" where every layer reads a model input.
+        notes: What a user should know: a mask that does not fit a tensor, say.
+    """
+
+    statistics: Mapping[str, Statistics]
+    provider: str
+    notes: tuple[str, ...]
+
+
+def capture(
+    model: Model,
+    layers: Sequence[Layer],
+    method: Method,
+    batches: Iterable[Batch],
+    *,
+    device: Device = "auto",
+    mask_input: str | None = None,
+    each: Callable[[Batch], None] = lambda batch: None,
+) -> Capture:
+    """Runs the probe over the batches and sums up what each layer's weight sees.
+
+    The rows of a layer's users are all added up. Rows are handed on in chunks of a fixed number, so that neither
+    memory nor the sums depend on the batch size.
+
+    Args:
+        model: The original.
+        layers: The layers to look at.
+        method: Names the statistics to keep.
+        batches: Feeds of the fit samples.
+        device: Where to run.
+        mask_input: Model input whose zeros mark padding; its rows do not enter, wherever a tensor's row count is
+            the mask's size.
+        each: Called after every batch.
+
+    Raises:
+        InputError: Statistics too large for this machine, a layer that sees NaN, infinity or no rows at all.
+    """
+    made = {output for node in model.proto.graph.node for output in node.output}
+    tensors = list(dict.fromkeys(use.data for layer in layers for use in layer.uses))
+    computed = [name for name in tensors if name in made]
+    session = _probe_session(model, computed, device)
+    sinks = [_Sink(model, layer, method) for layer in layers]
+    _refuse_if_too_large([(layer.name, sink.statistics) for layer, sink in zip(layers, sinks, strict=True)], method)
+    unmasked: set[str] = set()
+    for batch in batches:
+        values = dict(zip(computed, session.run(batch, computed) if session else [], strict=True)) | batch
+        mask = np.asarray(batch[mask_input]) if mask_input is not None else None
+        for sink in sinks:
+            for use in sink.layer.uses:
+                rows, masked = rows_of(values[use.data], use.feature_axis, sink.layer.n, mask)
+                sink.add(rows, f"{method.name} on {sink.layer.name!r}")
+                if not masked:
+                    unmasked.add(sink.layer.name)
+        each(batch)
+    for sink in sinks:
+        sink.flush()
+        if sink.statistics.count == 0:
+            raise InputError(f"no row of the samples reached layer {sink.layer.name!r}", "is everything masked?")
+    return Capture(
+        statistics={sink.layer.name: sink.statistics for sink in sinks},
+        provider=session.provider if session else "none",
+        notes=tuple(_mask_notes(unmasked, mask_input)),
+    )
+
+
+def rows_of(
+    tensor: NDArray[Any], feature_axis: int, n: int, mask: NDArray[Any] | None = None
+) -> tuple[NDArray[Any], bool]:
+    """The rows, [p, n], that a tensor feeds into a weight, and whether the mask could be applied to them.
+
+    A tensor laid out as [length, samples, n] takes the mask [samples, length] transposed.
+    """
+    moved = np.moveaxis(tensor, feature_axis, -1)
+    rows = moved.reshape(-1, n)
+    if mask is None:
+        return rows, True
+    if len(rows) != mask.size:
+        return rows, False
+    laid_out = mask.T if mask.ndim == 2 and moved.shape[:2] == mask.T.shape != mask.shape else mask
+    return rows[laid_out.reshape(-1) != 0], True
+
+
+class _Sink:
+    """Rows of one layer on their way into its Statistics, a fixed number at a time."""
+
+    def __init__(self, model: Model, layer: Layer, method: Method) -> None:
+        self.layer = layer
+        self.statistics = Statistics(layer.m, layer.n, method.needs(layer.m, layer.n))
+        self._weight = matrix(model, layer) if Need.OUTPUT in self.statistics.needs else None
+        self._chunk = max(1, min(CHUNK_ROWS, CHUNK_BYTES // (8 * layer.n)))
+        self._waiting: list[NDArray[Any]] = []
+        self._count = 0
+
+    def add(self, rows: NDArray[Any], what: str) -> None:
+        if not np.isfinite(rows).all():
+            raise InputError(
+                f"layer {self.layer.name!r} sees NaN or infinity on these samples",
+                "check the preprocessing and the value range the model was trained on",
+            )
+        while self._count + len(rows) >= self._chunk:
+            taken = self._chunk - self._count
+            self._waiting.append(rows[:taken])
+            rows = rows[taken:]
+            self.flush(what)
+        # A copy: what is left must not keep the whole tensor of the batch alive.
+        self._waiting.append(rows.copy())
+        self._count += len(rows)
+
+    def flush(self, what: str = "") -> None:
+        if not any(map(len, self._waiting)):
+            return
+        rows = np.concatenate(self._waiting)
+        self._waiting, self._count = [], 0
+        _refuse_above_limit(what, _bytes(self.statistics, len(rows)))
+        self.statistics.update(rows, self._weight)
+
+
+def _probe_session(model: Model, computed: list[str], device: Device) -> Session | None:
+    if not computed:
+        return None
+    return open_session(probe(model.proto, computed).SerializeToString(), device, model.folder)
+
+
+def _bytes(statistics: Statistics, more: int = 0) -> int:
+    return Statistics.bytes_needed(statistics.m, statistics.n, statistics.needs, statistics.count + more)
+
+
+def _refuse_if_too_large(named: list[tuple[str, Statistics]], method: Method) -> None:
+    _refuse_above_limit(f"{method.name} on {len(named)} layers", sum(_bytes(statistics) for _, statistics in named))
+
+
+def _refuse_above_limit(what: str, needed: int) -> None:
+    limit = memory_limit()
+    if needed > limit:
+        raise InputError(
+            f"{what} needs {needed / 1e9:.1f} GB of statistics, more than the {limit / 1e9:.1f} GB allowed here",
+            "use --method dalr, fewer samples, or --exclude the largest layers",
+        )
+
+
+def memory_limit() -> int:
+    """Bytes of statistics allowed: half of the machine's memory."""
+    try:
+        return int(MEMORY_SHARE * os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
+    except (AttributeError, ValueError, OSError):  # not a POSIX system
+        return 8 << 30
+
+
+def _mask_notes(unmasked: set[str], mask_input: str | None) -> Iterator[str]:
+    if unmasked:
+        names = sorted(unmasked)
+        shown = ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
+        yield f"mask {mask_input!r} does not fit the rows of {shown}: padding enters their statistics"
+
+
+__all__ = ["Capture", "capture", "memory_limit", "rows_of"]

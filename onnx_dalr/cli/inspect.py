@@ -1,0 +1,28 @@
+"""`onnx-dalr inspect`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from onnx_dalr.cli.common import exit_codes, out, write_json
+
+
+def inspect(
+    model: Annotated[Path, typer.Argument(help="The .onnx file.", show_default=False)],
+    json: Annotated[
+        Path | None, typer.Option("--json", metavar="FILE", help="Write the facts as JSON; - for standard output.")
+    ] = None,
+) -> None:
+    """Show where the bytes of a model are, what is eligible, and why the rest is not."""
+    with exit_codes():
+        from onnx_dalr.inspection import inspect as run  # noqa: PLC0415 - heavy: not for --help
+        from onnx_dalr.report.inspection import inspection_view  # noqa: PLC0415
+
+        found = run(model)
+        if json is not None:
+            write_json(json, found.to_json())
+        if str(json) != "-":
+            out.print(inspection_view(found))

@@ -1,0 +1,47 @@
+"""The `onnx-dalr` command: one file per command, gathered here."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from onnx_dalr._version import __version__
+from onnx_dalr.cli.check import check
+from onnx_dalr.cli.inspect import inspect
+from onnx_dalr.cli.optimize import optimize
+
+app = typer.Typer(
+    name="onnx-dalr",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode="markdown",
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+for command in (optimize, inspect, check):
+    app.command()(command)
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"onnx-dalr {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+) -> None:
+    """Make an ONNX model smaller for the data it will really see.
+
+    Exit codes: 0 done, 1 a bug, 2 wrong input, 3 target or budget not met, 4 the written model failed verification,
+    5 nothing to gain, 130 interrupted. All but 0 leave no output file.
+    """
+
+
+def main() -> None:
+    """Entry point of the console script."""
+    app()

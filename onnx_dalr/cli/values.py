@@ -1,0 +1,52 @@
+"""Option values that are more than a word: sizes and lists of numbers."""
+
+from __future__ import annotations
+
+from onnx_dalr.errors import InputError
+
+
+def image_size(text: str | None) -> tuple[int, int] | None:
+    """Reads "224" or "224x192" as (height, width).
+
+    Raises:
+        InputError: It is neither.
+    """
+    if text is None:
+        return None
+    sides = text.lower().replace("×", "x").split("x")
+    if len(sides) not in (1, 2) or not all(side.strip().isdigit() for side in sides):
+        raise InputError(f"--resize {text!r} is not a size", "write height x width in pixels, as in 224x224")
+    return int(sides[0]), int(sides[-1])
+
+
+def numbers(option: str, text: str | None) -> list[float] | None:
+    """Reads ".485,.456,.406", fractions such as 1/255 among them.
+
+    Raises:
+        InputError: Something in it is no number.
+    """
+    if text is None:
+        return None
+    try:
+        return [_number(part) for part in text.split(",")]
+    except (ValueError, ZeroDivisionError) as error:
+        raise InputError(f"{option} {text!r} is not a number or a list of them", f"{option} .485,.456,.406") from error
+
+
+def number(option: str, text: str | None) -> float | None:
+    """Reads one number, or a fraction such as 1/255.
+
+    Raises:
+        InputError: It is none.
+    """
+    found = numbers(option, text)
+    if found is None:
+        return None
+    if len(found) != 1:
+        raise InputError(f"{option} {text!r} is not one number", f"{option} 1/255")
+    return found[0]
+
+
+def _number(text: str) -> float:
+    above, slash, below = text.partition("/")
+    return float(above) / float(below) if slash else float(above)

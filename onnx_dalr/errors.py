@@ -1,0 +1,44 @@
+"""What can go wrong for a user, each with its exit code and a hint at the way out."""
+
+from __future__ import annotations
+
+
+class DalrError(Exception):
+    """Base of every error a user can meet: one line that says what is wrong, one that says what to do.
+
+    Attributes:
+        message: What is wrong, in one sentence that names the argument, file or layer.
+        hint: What to do about it; empty when the message says it already.
+        exit_code: The exit status of the command line.
+    """
+
+    exit_code = 2
+
+    def __init__(self, message: str, hint: str = "") -> None:
+        super().__init__(f"{message} ({hint})" if hint else message)
+        self.message = message
+        self.hint = hint
+
+
+class InputError(DalrError):
+    """The user's input cannot be used: a file, a sample, an option, a full disk."""
+
+    exit_code = 2
+
+
+class TargetError(DalrError):
+    """The target or the budget cannot be met."""
+
+    exit_code = 3
+
+
+class VerificationError(DalrError):
+    """The written model does not behave like the original."""
+
+    exit_code = 4
+
+
+class NothingToGainError(DalrError):
+    """No layer of the model can be made smaller."""
+
+    exit_code = 5

@@ -1,0 +1,98 @@
+"""Quality figures with their 95 % intervals. Arrays in, numbers out."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import stats
+
+Float64 = NDArray[np.float64]
+LEVEL = 0.95
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A quality figure with its 95 % interval.
+
+    Attributes:
+        value: The figure on the samples.
+        low: Lower end of the interval.
+        high: Upper end.
+        n: Samples behind it.
+    """
+
+    value: float
+    low: float
+    high: float
+    n: int
+
+
+def relative_error(difference: Any, power: Any) -> float:
+    """√(Σ‖y−ŷ‖² / Σ‖y‖²); infinite where there is an error and nothing it is relative to."""
+    if power > 0:
+        return float(np.sqrt(difference / power))
+    return 0.0 if difference == 0 else float("inf")
+
+
+def error_estimate(difference: Float64, power: Float64) -> Estimate:
+    """The relative error of samples whose ‖y−ŷ‖² and ‖y‖² are given, [n] each."""
+    value = relative_error(difference.sum(), power.sum())
+    if len(difference) < 2 or not np.isfinite(value):
+        return Estimate(value, value, value, len(difference))
+
+    def statistic(d: Float64, p: Float64, axis: int = -1) -> Float64:
+        return np.asarray(np.sqrt(d.sum(axis=axis) / np.maximum(p.sum(axis=axis), 1e-300)))
+
+    low, high = _bootstrap((difference, power), statistic)
+    return Estimate(value, low, high, len(difference))
+
+
+def mean_estimate(values: Float64) -> Estimate:
+    """A mean with its interval: Wilson's for shares of 0/1 values, the bootstrap's for others."""
+    value, n = float(values.mean()), len(values)
+    if np.isin(values, (0, 1)).all():
+        interval = stats.binomtest(int(values.sum()), n).proportion_ci(LEVEL, method="wilson")
+        return Estimate(value, float(interval.low), float(interval.high), n)
+    if n < 2:
+        return Estimate(value, value, value, n)
+    low, high = _bootstrap((values,), lambda v, axis=-1: np.asarray(v.mean(axis=axis)))
+    return Estimate(value, low, high, n)
+
+
+def _bootstrap(data: tuple[Float64, ...], statistic: Callable[..., Float64]) -> tuple[float, float]:
+    found = stats.bootstrap(
+        data,
+        statistic,
+        paired=True,
+        vectorized=True,
+        confidence_level=LEVEL,
+        n_resamples=1000,
+        batch=50,
+        method="percentile",
+        rng=np.random.default_rng(0),
+    )
+    return float(found.confidence_interval.low), float(found.confidence_interval.high)
+
+
+def paired_drop(before: Float64, after: Float64) -> Estimate:
+    """Difference of two accuracies on the same samples; interval of Agresti and Min (2005), half a sample added."""
+    lost, won, n = float((before > after).sum()), float((after > before).sum()), len(before)
+    centre = (lost - won) / (n + 2)
+    spread = 1.96 * np.sqrt(max(lost + won + 1 - (lost - won) ** 2 / (n + 2), 0)) / (n + 2)
+    return Estimate((lost - won) / n, float(centre - spread), float(centre + spread), n)
+
+
+def complement(estimate: Estimate) -> Estimate:
+    """1 − a share: what is lost of it."""
+    return Estimate(1 - estimate.value, 1 - estimate.high, 1 - estimate.low, estimate.n)
+
+
+def is_near_chance(correct: Float64, classes: int) -> bool:
+    """Whether the original could as well have guessed: within two standard errors of 1/classes, or below."""
+    chance = 1 / max(classes, 2)
+    return float(correct.mean()) <= chance + 2 * math.sqrt(chance * (1 - chance) / len(correct))

@@ -1,0 +1,76 @@
+"""Arrays in, arrays out: statistics of a layer → its Spectrum → its Factors at a rank. Knows no ONNX."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from numpy.typing import NDArray
+
+from onnx_dalr.factorize.dalr2017 import Ridge, dalr_2017, rows_or_moment
+from onnx_dalr.factorize.projection import dalr, moment_and_sketch, moment_on_smaller_side, svd, svd_bc
+from onnx_dalr.factorize.spectrum import Factors, Spectrum
+from onnx_dalr.factorize.statistics import Need, Statistics
+
+__all__ = ["METHODS", "Factors", "Method", "Need", "Ridge", "Spectrum", "Statistics"]
+
+
+@dataclass(frozen=True)
+class Method:
+    """A factorization by name.
+
+    Attributes:
+        name: As on the command line (METHODS §1).
+        summary: One line for help texts.
+        needs: (m, n) → the statistics it reads.
+        compensates: It changes the bias, so a layer without one needs one.
+        takes_ridge: `--ridge` means something to it.
+        spectrum: (W [m, n], statistics, ridge) → Spectrum.
+    """
+
+    name: str
+    summary: str
+    needs: Callable[[int, int], Need]
+    compensates: bool
+    takes_ridge: bool
+    spectrum: Callable[[NDArray[Any], Statistics, Ridge | None], Spectrum]
+
+
+METHODS: dict[str, Method] = {
+    method.name: method
+    for method in (
+        Method(
+            "dalr",
+            "centred covariance, shrunk toward W; the default",
+            moment_and_sketch,
+            compensates=True,
+            takes_ridge=False,
+            spectrum=lambda W, stats, _: dalr(W, stats),
+        ),
+        Method(
+            "dalr-2017",
+            "the paper's closed form: uncentred, ridge toward zero, bias unchanged",
+            rows_or_moment,
+            compensates=False,
+            takes_ridge=True,
+            spectrum=dalr_2017,
+        ),
+        Method(
+            "svd-bc",
+            "truncated SVD with the mean put back into the bias",
+            moment_on_smaller_side,
+            compensates=True,
+            takes_ridge=False,
+            spectrum=lambda W, stats, _: svd_bc(W, stats),
+        ),
+        Method(
+            "svd",
+            "truncated SVD of the weight, blind to the data",
+            moment_on_smaller_side,
+            compensates=False,
+            takes_ridge=False,
+            spectrum=lambda W, stats, _: svd(W, stats),
+        ),
+    )
+}

@@ -1,0 +1,111 @@
+"""The three methods that project W itself, W' = U Uᵀ W: `svd`, `svd-bc` and `dalr` (METHODS §1, §2)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from onnx_dalr.factorize.linalg import Side, eigenvectors, quadratic, smaller_side, tail
+from onnx_dalr.factorize.shrinkage import oas
+from onnx_dalr.factorize.spectrum import Spectrum
+from onnx_dalr.factorize.statistics import Float64, Need, Statistics
+
+
+def moment_on_smaller_side(m: int, n: int) -> Need:
+    """The second moment that gives S = W C Wᵀ: of the outputs where m ≤ n, of the inputs otherwise."""
+    return Need.OUTPUT if m <= n else Need.INPUT
+
+
+def moment_and_sketch(m: int, n: int) -> Need:
+    """The same, and what tr C² is read from where the input moment is not kept."""
+    return Need.OUTPUT | Need.SKETCH if m <= n else Need.INPUT
+
+
+def svd(W: NDArray[Any], stats: Statistics) -> Spectrum:
+    """Truncated SVD of W, bias unchanged (DALR §4.1). The statistics only tell its error.
+
+    Args:
+        W: [m, n].
+        stats: With the moment of the smaller side.
+    """
+    side = smaller_side(W)
+    _, U = eigenvectors(side.gram())
+    return _project("svd", W, side, U, stats, compensate=False)
+
+
+def svd_bc(W: NDArray[Any], stats: Statistics) -> Spectrum:
+    """Truncated SVD of W with b' = b + (W−W')μ (DALR §4.1, eq. 4 with the 1/p it forgets).
+
+    Args:
+        W: [m, n].
+        stats: With the moment of the smaller side.
+    """
+    side = smaller_side(W)
+    _, U = eigenvectors(side.gram())
+    return _project("svd-bc", W, side, U, stats, compensate=True)
+
+
+def dalr(W: NDArray[Any], stats: Statistics, shrinkage: float | None = None) -> Spectrum:
+    """Min ‖(W−W')(X−μ)‖²/p + λ‖W−W'‖² over rank k (METHODS §2): U = eig_k of H = (1−a)·S + a·t·W Wᵀ.
+
+    H is W (C + λI) Wᵀ with λ = t·a/(1−a), scaled by 1−a so that it stays finite at a = 1, where the method is
+    `svd-bc`. With one row or a constant input it is `svd-bc` too, and says so.
+
+    Args:
+        W: [m, n].
+        stats: With the moment of the smaller side and, where m ≤ n, the sketch.
+        shrinkage: a in [0, 1] to use in place of OAS.
+    """
+    if stats.learned_nothing:
+        return svd_bc(W, stats)
+    t = stats.trace / stats.n
+    a = oas(stats.count, stats.n, stats.trace, stats.trace_of_square) if shrinkage is None else shrinkage
+    side = smaller_side(W)
+    S, WWt = _output_covariance(side, stats), side.gram()
+    _, U = eigenvectors((1 - a) * S + a * t * WWt)
+    spectrum = _project("dalr", W, side, U, stats, compensate=True)
+    left_in_W = tail(float(np.trace(WWt)), quadratic(U, WWt))
+    return Spectrum(
+        method="dalr",
+        basis=spectrum.basis,
+        projected=W,
+        errors=spectrum.errors,
+        tails=spectrum.errors * (1 - a) + a * t * left_in_W,
+        power=spectrum.power,
+        latent_power=spectrum.latent_power,
+        mean=spectrum.mean,
+        weight_mean=spectrum.weight_mean,
+        ridge=t * a / (1 - a) if a < 1 else float("inf"),
+        shrinkage=a,
+    )
+
+
+def _output_covariance(side: Side, stats: Statistics) -> Float64:
+    """S seen from the core, [r, r]."""
+    return stats.output_covariance if side.Q is None else side.sandwich(stats.input_covariance)
+
+
+def _project(method: str, W: NDArray[Any], side: Side, U: Float64, stats: Statistics, *, compensate: bool) -> Spectrum:
+    """The Spectrum of W' = U Uᵀ W; U, [r, r], in the core.
+
+    e_k = tr S − Σ_{i≤k} uᵢᵀ S uᵢ with S centred where the bias takes the mean back, uncentred where it does not.
+    """
+    weight_mean = W.astype(np.float64) @ stats.mean
+    mean_in_core = side.lower(weight_mean)
+    S = _output_covariance(side, stats)
+    variance, offset = quadratic(U, S), (U.T @ mean_in_core) ** 2
+    trace, mean_power = float(np.trace(S)), float(mean_in_core @ mean_in_core)
+    errors = tail(trace, variance) if compensate else tail(trace + mean_power, variance + offset)
+    return Spectrum(
+        method=method,
+        basis=side.lift(U),
+        projected=W,
+        errors=errors,
+        tails=errors,
+        power=trace + mean_power,
+        latent_power=variance + offset,
+        mean=stats.mean if compensate else None,
+        weight_mean=weight_mean if compensate else None,
+    )

@@ -1,0 +1,27 @@
+"""How far the covariance of few rows is to be trusted (METHODS §2)."""
+
+from __future__ import annotations
+
+SMALLEST = 1e-3
+
+
+def oas(count: int, n: int, trace: float, trace_of_square: float) -> float:
+    """Oracle approximating shrinkage: the share `a` of t·I in (1−a)·C + a·t·I, t = tr C / n.
+
+    Chen, Wiesel, Eldar, Hero, "Shrinkage algorithms for MMSE covariance estimation", IEEE TSP 2010, eq. 23, with
+    tr Ĉ² and tr² Ĉ of the sample covariance of `count` rows.
+
+    Args:
+        count: p, the rows that entered.
+        n: Dimension of a row.
+        trace: tr C.
+        trace_of_square: tr C², or an estimate of it.
+
+    Returns:
+        a in [1e-3, 1].
+    """
+    numerator = (1 - 2 / n) * trace_of_square + trace**2
+    denominator = (count + 1 - 2 / n) * (trace_of_square - trace**2 / n)
+    if denominator <= 0 or numerator >= denominator:
+        return 1.0
+    return max(numerator / denominator, SMALLEST)

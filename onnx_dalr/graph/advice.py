@@ -1,0 +1,31 @@
+"""Nodes that hold weight matrices in forms this tool leaves alone, and what to do instead."""
+
+from __future__ import annotations
+
+from onnx import NodeProto
+
+_QUANTIZED = {
+    "QLinearMatMul",
+    "MatMulInteger",
+    "MatMulNBits",
+    "MatMulBnb4",
+    "MatMulFpQ4",
+    "MatMulIntegerToFloat",
+    "DynamicQuantizeMatMul",
+    "QGemm",
+    "QAttention",
+    "QLinearConv",
+    "ConvInteger",
+}
+_FUSED = {"FusedMatMul", "FusedGemm", "Attention", "MultiHeadAttention", "FusedConv", "GemmFastGelu", "TransposeMatMul"}
+
+
+def reason(node: NodeProto) -> str | None:
+    """Why a node that is no layer kind of ours, but looks like one, is passed through untouched."""
+    if node.op_type in _QUANTIZED:
+        return "quantized: compress the float model first, quantize after"
+    if node.op_type in _FUSED and node.domain not in ("", "ai.onnx"):
+        return f"fused ({node.domain}.{node.op_type}): compress the model before it is optimized for a runtime"
+    if node.op_type == "Conv" and node.domain in ("", "ai.onnx"):
+        return "convolution: not supported yet"
+    return None

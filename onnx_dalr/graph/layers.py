@@ -1,0 +1,212 @@
+"""Finding Layers: one constant weight matrix and all the nodes that use it, or the reason why not."""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from onnx import NodeProto, TensorProto
+
+from onnx_dalr.graph import advice, gemm, matmul
+from onnx_dalr.graph.index import GraphIndex, bodies
+from onnx_dalr.graph.model import Model
+from onnx_dalr.graph.use import Refused, Use
+
+KINDS = (gemm, matmul)
+"""A layer kind is a module: OPS, `read` (a node becomes a Use, or is refused), `rewrite` (a Use becomes new nodes)."""
+
+FLOATS = {TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.DOUBLE}
+
+
+@dataclass(frozen=True, eq=False)
+class Layer:
+    """One weight matrix W, [m, n], of y = W x + b, and every node that uses it: one decision.
+
+    Attributes:
+        name: The first using node's name where it is unique, else the weight's.
+        weight: Name of the tensor that holds W, transposed or not.
+        m: Outputs.
+        n: Inputs.
+        dtype: Element type of the weight, which its factors keep.
+        uses: The nodes, in graph order. All scale and transpose the weight alike.
+        bias_growth: Parameters the model gains by a bias correction: none where it lands in a constant row of m
+            that nothing else reads, up to m for a scalar, and one row shared by all uses that have no bias.
+    """
+
+    name: str
+    weight: str
+    m: int
+    n: int
+    dtype: np.dtype[Any]
+    uses: tuple[Use, ...]
+    bias_growth: int
+
+    @property
+    def op(self) -> str:
+        """Operator of the (first) node."""
+        return self.uses[0].op
+
+    @property
+    def nodes(self) -> tuple[str, ...]:
+        """Names of the nodes, empty where they have none."""
+        return tuple(use.node_name for use in self.uses)
+
+    @property
+    def params(self) -> int:
+        """m·n."""
+        return self.m * self.n
+
+    def break_even(self, *, compensated: bool) -> int:
+        """The largest rank k that saves parameters: k(m+n) + new bias < m·n; 0 where none does."""
+        room = self.params - (self.bias_growth if compensated else 0)
+        return max(0, (room - 1) // (self.m + self.n))
+
+
+@dataclass(frozen=True)
+class Skipped:
+    """A node that looks like a candidate and is not one.
+
+    Attributes:
+        name: The node's name, or that of its output.
+        op: Operator.
+        reason: Why, in plain words.
+        weight: Name of its constant weight where it has one.
+        shape: Shape of that weight.
+    """
+
+    name: str
+    op: str
+    reason: str
+    weight: str | None = None
+    shape: tuple[int, ...] | None = None
+
+
+def find(model: Model) -> tuple[list[Layer], list[Skipped]]:
+    """All Layers of a model in graph order, and all nodes that look like one and are not, with the reason."""
+    index = GraphIndex(model.proto)
+    readers = {op: kind for kind in KINDS for op in kind.OPS}
+    uses: dict[str, list[Use]] = defaultdict(list)
+    skipped: list[Skipped] = []
+    for position, node in enumerate(index.nodes):
+        if node.domain in ("", "ai.onnx") and node.op_type in readers:
+            found = _read(readers[node.op_type], node, position, index)
+            if isinstance(found, Use):
+                uses[found.weight].append(found)
+            else:
+                skipped.append(_skip(node, index, found.reason))
+        elif reason := advice.reason(node):
+            skipped.append(_skip(node, index, reason))
+        skipped += _inside_bodies(node, set(readers))
+    skipped += _inside_functions(model.proto, set(readers))
+    layers = []
+    for weight, users in uses.items():
+        layer = _layer(weight, tuple(users), index)
+        if reason := _why_not(layer, index):
+            skipped += [_skip(index.nodes[use.node], index, reason) for use in users]
+        else:
+            layers.append(layer)
+    return _unique_names(layers), skipped
+
+
+def matrix(model: Model, layer: Layer) -> NDArray[Any]:
+    """W, [m, n], as the nodes apply it (a Gemm's alpha included), in at least float32."""
+    stored = model.array(model.constants[layer.weight])
+    use = layer.uses[0]
+    W = stored if use.stored_as_W else stored.T
+    wide = np.result_type(W.dtype, np.float32)
+    return np.ascontiguousarray(W, dtype=wide) * wide.type(use.scale) if use.scale != 1 else W.astype(wide, copy=False)
+
+
+def _read(kind: Any, node: NodeProto, position: int, index: GraphIndex) -> Use | Refused:
+    if index.opset < 7:
+        return Refused(f"opset {index.opset} is too old: convert the model to opset 7 or newer first")
+    found: Use | Refused = kind.read(node, position, index)
+    return found
+
+
+def _layer(weight: str, uses: tuple[Use, ...], index: GraphIndex) -> Layer:
+    tensor = index.constant(weight)
+    assert tensor is not None
+    rows, columns = tensor.dims
+    m, n = (rows, columns) if uses[0].stored_as_W else (columns, rows)
+    dtype = np.dtype(onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type))
+    return Layer(weight, weight, m, n, dtype, uses, _bias_growth(m, uses, index))
+
+
+def _bias_growth(m: int, uses: tuple[Use, ...], index: GraphIndex) -> int:
+    growth = m * len({(use.bias, use.bias_scale if use.bias else 1) for use in uses})
+    ours = {use.node for use in uses} | {use.add for use in uses}
+    for bias in {use.bias for use in uses if use.bias is not None}:
+        constant = index.constant(bias)
+        if constant is not None and set(index.readers(bias)) <= ours and bias not in index.outputs:
+            growth -= math.prod(constant.dims)
+    return growth
+
+
+def _why_not(layer: Layer, index: GraphIndex) -> str | None:
+    """Why a weight whose nodes are all right is none the less left alone: all of its users or none."""
+    tensor = index.constant(layer.weight)
+    if tensor is None or tensor.data_type not in FLOATS:
+        name = TensorProto.DataType.Name(tensor.data_type) if tensor else "unknown"
+        return f"dtype {name.lower()} is not supported yet"
+    if len({(use.stored_as_W, use.scale) for use in layer.uses}) > 1:
+        return "its users transpose or scale the shared weight differently"
+    known = {use.node for use in layer.uses}
+    if others := [reader for reader in index.readers(layer.weight) if reader not in known]:
+        return f"its weight is also read by {_reader_name(others[0], index)}, so factoring would not remove it"
+    if layer.weight in index.outputs:
+        return "its weight is an output of the graph"
+    if layer.break_even(compensated=False) < 1:
+        return f"too small to gain at any rank ({layer.m}×{layer.n})"
+    return None
+
+
+def _reader_name(position: int | None, index: GraphIndex) -> str:
+    if position is None:
+        return "a node inside a subgraph"
+    node = index.nodes[position]
+    return f"{node.op_type} {node.name or node.output[0]!r}"
+
+
+def _skip(node: NodeProto, index: GraphIndex, reason: str) -> Skipped:
+    for name in reversed(node.input[1:2] or node.input[:1]):
+        if (tensor := index.constant(name)) is not None:
+            return Skipped(_node_name(node), node.op_type, reason, name, tuple(tensor.dims))
+    return Skipped(_node_name(node), node.op_type, reason)
+
+
+def _node_name(node: NodeProto) -> str:
+    return node.name or (node.output[0] if node.output else node.op_type)
+
+
+def _inside_bodies(node: NodeProto, ops: set[str]) -> Iterator[Skipped]:
+    for branch, body in bodies(node):
+        where = f"inside a subgraph ({branch} of {node.op_type} {_node_name(node)!r})"
+        for inner in body.node:
+            if inner.op_type in ops:
+                yield Skipped(_node_name(inner), inner.op_type, where)
+            yield from _inside_bodies(inner, ops)
+
+
+def _inside_functions(proto: onnx.ModelProto, ops: set[str]) -> Iterator[Skipped]:
+    for function in proto.functions:
+        for inner in function.node:
+            if inner.op_type in ops:
+                yield Skipped(_node_name(inner), inner.op_type, f"inside the model-local function {function.name!r}")
+            yield from _inside_bodies(inner, ops)
+
+
+def _unique_names(layers: list[Layer]) -> list[Layer]:
+    """Node names where they tell layers apart, weight names where they do not."""
+    names = [layer.uses[0].node_name or layer.weight for layer in layers]
+    weights = {layer.weight for layer in layers}
+    return [
+        replace(layer, name=name if names.count(name) == 1 and name not in weights - {layer.weight} else layer.weight)
+        for layer, name in zip(layers, names, strict=True)
+    ]

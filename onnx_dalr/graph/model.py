@@ -1,0 +1,261 @@
+"""An ONNX model on disk or in memory: loading, its constants, its size, and putting it back in one move."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+from google.protobuf.message import DecodeError
+from numpy.typing import NDArray
+from onnx import GraphProto, ModelProto, TensorProto, external_data_helper, numpy_helper
+
+from onnx_dalr.errors import InputError
+from onnx_dalr.samples.base import InputSpec
+
+METADATA_KEY = "onnx_dalr"
+_FLOATING = {
+    TensorProto.FLOAT,
+    TensorProto.DOUBLE,
+    TensorProto.FLOAT16,
+    TensorProto.BFLOAT16,
+    TensorProto.FLOAT8E4M3FN,
+    TensorProto.FLOAT8E4M3FNUZ,
+    TensorProto.FLOAT8E5M2,
+    TensorProto.FLOAT8E5M2FNUZ,
+}
+
+
+@dataclass(frozen=True, eq=False)
+class Model:
+    """A model as it was found. Never changed: a rewrite makes a new ModelProto.
+
+    Attributes:
+        proto: The model, external data not loaded into it.
+        path: Where it was loaded from, or None.
+    """
+
+    proto: ModelProto
+    path: Path | None = None
+
+    @property
+    def folder(self) -> Path | None:
+        """Where external data lies."""
+        return self.path.parent if self.path else None
+
+    @property
+    def size(self) -> int:
+        """Bytes on disk of the whole artifact, proto and external data."""
+        return artifact_size(self.path) if self.path else self.proto.ByteSize()
+
+    @property
+    def params(self) -> int:
+        """All floating constants of the model, shared ones once."""
+        return count_params(self.proto)
+
+    @cached_property
+    def constants(self) -> dict[str, TensorProto]:
+        """Constants of the main graph by name: initializers and values of Constant nodes."""
+        found = {tensor.name: tensor for tensor in self.proto.graph.initializer}
+        for node in self.proto.graph.node:
+            if node.op_type == "Constant" and not node.domain:
+                found.update((node.output[0], entry.t) for entry in node.attribute if entry.name == "value")
+        return found
+
+    def array(self, tensor: TensorProto) -> NDArray[Any]:
+        """The values of a constant, read from external data where they are there.
+
+        Raises:
+            InputError: The external data file is missing or too short.
+        """
+        return read_tensor(tensor, self.folder)
+
+    def source(self) -> Path | bytes:
+        """What a fresh ONNX Runtime session loads."""
+        return self.path if self.path else self.proto.SerializeToString()
+
+
+def load(model: str | os.PathLike[str] | ModelProto) -> Model:
+    """Loads a model from a path, or takes a ModelProto as it is.
+
+    Raises:
+        InputError: No such file, no permission, not an ONNX model, or a ModelProto with external data.
+    """
+    if isinstance(model, ModelProto):
+        if any(map(external_data_helper.uses_external_data, stored_tensors(model.graph))):
+            raise InputError("the ModelProto refers to external data files", "pass the path of the model instead")
+        return Model(model)
+    path = Path(model)
+    try:
+        proto = onnx.load(path, load_external_data=False)
+    except FileNotFoundError as error:
+        raise InputError(f"no such model: {path}", "give the path of an .onnx file") from error
+    except IsADirectoryError as error:
+        raise InputError(f"{path} is a folder", "give the .onnx file inside it") from error
+    except OSError as error:
+        raise InputError(f"cannot read {path}: {error.strerror or error}") from error
+    except (DecodeError, ValueError, UnicodeDecodeError) as error:
+        raise InputError(f"{path} is not an ONNX model, or it is damaged", "export or download it again") from error
+    if not proto.graph.node:
+        raise InputError(f"{path} is not an ONNX model: it holds no graph", "export or download it again")
+    return Model(proto, path)
+
+
+def stored_tensors(graph: GraphProto) -> Iterator[TensorProto]:
+    """Every tensor stored in a graph: initializers and tensor attributes, in bodies of control flow too."""
+    yield from graph.initializer
+    for sparse in graph.sparse_initializer:
+        yield sparse.values
+    for node in graph.node:
+        for attribute in node.attribute:
+            if attribute.HasField("t"):
+                yield attribute.t
+            yield from attribute.tensors
+            for body in (attribute.g, *attribute.graphs):
+                if body.ByteSize():
+                    yield from stored_tensors(body)
+
+
+def count_params(proto: ModelProto) -> int:
+    """All floating constants of a model, shared ones once."""
+    stored = list(stored_tensors(proto.graph))
+    for function in proto.functions:
+        stored += stored_tensors(GraphProto(node=function.node))
+    return sum(int(np.prod(tensor.dims, dtype=np.int64)) for tensor in stored if tensor.data_type in _FLOATING)
+
+
+def read_tensor(tensor: TensorProto, folder: Path | None) -> NDArray[Any]:
+    """The values of a tensor, inline or in external data beside `folder`."""
+    if not external_data_helper.uses_external_data(tensor):
+        return numpy_helper.to_array(tensor)
+    copy = TensorProto()
+    copy.CopyFrom(tensor)
+    try:
+        external_data_helper.load_external_data_for_tensor(copy, str(folder or "."))
+        return numpy_helper.to_array(copy)
+    except (OSError, ValueError, onnx.checker.ValidationError) as error:
+        raise InputError(f"cannot read the external data of {tensor.name!r}: {_first_line(error)}") from error
+
+
+def external_files(proto: ModelProto) -> set[str]:
+    """The external data files a model names, relative to its folder."""
+    return {
+        entry.value
+        for tensor in stored_tensors(proto.graph)
+        if external_data_helper.uses_external_data(tensor)
+        for entry in tensor.external_data
+        if entry.key == "location"
+    }
+
+
+def artifact_size(path: Path) -> int:
+    """Bytes on disk of a model file and of its external data files, each once."""
+    proto = onnx.load(path, load_external_data=False)
+    files = {path, *(path.parent / name for name in external_files(proto))}
+    return sum(file.stat().st_size for file in files if file.exists())
+
+
+def input_specs(proto: ModelProto) -> tuple[InputSpec, ...]:
+    """What the model wants to be fed: its inputs without those that an initializer gives a value.
+
+    Raises:
+        InputError: An input is not a tensor.
+    """
+    given = {tensor.name for tensor in proto.graph.initializer}
+    return tuple(_input_spec(value) for value in proto.graph.input if value.name not in given)
+
+
+def _input_spec(value: onnx.ValueInfoProto) -> InputSpec:
+    kind = value.type.tensor_type
+    if not value.type.HasField("tensor_type"):
+        raise InputError(f"model input {value.name!r} is not a tensor", "models with sequence inputs cannot be fed")
+    dtype = np.dtype(onnx.helper.tensor_dtype_to_np_dtype(kind.elem_type))
+    if not kind.HasField("shape"):
+        return InputSpec(value.name, None, dtype)
+    # A zero is what some exporters write for "unknown".
+    return InputSpec(value.name, tuple(axis.dim_value or None for axis in kind.shape.dim), dtype)
+
+
+def metadata(proto: ModelProto) -> str | None:
+    """What an earlier run of this tool wrote into the model, or None."""
+    return next((entry.value for entry in proto.metadata_props if entry.key == METADATA_KEY), None)
+
+
+def is_valid(path: Path) -> str | None:
+    """None for a model that passes the full check of onnx, by path; else the first line of what is wrong."""
+    try:
+        onnx.checker.check_model(path, full_check=True)
+    except Exception as error:  # the checker and shape inference raise their own types
+        return _first_line(error)
+    return None
+
+
+@contextmanager
+def staged(output: Path, *, force: bool) -> Iterator[Path]:
+    """A path to write the artifact to, moved to `output` in one step when the block ends without an error.
+
+    The folder it lies in is made beside the target, so that moving never copies; external data files written
+    beside the staged proto move first. Whatever happens in the block, nothing half-written stays behind.
+
+    Raises:
+        InputError: The target exists and `force` is not given, or its folder cannot be written.
+    """
+    if output.exists() and not force:
+        raise InputError(f"{output} exists already", "give another name, or --force to replace it")
+    if not output.parent.is_dir():
+        raise InputError(f"no such folder: {output.parent}", "make it first")
+    try:
+        with tempfile.TemporaryDirectory(prefix=f".{output.name}.", dir=output.parent) as folder:
+            written = Path(folder) / output.name
+            yield written
+            for file in sorted(Path(folder).iterdir(), key=lambda file: file == written):
+                _sync(file)
+                file.replace(output.parent / file.name)
+    except OSError as error:
+        raise InputError(f"cannot write {output}: {error.strerror or error}") from error
+
+
+def save(proto: ModelProto, folder: Path | None, path: Path) -> None:
+    """Writes a model whose external tensors still lie in `folder`.
+
+    Tensors that were external stay external, in one file beside the proto and named after it.
+    """
+    outside = [tensor for tensor in stored_tensors(proto.graph) if external_data_helper.uses_external_data(tensor)]
+    if not outside:
+        path.write_bytes(proto.SerializeToString())
+        return
+    copy = ModelProto()
+    copy.CopyFrom(proto)
+    data = path.with_name(path.name + ".data")
+    with data.open("wb") as file:
+        for tensor in stored_tensors(copy.graph):
+            if external_data_helper.uses_external_data(tensor):
+                _move_external(tensor, folder, data.name, file)
+    path.write_bytes(copy.SerializeToString())
+
+
+def _move_external(tensor: TensorProto, folder: Path | None, location: str, file: Any) -> None:
+    raw = numpy_helper.from_array(read_tensor(tensor, folder)).raw_data
+    file.write(b"\0" * (-file.tell() % 64))
+    offset = file.tell()
+    file.write(raw)
+    del tensor.external_data[:]
+    for key, value in (("location", location), ("offset", offset), ("length", len(raw))):
+        entry = tensor.external_data.add()
+        entry.key, entry.value = key, str(value)
+
+
+def _sync(file: Path) -> None:
+    with file.open("rb") as handle:
+        os.fsync(handle.fileno())
+
+
+def _first_line(error: BaseException) -> str:
+    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__

@@ -1,0 +1,212 @@
+"""A Layer becomes two thin nodes and an adjusted bias; everything else in the file stays as it is."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from onnx import GraphProto, ModelProto, NodeProto, TensorProto, ValueInfoProto, helper, numpy_helper
+
+from onnx_dalr.graph.index import bodies
+from onnx_dalr.graph.layers import KINDS, Layer
+from onnx_dalr.graph.model import METADATA_KEY, Model
+from onnx_dalr.graph.probe import names_read
+from onnx_dalr.graph.use import Use
+
+
+@dataclass(frozen=True, eq=False)
+class Substitution:
+    """What takes the place of one Layer's weight.
+
+    Attributes:
+        layer: The Layer.
+        A: [m, k], any float dtype; stored in the layer's own.
+        B: [k, n].
+        shift: [m], added to every bias of the layer; all zeros to leave them alone.
+    """
+
+    layer: Layer
+    A: NDArray[Any]
+    B: NDArray[Any]
+    shift: NDArray[Any]
+
+
+def rewrite(model: Model, substitutions: Sequence[Substitution], note: str | None = None) -> ModelProto:
+    """A new model in which each given Layer is two MatMul, with its bias adjusted.
+
+    Requires: layers as `find` gave them for this very model. Ensures: only the nodes and initializers of these
+    layers changed; weights and biases that nothing reads any more are gone; new names derive from old ones and
+    are unique; with no substitution the result equals the model.
+
+    Args:
+        model: Left as it is.
+        substitutions: One per Layer.
+        note: Value of the model's `onnx_dalr` metadata entry, which replaces an older one; None leaves it alone.
+    """
+    proto = ModelProto()
+    proto.CopyFrom(model.proto)
+    names = _Names(proto)
+    replaced: dict[int, list[NodeProto]] = {}
+    made: dict[str, list[TensorProto]] = {}
+    old: set[str] = set()
+    for substitution in substitutions:
+        work = _LayerRewrite(model, substitution, names)
+        for use in substitution.layer.uses:
+            replaced[use.node] = work.nodes(use, proto.graph)
+        made[substitution.layer.weight] = work.constants
+        old |= {substitution.layer.weight, *(use.bias for use in substitution.layer.uses if use.bias)}
+    if substitutions:
+        _replace_nodes(proto.graph, replaced)
+        _replace_constants(proto, made, _unread(proto.graph, old))
+    if note is not None:
+        _set_metadata(proto, note)
+    return proto
+
+
+@dataclass
+class _Names:
+    """Names taken anywhere in a model, and new ones beside them."""
+
+    proto: ModelProto
+    taken: set[str] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.taken = set()
+        self._collect(self.proto.graph)
+
+    def _collect(self, graph: GraphProto) -> None:
+        for values in (graph.input, graph.output, graph.value_info, graph.initializer, graph.node):
+            self.taken |= {value.name for value in values}
+        for node in graph.node:
+            self.taken |= {*node.input, *node.output}
+            for _, body in bodies(node):
+                self._collect(body)
+
+    def new(self, base: str) -> str:
+        name, count = base, 2
+        while name in self.taken:
+            name, count = f"{base}_{count}", count + 1
+        self.taken.add(name)
+        return name
+
+
+class _LayerRewrite:
+    """The constants of one layer and, use by use, its nodes. It is the Replacement the layer kinds are handed."""
+
+    def __init__(self, model: Model, substitution: Substitution, names: _Names) -> None:
+        self._model, self._names, self._layer = model, names, substitution.layer
+        self._shift = substitution.shift
+        self._biases: dict[tuple[str | None, float], str | None] = {}
+        self._use = self._layer.uses[0]
+        self._tensors: dict[str, str] = {}
+        self.constants: list[TensorProto] = []
+        # As right operands of MatMul; W, and so its factors, contain a Gemm's alpha already.
+        self.B = self._constant(f"{self._layer.weight}.dalr_B", substitution.B.T)
+        self.A = self._constant(f"{self._layer.weight}.dalr_A", substitution.A.T)
+        self.bias: str | None = None
+        self.latent = ""
+
+    def nodes(self, use: Use, graph: GraphProto) -> list[NodeProto]:
+        """The nodes in place of the use's node; where an Add carries its bias, that Add is turned to the new one."""
+        self._use, self._tensors = use, {}
+        self.latent = self.tensor("latent")
+        self.bias = self._bias(use)
+        if use.add is not None and use.bias is not None:
+            add = graph.node[use.add]
+            add.input[list(add.input).index(use.bias)] = self.bias or use.bias
+        kind = next(kind for kind in KINDS if use.op in kind.OPS)
+        return list(kind.rewrite(use, graph.node[use.node], self))
+
+    def tensor(self, role: str) -> str:
+        """A new tensor name; the same for the same role of one use."""
+        if role not in self._tensors:
+            self._tensors[role] = self._names.new(f"{self._use.output}.dalr_{role}")
+        return self._tensors[role]
+
+    def scalar(self, role: str, value: float) -> str:
+        """A new scalar constant of the layer's dtype."""
+        return self._constant(f"{self._layer.weight}.dalr_{role}", np.array(value))
+
+    def node(self, old: NodeProto, role: str, op: str, inputs: list[str], output: str, **attributes: Any) -> NodeProto:
+        """A node that inherits the old one's name, domain, doc string and metadata."""
+        name = self._names.new(f"{old.name or old.output[0]}.dalr_{role}")
+        made = helper.make_node(op, inputs, [output], name=name, doc_string=old.doc_string or None, **attributes)
+        made.domain = old.domain
+        made.metadata_props.extend(old.metadata_props)
+        return made
+
+    def _constant(self, name: str, values: NDArray[Any]) -> str:
+        name = self._names.new(name)
+        self.constants.append(numpy_helper.from_array(np.asarray(values, self._layer.dtype, order="C"), name))
+        return name
+
+    def _bias(self, use: Use) -> str | None:
+        """The constant that holds the use's new bias: the old one where nothing changes, None where it is zero."""
+        key = (use.bias, use.bias_scale if use.bias else 1.0)
+        if key not in self._biases:
+            self._biases[key] = self._new_bias(*key)
+        return self._biases[key]
+
+    def _new_bias(self, bias: str | None, scale: float) -> str | None:
+        if bias is None:
+            return self._constant(f"{self._layer.weight}.dalr_bias", self._shift) if self._shift.any() else None
+        stored = self._model.array(self._model.constants[bias]).astype(np.float64)
+        if not self._shift.any() and scale == 1:
+            return bias if stored.any() else None
+        row = stored * scale + self._shift if self._shift.any() else stored * scale
+        return self._constant(f"{bias}.dalr", row) if row.any() else None
+
+
+def _replace_nodes(graph: GraphProto, replaced: dict[int, list[NodeProto]]) -> None:
+    for position in sorted(replaced, reverse=True):
+        del graph.node[position]
+        for node in reversed(replaced[position]):
+            graph.node.insert(position, node)
+
+
+def _unread(graph: GraphProto, names: set[str]) -> set[str]:
+    """Those of `names` that no node and no output reads any more."""
+    read = {value.name for value in graph.output}
+    for node in graph.node:
+        read |= names_read(node)
+    return names - read
+
+
+def _replace_constants(proto: ModelProto, made: dict[str, list[TensorProto]], gone: set[str]) -> None:
+    """Puts new constants where the old weight stood, and takes out what is read no more."""
+    graph = proto.graph
+    places = {tensor.name: position for position, tensor in enumerate(graph.initializer)}
+    # Weights of Constant nodes have no place among the initializers: their factors go to the end.
+    for weight in sorted(made, key=lambda name: places.get(name, len(places)), reverse=True):
+        for tensor in reversed(made[weight]):
+            graph.initializer.insert(places.get(weight, len(places)), tensor)
+    _remove(graph.initializer, lambda tensor: tensor.name in gone)
+    _remove(graph.node, lambda node: node.op_type == "Constant" and set(node.output) <= gone)
+    _remove(graph.value_info, lambda value: value.name in gone)
+    _remove(graph.quantization_annotation, lambda annotation: annotation.tensor_name in gone)
+    # Before IR version 4 every initializer had to be listed among the inputs as well; later it may be.
+    _remove(graph.input, lambda value: value.name in gone)
+    if proto.ir_version < 4:
+        for tensors in made.values():
+            graph.input.extend(_as_input(tensor) for tensor in tensors)
+
+
+def _remove(entries: Any, unwanted: Callable[[Any], bool]) -> None:
+    for position in reversed(range(len(entries))):
+        if unwanted(entries[position]):
+            del entries[position]
+
+
+def _as_input(tensor: TensorProto) -> ValueInfoProto:
+    return helper.make_tensor_value_info(tensor.name, tensor.data_type, list(tensor.dims))
+
+
+def _set_metadata(proto: ModelProto, note: str) -> None:
+    for entry in proto.metadata_props:
+        if entry.key == METADATA_KEY:
+            entry.value = note
+            return
+    proto.metadata_props.add(key=METADATA_KEY, value=note)

@@ -1,0 +1,116 @@
+"""One node's use of a weight, in terms every layer kind shares."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from onnx import NodeProto, TensorProto
+
+from onnx_dalr.graph.index import GraphIndex
+
+
+@dataclass(frozen=True)
+class Refused:
+    """Why a node is not a candidate, in plain words."""
+
+    reason: str
+
+
+@dataclass(frozen=True)
+class Use:
+    """A node (with the Add that carries its bias, where it has one) that computes rows·Wᵀ + b.
+
+    Attributes:
+        op: Operator of the node.
+        node: Its position in the graph.
+        node_name: Its name, empty where it has none.
+        data: The tensor whose rows enter the weight.
+        feature_axis: Axis of `data` along which a row's n values lie: -1, or 0 for a Gemm with transA.
+        weight: The constant that holds the weight.
+        stored_as_W: The constant is W itself, [m, n]; else Wᵀ.
+        scale: Factor on the product (a Gemm's alpha).
+        output: The tensor the node makes.
+        bias: Constant bias of one row, or None.
+        bias_scale: Factor on the bias (a Gemm's beta).
+        add: Position of the Add that carries the bias, where it is not in the node itself.
+        loose_bias: A Gemm's bias that is not constant or not one row; it stays in an Add of its own.
+    """
+
+    op: str
+    node: int
+    node_name: str
+    data: str
+    feature_axis: int
+    weight: str
+    stored_as_W: bool
+    scale: float
+    output: str
+    bias: str | None = None
+    bias_scale: float = 1.0
+    add: int | None = None
+    loose_bias: str | None = None
+
+
+class Replacement(Protocol):
+    """What a layer kind is handed to write the nodes of one use: the factors' names and a maker of new ones.
+
+    Attributes:
+        B: Constant [n, k], the first factor as a right operand.
+        A: Constant [k, m], the second.
+        bias: Constant one-row bias to add, or None where it is zero.
+        latent: Name for the tensor between the two.
+    """
+
+    B: str
+    A: str
+    bias: str | None
+    latent: str
+
+    def tensor(self, role: str) -> str:
+        """A new tensor name derived from the use's output; the same for the same role."""
+        ...
+
+    def scalar(self, role: str, value: float) -> str:
+        """A new scalar constant of the layer's dtype."""
+        ...
+
+    def node(self, old: NodeProto, role: str, op: str, inputs: list[str], output: str, **attributes: Any) -> NodeProto:
+        """A node with a new name derived from the old node's, with its doc string and metadata."""
+        ...
+
+
+def constant_matrix(node: NodeProto, index: GraphIndex) -> TensorProto | Refused:
+    """The constant 2-D weight on the right of a Gemm or MatMul, or why there is none."""
+    if len(node.input) < 2:
+        return Refused("it has no second operand")
+    left, right = (index.constant(name) for name in node.input[:2])
+    if right is None:
+        return Refused(_why_no_constant(node, index, left is not None))
+    if left is not None:
+        return Refused("both operands are constant")
+    if len(right.dims) != 2:
+        kind = "a vector" if len(right.dims) < 2 else f"batched ({len(right.dims)}-D)"
+        return Refused(f"its weight is {kind}, not a matrix")
+    if 0 in right.dims:
+        return Refused("its weight is empty")
+    return right
+
+
+def _why_no_constant(node: NodeProto, index: GraphIndex, constant_on_left: bool) -> str:
+    if constant_on_left:
+        return "its constant is on the left: the weight must be the right operand"
+    position = index.producer(node.input[1])
+    maker = index.nodes[position] if position is not None else None
+    if maker is not None and maker.op_type == "DequantizeLinear":
+        return "quantized weight (DequantizeLinear): compress the float model first, quantize after"
+    if maker is not None and maker.input and all(index.constant(name) is not None for name in maker.input if name):
+        return f"its weight comes from a constant through {maker.op_type}, which is not supported yet"
+    return "dynamic weight: both operands are computed at run time"
+
+
+def one_row(tensor: TensorProto, m: int) -> bool:
+    """Whether a constant adds the same to every row of m values: a scalar, or [..., m] or [..., 1] of one row."""
+    size = math.prod(tensor.dims)
+    return bool(size == 1 or (size == m and tensor.dims[-1] == m))

@@ -1,0 +1,30 @@
+"""Results as JSON: the dataclasses field by field, with a schema number in front."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+SCHEMA = 1
+
+
+def to_json(result: Any) -> str:
+    """A result dataclass as JSON text; what is infinite or not a number becomes null, models are left out."""
+    return json.dumps({"schema": SCHEMA, **_plain(result)}, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def _plain(value: Any) -> Any:
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {f.name: _plain(getattr(value, f.name)) for f in dataclasses.fields(value) if f.repr}
+    if isinstance(value, dict):
+        return {str(key): _plain(entry) for key, entry in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(entry) for entry in value]
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, Path):
+        return str(value)
+    return value

@@ -1,0 +1,150 @@
+"""The one result object: its text is the table, its JSON has the same facts."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from onnx_dalr.evaluate import Latency, Quality
+from onnx_dalr.graph.layers import Skipped
+
+
+@dataclass(frozen=True)
+class LayerResult:
+    """One Layer before and after.
+
+    Attributes:
+        name: Layer name.
+        weight: Name of its weight in the original.
+        op: Operator.
+        nodes: Names of the nodes that use it.
+        m: Outputs.
+        n: Inputs.
+        rank: New rank, or None where it stayed dense.
+        break_even: The largest rank that saves parameters.
+        params_before: Parameters of the weight.
+        params_after: Parameters of the factors and what the bias grew by.
+        bytes_before: Bytes of the weight.
+        bytes_after: Bytes of the same after.
+        method: Factorization that was used, None where it stayed dense.
+        calibration_error: √(Σ‖y−ŷ‖² / Σ‖y‖²) of y = W x over the fit rows.
+        expected_error: The same ratio expected on unseen rows.
+        rows: Rows that entered the statistics.
+        ridge: λ, None where the method has none or it is infinite (shrinkage 1).
+        shrinkage: a, None where the method has none.
+        reason: Why this rank.
+    """
+
+    name: str
+    weight: str
+    op: str
+    nodes: tuple[str, ...]
+    m: int
+    n: int
+    rank: int | None
+    break_even: int
+    params_before: int
+    params_after: int
+    bytes_before: int
+    bytes_after: int
+    method: str | None
+    calibration_error: float | None
+    expected_error: float | None
+    rows: int
+    ridge: float | None
+    shrinkage: float | None
+    reason: str
+
+
+@dataclass(frozen=True)
+class SampleSets:
+    """The samples and what each served.
+
+    Attributes:
+        description: What was read.
+        settings: Preprocessing that was applied.
+        seed: Of the split.
+        holdout: Fraction outside fit.
+        fit: Ids of the samples the statistics are of.
+        select: Ids of those decisions were made on.
+        report: Ids of those the quality figures are of.
+        report_description: What they were read from, where it is a source of its own.
+        select_is_report: They are one set.
+        fingerprint: Hash of the content of the fit samples.
+    """
+
+    description: str
+    settings: dict[str, str]
+    seed: int
+    holdout: float
+    fit: tuple[str, ...]
+    select: tuple[str, ...]
+    report: tuple[str, ...]
+    report_description: str | None
+    select_is_report: bool
+    fingerprint: str
+
+
+@dataclass(frozen=True)
+class Result:
+    """What `optimize` did.
+
+    `str(result)` is the table; `to_json()` the same facts for machines.
+
+    Attributes:
+        version: Of onnx-dalr.
+        input: Path of the original, None for a ModelProto.
+        output: Path written, None for a dry run or a ModelProto result.
+        dry_run: Nothing was written.
+        method: Factorization asked for.
+        target: What was asked for, in words.
+        bytes_before: Size of the original artifact.
+        bytes_after: Size of the new one.
+        params_before: Floating constants of the original.
+        params_after: Floating constants of the new model.
+        layers: Every Layer.
+        skipped: Every node that looks like one and is not.
+        samples: The sample sets.
+        quality: Held-out quality of the file on disk; None where nothing was held out.
+        latency: Interleaved medians of both models.
+        device: Device asked for.
+        provider: Execution provider that really ran.
+        evaluations: Candidate models scored on the select set.
+        seconds: Wall time by phase.
+        notes: What a reader should know.
+        model: The new model, where no output path was given.
+    """
+
+    version: str
+    input: Path | None
+    output: Path | None
+    dry_run: bool
+    method: str
+    target: str
+    bytes_before: int
+    bytes_after: int
+    params_before: int
+    params_after: int
+    layers: tuple[LayerResult, ...]
+    skipped: tuple[Skipped, ...]
+    samples: SampleSets
+    quality: Quality | None
+    latency: Latency | None
+    device: str
+    provider: str
+    evaluations: int
+    seconds: dict[str, float]
+    notes: tuple[str, ...]
+    model: Any = field(default=None, repr=False, compare=False)
+
+    def __str__(self) -> str:
+        from onnx_dalr.report.text import render_result  # noqa: PLC0415 - text.py reads this module
+
+        return render_result(self)
+
+    def to_json(self) -> str:
+        """The facts of the table, and the sample ids, as JSON text."""
+        from onnx_dalr.report.json import to_json  # noqa: PLC0415
+
+        return to_json(self)

@@ -1,0 +1,179 @@
+"""Results as tables for people."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterable
+from itertools import groupby
+
+from rich.console import Console, Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from onnx_dalr.estimates import Estimate
+from onnx_dalr.evaluate import Quality
+from onnx_dalr.graph.layers import Skipped
+from onnx_dalr.report.result import LayerResult, Result
+from onnx_dalr.units import format_bytes, format_count, format_share
+
+PLAIN_WIDTH = 120
+_SHOWN_NAMES = 3
+
+
+def as_text(renderable: RenderableType, width: int = PLAIN_WIDTH) -> str:
+    """A rich renderable as plain text without colours or trailing blanks."""
+    buffer = io.StringIO()
+    Console(file=buffer, width=width, no_color=True, highlight=False, legacy_windows=False).print(renderable)
+    return "\n".join(line.rstrip() for line in buffer.getvalue().splitlines())
+
+
+def render_result(result: Result, width: int = PLAIN_WIDTH) -> str:
+    """The table of a Result as plain text."""
+    return as_text(result_view(result), width)
+
+
+def result_view(result: Result) -> Group:
+    """The report of `optimize`: layers, what was skipped and why, totals, quality, time."""
+    parts: list[RenderableType] = [_layer_table(result.layers), Text(), *_reasons(result.layers)]
+    if result.skipped:
+        parts.append(skipped_view(result.skipped))
+    parts += [Text(), _totals(result)]
+    if result.notes:
+        parts.append(Text())
+    parts += [Text.assemble(("note: ", "yellow"), note) for note in result.notes]
+    return Group(*parts)
+
+
+def table(*columns: tuple[str, str]) -> Table:
+    """A table in the house style; columns are (heading, "left" or "right")."""
+    made = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
+    for heading, side in columns:
+        made.add_column(
+            heading, justify="right" if side == "right" else "left", overflow="fold", no_wrap=side == "right"
+        )
+    return made
+
+
+def _layer_table(layers: Iterable[LayerResult]) -> Table:
+    made = table(
+        ("layer", "left"),
+        ("op", "left"),
+        ("shape", "right"),
+        ("rank", "right"),
+        ("parameters", "right"),
+        ("bytes", "right"),
+        ("kept", "right"),
+        ("error", "right"),
+    )
+    for layer in layers:
+        dense = layer.rank is None
+        made.add_row(
+            layer.name,
+            layer.op,
+            f"{layer.m}×{layer.n}",
+            "dense" if dense else str(layer.rank),
+            format_count(layer.params_before) if dense else _change(layer.params_before, layer.params_after),
+            format_bytes(layer.bytes_before)
+            if dense
+            else f"{format_bytes(layer.bytes_before)} → {format_bytes(layer.bytes_after)}",
+            format_share(layer.params_after, layer.params_before),
+            "" if layer.expected_error is None else f"{layer.expected_error:.4f}",
+            style="dim" if dense else "",
+        )
+    return made
+
+
+def _reasons(layers: Iterable[LayerResult]) -> Iterable[Text]:
+    """Why each rank, one line per reason."""
+    by_reason: dict[str, list[str]] = {}
+    for layer in layers:
+        name = layer.name if layer.rank is None else f"{layer.name} {layer.rank}"
+        by_reason.setdefault(layer.reason, []).append(name)
+    for reason, names in by_reason.items():
+        yield Text.assemble(("why ", "bold"), f"{reason} ", (f"({_some(names)})", "dim"))
+
+
+def _some(names: list[str]) -> str:
+    more = f" and {len(names) - _SHOWN_NAMES} more" if len(names) > _SHOWN_NAMES else ""
+    return ", ".join(names[:_SHOWN_NAMES]) + more
+
+
+def skipped_view(skipped: Iterable[Skipped]) -> Group:
+    """Skipped nodes, one line per operator and reason."""
+    lines = []
+    by_reason = sorted(skipped, key=lambda entry: (entry.op, entry.reason))
+    for (op, reason), group in groupby(by_reason, key=lambda entry: (entry.op, entry.reason)):
+        names = [entry.name for entry in group]
+        lines.append(Text.assemble(("skipped ", "bold"), f"{len(names)} {op}: {reason} ", (f"({_some(names)})", "dim")))
+    return Group(*lines)
+
+
+def _totals(result: Result) -> Table:
+    made = Table.grid(padding=(0, 2))
+    made.add_column(style="bold", no_wrap=True)
+    made.add_column(overflow="fold")
+    wrote = f"{result.output}" if result.output else ("nothing written (dry run)" if result.dry_run else "in memory")
+    before, after = result.bytes_before, result.bytes_after
+    made.add_row("output", wrote)
+    made.add_row("size", f"{format_bytes(before)} → {format_bytes(after)} ({format_share(after, before)})")
+    before, after = result.params_before, result.params_after
+    made.add_row("parameters", f"{before:,} → {after:,} ({format_share(after, before)})")
+    made.add_row("method", f"{result.method}, target {result.target}" + _evaluated(result.evaluations))
+    if result.quality is None:
+        made.add_row("quality", "not measured: no samples were held out")
+    else:
+        for name, line in _quality_rows(result.quality, result.samples.select_is_report):
+            made.add_row(name, line)
+    if result.latency:
+        latency = result.latency
+        speed = latency.before / max(latency.after, 1e-9)
+        made.add_row(
+            "latency",
+            f"{latency.before:.2f} ms → {latency.after:.2f} ms ({speed:.2f}× as fast; "
+            f"medians of {latency.runs} runs in turn, batch {latency.batch}, {result.provider.removesuffix('ExecutionProvider')})",
+        )
+    made.add_row("seconds", ", ".join(f"{name} {seconds:.1f}" for name, seconds in result.seconds.items()))
+    return made
+
+
+def _evaluated(count: int) -> str:
+    return f", {count} candidates scored" if count else ""
+
+
+def _quality_rows(quality: Quality, also_selected: bool) -> Iterable[tuple[str, str]]:
+    where = f"{quality.n} held-out samples" + (", also used for selection" if also_selected else "")
+    if quality.accuracy_before and quality.accuracy_after:
+        before, after = quality.accuracy_before, quality.accuracy_after
+        yield (
+            "accuracy",
+            f"{_percent(before.value)} → {_percent(after.value)} top-1, drop {_points(quality.drop)} ({where})",
+        )
+    if quality.agreement:
+        yield "agreement", f"{_estimate(quality.agreement)} same top-1 as the original ({where})"
+    if quality.cosine:
+        yield "cosine", f"{_interval(quality.cosine, 4)} to the original ({where})"
+    if quality.kl is not None:
+        yield "KL", f"{quality.kl:.2g} nats to the original"
+    yield "error", f"{_interval(quality.error, 4)} relative, worst output ({where})"
+    if len(quality.outputs) > 1:
+        yield "", ", ".join(f"{output.name} {output.error:.4f}" for output in quality.outputs)
+
+
+def _change(before: int, after: int) -> str:
+    return f"{format_count(before)} → {format_count(after)}"
+
+
+def _percent(value: float) -> str:
+    return f"{100 * value:.2f} %"
+
+
+def _estimate(estimate: Estimate) -> str:
+    return f"{_percent(estimate.value)} [{100 * estimate.low:.2f}, {100 * estimate.high:.2f}]"
+
+
+def _points(estimate: Estimate) -> str:
+    return f"{100 * estimate.value:.2f} points [{100 * estimate.low:.2f}, {100 * estimate.high:.2f}]"
+
+
+def _interval(estimate: Estimate, digits: int) -> str:
+    return f"{estimate.value:.{digits}f} [{estimate.low:.{digits}f}, {estimate.high:.{digits}f}]"

@@ -1,0 +1,156 @@
+"""ONNX Runtime sessions: which device really runs, quiet logs, one line where a model cannot be loaded or run."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from onnx_dalr.errors import InputError
+from onnx_dalr.samples.base import Batch
+
+Device = Literal["auto", "cpu", "cuda"]
+_FATAL_ONLY = 4
+
+
+@dataclass(frozen=True, eq=False)
+class Session:
+    """A loaded model.
+
+    Attributes:
+        raw: The onnxruntime session.
+        provider: The execution provider that really runs it.
+    """
+
+    raw: Any
+    provider: str
+
+    @cached_property
+    def outputs(self) -> tuple[str, ...]:
+        """Output names in order."""
+        return tuple(output.name for output in self.raw.get_outputs())
+
+    @cached_property
+    def signature(self) -> tuple[tuple[str, str, str, tuple[Any, ...]], ...]:
+        """(input or output, name, type, shape) of everything a caller sees."""
+        ends = (("input", self.raw.get_inputs()), ("output", self.raw.get_outputs()))
+        return tuple((end, arg.name, arg.type, tuple(arg.shape)) for end, args in ends for arg in args)
+
+    def run(self, batch: Batch, outputs: Sequence[str] | None = None) -> list[Any]:
+        """Runs one batch.
+
+        Raises:
+            InputError: ONNX Runtime refuses the batch: a shape that does not fit, say.
+        """
+        try:
+            return list(self.raw.run(list(outputs) if outputs is not None else None, batch))
+        except Exception as error:  # onnxruntime raises its own, unrelated exception types
+            if isinstance(error, MemoryError):
+                raise
+            shapes = ", ".join(f"{name} {list(array.shape)}" for name, array in batch.items())
+            raise InputError(
+                f"ONNX Runtime cannot run the model on {shapes}: {_reason(error)}",
+                "check that the samples fit the model's inputs; a model made for one sample at a time wants "
+                "--batch-size 1",
+            ) from error
+
+
+def open_session(model: Path | bytes, device: Device = "auto", folder: Path | None = None) -> Session:
+    """Loads a model into a fresh session.
+
+    Args:
+        model: A path, or a serialized model.
+        device: "auto" takes CUDA where it works and the CPU elsewhere.
+        folder: Where a serialized model's external data lies.
+
+    Raises:
+        InputError: ONNX Runtime cannot load the model, or CUDA was asked for and is not there.
+    """
+    ort = _onnxruntime()
+    options = ort.SessionOptions()
+    options.log_severity_level = _FATAL_ONLY
+    # Idle ONNX Runtime threads would spin while NumPy's work, and the other way round (METHODS §7).
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    if folder is not None:
+        options.add_session_config_entry("session.model_external_initializers_file_folder_path", str(folder))
+    providers = ["CPUExecutionProvider"]
+    if device != "cpu" and "CUDAExecutionProvider" in ort.get_available_providers():
+        providers.insert(0, "CUDAExecutionProvider")
+    try:
+        raw = ort.InferenceSession(os.fspath(model) if isinstance(model, Path) else model, options, providers=providers)
+    except Exception as error:
+        if isinstance(error, MemoryError):
+            raise
+        what = model if isinstance(model, Path) else "the model"
+        raise InputError(f"ONNX Runtime cannot load {what}: {_reason(error)}") from error
+    provider = raw.get_providers()[0]
+    if device == "cuda" and provider != "CUDAExecutionProvider":
+        raise InputError(
+            "--device cuda: CUDA is not available to ONNX Runtime here",
+            "install the CUDA and cuDNN libraries it was built for, or use --device cpu",
+        )
+    return Session(raw, provider)
+
+
+def provider_line(session: Session, device: Device) -> str:
+    """One honest line: which provider runs, and that CUDA was tried where it was."""
+    name = session.provider.removesuffix("ExecutionProvider")
+    tried = device == "auto" and "CUDAExecutionProvider" in _onnxruntime().get_available_providers()
+    return f"running on {name}" + (" (CUDA is installed but does not load here)" if tried and name == "CPU" else "")
+
+
+def all_finite(arrays: Sequence[Any]) -> bool:
+    """Whether no floating array holds NaN or infinity."""
+    return all(
+        bool(np.isfinite(array).all()) for array in arrays if isinstance(array, np.ndarray) and array.dtype.kind == "f"
+    )
+
+
+def _onnxruntime() -> Any:
+    """The onnxruntime module.
+
+    Raises:
+        InputError: It is not installed, or two of its packages have overwritten each other.
+    """
+    both = {"onnxruntime", "onnxruntime-gpu"}
+    try:
+        import onnxruntime as ort  # noqa: PLC0415 - heavy: not for --help
+
+        ort.set_default_logger_severity(_FATAL_ONLY)
+    except (ImportError, AttributeError) as error:
+        broken = installed_runtimes() >= both
+        raise InputError(
+            "onnxruntime and onnxruntime-gpu are both installed and break each other"
+            if broken
+            else f"onnxruntime cannot be imported: {error}",
+            "uninstall both and install one: pip uninstall onnxruntime onnxruntime-gpu; pip install onnxruntime-gpu"
+            if broken
+            else "pip install --force-reinstall onnxruntime-gpu (or onnxruntime)",
+        ) from error
+    return ort
+
+
+def installed_runtimes() -> set[str]:
+    """Which of the packages that provide the onnxruntime module are installed; more than one overwrite each other."""
+    names = ("onnxruntime", "onnxruntime-gpu", "onnxruntime-directml", "onnxruntime-openvino")
+    found = set()
+    for name in names:
+        try:
+            importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+        found.add(name)
+    return found
+
+
+def _reason(error: BaseException) -> str:
+    """The part of an ONNX Runtime message a user can use: its last sentence, without the source location."""
+    text = " ".join(str(error).split())
+    text = text.split("Status Message: ")[-1]
+    return text.removeprefix("[ONNXRuntimeError] : ")[:300]

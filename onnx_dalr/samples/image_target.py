@@ -1,0 +1,217 @@
+"""What an image must become for one model: size, colour, layout and the value of every pixel level."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from onnx_dalr.errors import InputError
+from onnx_dalr.samples.base import Array, InputSpec
+from onnx_dalr.samples.image_settings import Color, ImageSettings, Layout
+
+_ARRAYS_HINT = "feed this model from .npy or .npz arrays"
+
+
+@dataclass(frozen=True)
+class ImageTarget:
+    """The form in which the model takes an image.
+
+    Attributes:
+        height: Pixels, or None where model and options leave it open.
+        width: Pixels, or None likewise.
+        color: "rgb", "bgr" or "gray".
+        layout: Order of the axes, also before flattening.
+        flat: The image becomes one row of values.
+    """
+
+    height: int | None
+    width: int | None
+    color: Color
+    layout: Layout
+    flat: bool = False
+
+    @property
+    def channels(self) -> int:
+        """1 for gray, else 3."""
+        return _channels(self.color)
+
+
+def image_target(spec: InputSpec, settings: ImageSettings) -> ImageTarget:
+    """Settles what the model and the options say about images.
+
+    Args:
+        spec: The model's only input: rank 4, or rank 2 for flattened images.
+        settings: The options.
+
+    Raises:
+        InputError: The input does not take images, or the options contradict it.
+    """
+    if spec.dtype.kind not in "fiu":
+        raise InputError(f"the model's input {spec} does not take pixels", _ARRAYS_HINT)
+    if spec.shape is None:
+        return _planar_target(InputSpec(spec.name, (None,) * 4, spec.dtype), settings)
+    if len(spec.shape) == 4:
+        return _planar_target(spec, settings)
+    if len(spec.shape) == 2:
+        return _flat_target(spec, settings)
+    raise InputError(
+        f"the model's input {spec} has {len(spec.shape)} axes; images need four (batch, channels, height and width in "
+        "either layout) or two (flattened images)",
+        _ARRAYS_HINT,
+    )
+
+
+def _planar_target(spec: InputSpec, settings: ImageSettings) -> ImageTarget:
+    """The target of a rank-4 input."""
+    shape = spec.shape or ()
+    layout = settings.layout or _layout_of(spec)
+    count, height, width = shape[1:] if layout == "nchw" else (shape[3], shape[1], shape[2])
+    if count not in (None, 1, 3):
+        raise InputError(
+            f"the model's input {spec} has {count} channels as {layout}; images have 1 or 3",
+            _ARRAYS_HINT if settings.layout is None else f"try --layout {'nhwc' if layout == 'nchw' else 'nchw'}",
+        )
+    color = settings.color or ("gray" if count == 1 else "rgb")
+    if count is not None and count != _channels(color):
+        raise InputError(
+            f"--color {color} gives {_channels(color)} channel(s), the model's input {spec} takes {count}",
+            "choose --color gray" if count == 1 else "choose --color rgb or bgr",
+        )
+    for index, (name, side) in enumerate((("height", height), ("width", width))):
+        if settings.resize and side not in (None, settings.resize[index]):
+            raise InputError(
+                f"--resize {settings.resize[0]}x{settings.resize[1]} does not fit the model's input {spec} of {name} "
+                f"{side}",
+                "leave --resize out: images are resized to the model's size",
+            )
+    if settings.resize:
+        height, width = settings.resize
+    return ImageTarget(height, width, color, layout)
+
+
+def _layout_of(spec: InputSpec) -> Layout:
+    """Where the channels of a rank-4 input are."""
+    _, first, _, last = spec.shape or (None,) * 4
+    if first in (1, 3):
+        return "nchw"
+    if last in (1, 3):
+        return "nhwc"
+    if first is None:
+        return "nchw"
+    if last is None:
+        return "nhwc"
+    raise InputError(
+        f"the model's input {spec} does not take images: neither axis 1 ({first}) nor the last axis ({last}) "
+        "is 1 or 3 channels",
+        _ARRAYS_HINT,
+    )
+
+
+def _flat_target(spec: InputSpec, settings: ImageSettings) -> ImageTarget:
+    """The target of a rank-2 input, which takes flattened images."""
+    values = (spec.shape or ())[1]
+    if settings.resize is None:
+        count = "any number of" if values is None else str(values)
+        raise InputError(
+            f"the model's input {spec} takes {count} values per sample and does not say what size of image they are",
+            _size_hint(values),
+        )
+    height, width = settings.resize
+    color = settings.color or ("gray" if values == height * width else "rgb")
+    given = height * width * _channels(color)
+    if values not in (None, given):
+        raise InputError(
+            f"--resize {height}x{width} in {color} gives {given} values, the model's input {spec} takes {values}",
+            _size_hint(values),
+        )
+    return ImageTarget(height, width, color, settings.layout or "nchw", flat=True)
+
+
+def _size_hint(values: int | None) -> str:
+    """Sizes of image that have this number of values."""
+    if values is None:
+        return "give the size: --resize HxW"
+    fits = []
+    for color, channels in (("gray", 1), ("rgb", 3)):
+        side = math.isqrt(values // channels)
+        if side * side * channels == values:
+            fits.append(f"--resize {side}x{side} --color {color}")
+    if fits:
+        return f"for instance {' or '.join(fits)}"
+    return f"give --resize HxW with H·W = {values} for gray images" + (
+        f", or H·W = {values // 3} for rgb" if values % 3 == 0 else ""
+    )
+
+
+def scale_of(spec: InputSpec, settings: ImageSettings) -> float:
+    """The factor of pixel levels: as given, else 1/255 for floating and 1 for integer inputs."""
+    if settings.scale is not None:
+        return settings.scale
+    return 1 / 255 if spec.dtype.kind == "f" else 1.0
+
+
+def value_table(spec: InputSpec, settings: ImageSettings, channels: int) -> Array:
+    """The value the model sees for every pixel level and channel: (level·scale − mean)/std.
+
+    All steps after resizing work on single pixels of 256 levels, so this table is the whole of them, computed in
+    float64 and cast once.
+
+    Args:
+        spec: The model's input.
+        settings: The options.
+        channels: 1 or 3.
+
+    Returns:
+        [256, channels] in the model's element type; integers are rounded.
+
+    Raises:
+        InputError: mean or std of another length than channels, or values the model's type cannot hold.
+    """
+    for option, given in (("--mean", settings.mean), ("--std", settings.std)):
+        if given is not None and len(given) not in (1, channels):
+            raise InputError(
+                f"{option} has {len(given)} values and the images have {channels} channel(s)",
+                "give one value, or one per channel",
+            )
+    mean = np.asarray(settings.mean or 0.0, dtype=np.float64)
+    std = np.asarray(settings.std or 1.0, dtype=np.float64)
+    scale = scale_of(spec, settings)
+    levels = np.arange(256, dtype=np.float64)[:, None]
+    # level/255 as everyone writes it: level·(1/255) is off in the last digit of float64.
+    levels = levels / 255 if scale == 1 / 255 else levels * scale
+    exact = np.broadcast_to((levels - mean) / std, (256, channels))
+    low, high = exact.min(), exact.max()
+    limits = np.finfo(spec.dtype) if spec.dtype.kind == "f" else np.iinfo(spec.dtype)
+    if np.rint(low) < limits.min or np.rint(high) > limits.max:
+        raise InputError(
+            f"pixels would become {low:g} .. {high:g}, which the model's input {spec} cannot hold",
+            "bring them into its range with --scale, --mean and --std (int8: --scale 1 --mean 128)",
+        )
+    return (exact if spec.dtype.kind == "f" else np.rint(exact)).astype(spec.dtype)
+
+
+def describe(spec: InputSpec, target: ImageTarget, settings: ImageSettings, table: Array) -> dict[str, str]:
+    """The settings as facts for the report, with the range of values the model will see."""
+    scale = scale_of(spec, settings)
+    layout = f"{target.layout}, flattened" if target.flat else target.layout
+    return {
+        "input": str(spec),
+        "input size": f"{target.height}x{target.width}",
+        "color": target.color,
+        "layout": layout,
+        "scale": "1/255" if scale == 1 / 255 else f"{scale:g}",
+        "mean": ", ".join(f"{value:g}" for value in settings.mean or (0,)),
+        "std": ", ".join(f"{value:g}" for value in settings.std or (1,)),
+        "value range": f"{_short(float(table.min()))} .. {_short(float(table.max()))}",
+    }
+
+
+def _short(value: float) -> str:
+    """Two decimals where they say enough: -2.43, 2.75, 255, 1, 0.0039."""
+    return f"{round(value, 2):.10g}" if abs(value) >= 0.1 or value == 0 else f"{value:.2g}"
+
+
+def _channels(color: Color) -> int:
+    return 1 if color == "gray" else 3

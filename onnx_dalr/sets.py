@@ -1,0 +1,144 @@
+"""The samples opened and divided: what is fitted on, chosen on and reported on."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from onnx_dalr.errors import InputError
+from onnx_dalr.options import DEFAULT_BATCH, SampleOptions
+from onnx_dalr.report.result import SampleSets
+from onnx_dalr.samples import Batch, InputSpec, Samples, Split, digest, open_samples, split
+
+MASK_NAME = "attention_mask"
+
+
+@dataclass(frozen=True, eq=False)
+class SampleSet:
+    """Some samples of a source, in batches.
+
+    Attributes:
+        source: Where they are read from.
+        indices: Which of its samples, ascending.
+        batch_size: Joined at most.
+    """
+
+    source: Samples
+    indices: NDArray[np.int64]
+    batch_size: int
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    def __iter__(self) -> Iterator[tuple[list[int], Batch]]:
+        return self.source.batches(self.indices, self.batch_size)
+
+    @property
+    def ids(self) -> tuple[str, ...]:
+        """Names of the samples."""
+        return tuple(self.source.ids[i] for i in self.indices)
+
+    @property
+    def classes(self) -> int:
+        """Number of classes the source comes in; 0 where unknown."""
+        if self.source.classes:
+            return len(self.source.classes)
+        return int(self.source.labels.max()) + 1 if self.source.labels is not None else 0
+
+    def one(self) -> tuple[int, Batch]:
+        """(samples, feed) of the smallest batch the model takes: what latency is measured on."""
+        indices, batch = next(iter(self.source.batches(self.indices, 1)))
+        return len(indices), batch
+
+
+@dataclass(frozen=True, eq=False)
+class Sets:
+    """The three sets, by DESIGN.md's rules."""
+
+    fit: SampleSet
+    select: SampleSet
+    report: SampleSet
+    split: Split
+    options: SampleOptions
+    mask_input: str | None
+
+    def facts(self, fingerprint: str) -> SampleSets:
+        """What the report says of them."""
+        own_report = self.report.source is not self.fit.source
+        return SampleSets(
+            description=self.fit.source.description,
+            settings=dict(self.fit.source.settings),
+            seed=self.options.seed,
+            holdout=self.options.holdout,
+            fit=self.fit.ids,
+            select=self.select.ids,
+            report=self.report.ids,
+            report_description=self.report.source.description if own_report else None,
+            select_is_report=self.split.select_is_report,
+            fingerprint=fingerprint,
+        )
+
+
+@contextmanager
+def opened(options: SampleOptions, specs: Sequence[InputSpec]) -> Iterator[Sets]:
+    """Opens the sample sources of a model and divides them; closes them at the end.
+
+    Raises:
+        InputError: Whatever is wrong with the samples.
+    """
+    with ExitStack() as stack:
+        samples = stack.enter_context(open_samples(options.calib, specs, image=options.image, labels=options.labels))
+        separate = options.eval is not None
+        parts = split(
+            len(samples),
+            labels=samples.labels,
+            complete=samples.complete,
+            holdout=options.holdout,
+            seed=options.seed,
+            limit=options.samples,
+            separate_report=separate,
+        )
+        reported, report_indices = samples, parts.report
+        if separate:
+            images = isinstance(options.eval, str | Path) and Path(options.eval).is_dir() and bool(samples.settings)
+            image = {"image": options.image} if images else {}
+            reported = stack.enter_context(open_samples(options.eval, specs, labels=options.eval_labels, **image))
+            report_indices = np.arange(len(reported), dtype=np.int64)
+        size = options.batch_size or DEFAULT_BATCH
+        yield Sets(
+            fit=SampleSet(samples, parts.fit, size),
+            select=SampleSet(samples, parts.select, size),
+            report=SampleSet(reported, report_indices, size),
+            split=parts,
+            options=options,
+            mask_input=_mask_input(options.mask_input, specs),
+        )
+
+
+def fed(samples: SampleSet, advance: Callable[[int], None], seen: list[str]) -> Iterator[Batch]:
+    """The feeds of a set; every sample's digest goes to `seen`, whatever it was batched with."""
+    source = samples.source
+    for indices, batch in samples:
+        for row in range(len(indices)):
+            whole = source.complete
+            seen.append(digest({k: v if whole or k in source.repeated else v[row : row + 1] for k, v in batch.items()}))
+        yield batch
+        advance(len(indices))
+
+
+def fingerprint(digests: Sequence[str]) -> str:
+    """One hash of a set of samples, whatever their order."""
+    return hashlib.blake2b("".join(sorted(digests)).encode(), digest_size=8).hexdigest()
+
+
+def _mask_input(asked: str | None, specs: Sequence[InputSpec]) -> str | None:
+    names = [spec.name for spec in specs]
+    if asked is not None and asked not in names:
+        raise InputError(f"--mask-input {asked!r} is no input of the model", f"its inputs: {', '.join(names)}")
+    return asked or (MASK_NAME if MASK_NAME in names else None)

@@ -1,0 +1,96 @@
+"""Amounts as people write them, read and printed: 12MB, 6M, 40%, 1%."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from onnx_dalr.errors import InputError
+
+_FACTORS = {"": 1, "k": 1_000, "m": 1_000_000, "g": 1_000_000_000}
+_AMOUNT = re.compile(r"^\s*([0-9]*\.?[0-9]+(?:e[+-]?[0-9]+)?)\s*(%|[kmg]?)(b?)\s*$", re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class Amount:
+    """A number of parameters or bytes, or a share of the original's.
+
+    Attributes:
+        value: The number, or the share (0.4 for 40 %).
+        relative: It is a share.
+    """
+
+    value: float
+    relative: bool = False
+
+    def of(self, original: int) -> int:
+        """The absolute amount, rounded down."""
+        return int(self.value * original + 1e-9) if self.relative else int(self.value)
+
+    def __str__(self) -> str:
+        return f"{100 * self.value:g}%" if self.relative else f"{self.value:,.0f}"
+
+
+def parse_amount(text: str | float | Amount, option: str, *, unit: str = "") -> Amount:
+    """Reads "6M", "40%", "25MB" (with unit "B") or a plain number.
+
+    Args:
+        text: As typed; a number is taken as it is, an Amount handed on.
+        option: Named in the error.
+        unit: "B" where bytes are meant and the letter may follow.
+
+    Raises:
+        InputError: It is none of these, or not positive.
+    """
+    if isinstance(text, Amount):
+        return text
+    if not isinstance(text, str):
+        text = repr(float(text))
+    found = _AMOUNT.match(text)
+    example = "25MB or 40%" if unit else "6M or 40%"
+    if not found or (found[3] and (not unit or found[2] == "%")):
+        raise InputError(f"{option} {text!r} is not an amount", f"write {example}")
+    value = float(found[1])
+    if value <= 0:
+        raise InputError(f"{option} {text!r} must be more than zero", f"write {example}")
+    if found[2] == "%":
+        return Amount(value / 100, relative=True)
+    return Amount(value * _FACTORS[found[2].lower()])
+
+
+def parse_points(text: str | float, option: str) -> float:
+    """Reads a drop: "1%" and 0.01 are both one percentage point.
+
+    Raises:
+        InputError: It is not a number from 0 to 100 %.
+    """
+    try:
+        value = float(text) if not isinstance(text, str) else float(text.strip().rstrip("%")) / 100
+    except ValueError:
+        value = -1.0
+    if isinstance(text, str) and not text.strip().endswith("%"):
+        raise InputError(f"{option} {text!r} lacks its unit", f"percentage points: {option} 1%")
+    if not 0 <= value < 1:
+        raise InputError(f"{option} {text!r} is not a drop", f"percentage points from 0% to 100%: {option} 1%")
+    return value
+
+
+def format_bytes(count: float) -> str:
+    """SI units with three significant digits: 3.73 MB."""
+    for factor, name in ((1e9, "GB"), (1e6, "MB"), (1e3, "kB")):
+        if abs(count) >= factor:
+            return f"{count / factor:.3g} {name}" if abs(count) < 999.5 * factor else f"{count / factor:.0f} {name}"
+    return f"{count:.0f} B"
+
+
+def format_count(count: float) -> str:
+    """With three significant digits: 932k, 22.6M."""
+    for factor, name in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if abs(count) >= factor:
+            return f"{count / factor:.3g}{name}"
+    return f"{count:.0f}"
+
+
+def format_share(part: float, whole: float) -> str:
+    """A share with one decimal: 12.3 %."""
+    return f"{100 * part / whole:.1f} %" if whole else "–"

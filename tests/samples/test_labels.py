@@ -1,0 +1,72 @@
+"""Labels from a file of their own."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from onnx_dalr.errors import InputError
+from onnx_dalr.samples import open_samples, read_labels
+
+from .conftest import MakeImage, spec
+
+
+@pytest.mark.parametrize("dtype", ["int16", "uint8", "int64"])
+def test_a_npy_of_integers_is_read(tmp_path: Path, dtype: str) -> None:
+    np.save(tmp_path / "y.npy", np.array([2, 0, 1], dtype))
+    labels = read_labels(tmp_path / "y.npy", 3)
+    assert labels.dtype == np.int64
+    assert labels.tolist() == [2, 0, 1]
+
+
+@pytest.mark.parametrize("name", ["y.txt", "y.csv"])
+@pytest.mark.parametrize("text", ["2\n0\n1\n", "2\r\n0\r\n1", "\ufeff2\n 0 \n\n1\n\n"])
+def test_one_integer_per_line_is_read(tmp_path: Path, name: str, text: str) -> None:
+    (tmp_path / name).write_text(text, encoding="utf-8", newline="")
+    assert read_labels(tmp_path / name, 3).tolist() == [2, 0, 1]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("y.npy", np.zeros(3), "one integer per sample, not float64"),
+        ("y.npy", np.zeros((3, 2), int), "shape"),
+        ("y.npy", np.zeros(4, int), "4 labels for 3 samples"),
+        ("y.npy", np.array([0, -1, 2]), "label -1 is negative"),
+        ("y.txt", b"0\n1\n", "2 labels for 3 samples"),
+        ("y.txt", b"", "0 labels for 3 samples"),
+        ("y.csv", b"label\n0\n1\n2\n", "line 1 is not an integer: 'label'"),
+        ("y.txt", b"0\n1.5\n2\n", "line 2 is not an integer"),
+        ("y.txt", b"\xff\xfe\x00", "not a text file"),
+        ("y.npy", b"no array", r"y\.npy"),
+        ("y.json", b"[0, 1, 2]", r"'\.json' file"),
+    ],
+)
+def test_other_contents_are_refused(tmp_path: Path, name: str, content: object, message: str) -> None:
+    path = tmp_path / name
+    np.save(path, content) if isinstance(content, np.ndarray) else path.write_bytes(content)
+    with pytest.raises(InputError, match=message):
+        read_labels(path, 3)
+
+
+@pytest.mark.parametrize("name", ["gone.npy", "gone.txt"])
+def test_a_missing_file_is_named(tmp_path: Path, name: str) -> None:
+    with pytest.raises(InputError, match=rf"{name}: the labels cannot be read"):
+        read_labels(tmp_path / name, 3)
+
+
+def test_a_file_of_labels_goes_before_sub_folders(tmp_path: Path, make_image: MakeImage) -> None:
+    images = tmp_path / "images"
+    for name in ("images/a/1.png", "images/b/1.png"):
+        make_image(name)
+    (tmp_path / "y.txt").write_text("5\n3\n")
+    samples = open_samples(images, [spec(None, 3, 4, 4)], labels=tmp_path / "y.txt")
+    assert samples.labels.tolist() == [5, 3]
+
+
+def test_labels_may_be_given_as_an_array() -> None:
+    assert open_samples(np.zeros((2, 3)), [spec(None, 3)], labels=[1, 0]).labels.tolist() == [1, 0]
+    with pytest.raises(InputError, match="1 labels for 2 samples"):
+        open_samples(np.zeros((2, 3)), [spec(None, 3)], labels=np.array([1]))
