@@ -72,7 +72,10 @@ def make_plan(
         raise InputError(
             "without held-out samples no drop can be measured", "give --params or --rank, or --holdout 0.3"
         )
-    curves = [np.array([spectra[layer.name].expected_error(k) for k in range(size.largest_rank + 1)]) for layer, size in zip(layers, sizes, strict=True)]
+    curves = [
+        np.array([spectra[layer.name].expected_error(k) for k in range(size.largest_rank + 1)])
+        for layer, size in zip(layers, sizes, strict=True)
+    ]
     return _search(target.max_drop or 0.0, layers, sizes, curves, method, drop_of)
 
 
@@ -171,7 +174,7 @@ def _search(
         reach = [float(curve[size.largest_rank]) for size, curve in zip(sizes, curves, strict=True)]
         search.bisect(
             max(min(reach), _SMALLEST_ERROR),
-            max(max(reach), _SMALLEST_ERROR) * 2,
+            2 * max(*reach, _SMALLEST_ERROR),
             lambda error: allocate.at_error(sizes, curves, error),
             "one expected error for all layers, the largest that stays within the drop",
             up=False,

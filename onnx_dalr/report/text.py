@@ -125,12 +125,12 @@ def _totals(result: Result) -> Table:
         for name, line in _quality_rows(result.quality, result.samples.select_is_report):
             made.add_row(name, line)
     if result.latency:
-        latency = result.latency
+        latency, device = result.latency, result.provider.removesuffix("ExecutionProvider")
         speed = latency.before / max(latency.after, 1e-9)
         made.add_row(
             "latency",
             f"{latency.before:.2f} ms → {latency.after:.2f} ms ({speed:.2f}× as fast; "
-            f"medians of {latency.runs} runs in turn, batch {latency.batch}, {result.provider.removesuffix('ExecutionProvider')})",
+            f"medians of {latency.runs} runs in turn, batch {latency.batch}, {device})",
         )
     made.add_row("seconds", ", ".join(f"{name} {seconds:.1f}" for name, seconds in result.seconds.items()))
     return made

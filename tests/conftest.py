@@ -1,0 +1,46 @@
+"""Fixtures every room's tests share: tiny models as ONNX text, and the real models where they are."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import onnx
+import pytest
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+
+
+def assets_folder() -> Path | None:
+    """Where the real models and data are, or None."""
+    named = os.environ.get("ONNX_DALR_ASSETS")
+    folder = Path(named) if named else REPOSITORY.parent / "shared" / "assets"
+    return folder if (folder / "models").is_dir() else None
+
+
+@pytest.fixture(scope="session")
+def assets() -> Path:
+    """The folder of real models and data; skips the test where it is not there."""
+    folder = assets_folder()
+    if folder is None:
+        pytest.skip("the real models are not here: set ONNX_DALR_ASSETS to the folder that holds models/ and data/")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def demo() -> Path:
+    """The folder of the demo model and its images."""
+    return REPOSITORY / "models"
+
+
+@pytest.fixture
+def parse() -> Callable[[str], onnx.ModelProto]:
+    """Makes a checked model of ONNX text."""
+
+    def made(text: str) -> onnx.ModelProto:
+        model = onnx.parser.parse_model(text)
+        onnx.checker.check_model(model, full_check=True)
+        return model
+
+    return made
