@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -33,13 +32,3 @@ def make_image(tmp_path: Path) -> MakeImage:
         return path
 
     return make
-
-
-@pytest.fixture(scope="session")
-def assets() -> Path:
-    """The folder of real models and data, or a skip."""
-    repository = Path(__file__).resolve().parents[2]
-    folder = Path(os.environ.get("ONNX_DALR_ASSETS", repository.parent / "shared" / "assets"))
-    if not folder.is_dir():
-        pytest.skip("the real models and data are not here: set ONNX_DALR_ASSETS to their folder")
-    return folder
