@@ -38,6 +38,6 @@ def check(
             write_json(json, result.to_json())
         if str(json) != "-":
             for line in result.lines:
-                out.print(Text(str(line), style="" if line.passed else "bold red"))
+                out.print(Text(str(line), style="" if line.passed else "bold red"), soft_wrap=True)
         if not result.passed:
             raise typer.Exit(_OVER_BUDGET)
