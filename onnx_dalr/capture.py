@@ -15,6 +15,7 @@ from onnx_dalr.factorize import Method, Need, Statistics
 from onnx_dalr.graph.layers import Layer, matrix
 from onnx_dalr.graph.model import Model
 from onnx_dalr.graph.probe import probe
+from onnx_dalr.graph.use import Use
 from onnx_dalr.runtime import Device, Session, open_session
 from onnx_dalr.samples.base import Batch
 
@@ -78,7 +79,7 @@ def capture(
         mask = np.asarray(batch[mask_input]) if mask_input is not None else None
         for sink in sinks:
             for use in sink.layer.uses:
-                rows, masked = rows_of(values[use.data], use.feature_axis, sink.layer.n, mask)
+                rows, masked = rows_of(values[use.data], use, sink.layer.n, mask)
                 sink.add(rows, f"{method.name} on {sink.layer.name!r}")
                 if not masked:
                     unmasked.add(sink.layer.name)
@@ -94,14 +95,19 @@ def capture(
     )
 
 
-def rows_of(
-    tensor: NDArray[Any], feature_axis: int, n: int, mask: NDArray[Any] | None = None
-) -> tuple[NDArray[Any], bool]:
+def rows_of(tensor: NDArray[Any], use: Use, n: int, mask: NDArray[Any] | None = None) -> tuple[NDArray[Any], bool]:
     """The rows, [p, n], that a tensor feeds into a weight, and whether the mask could be applied to them.
 
-    A tensor laid out as [length, samples, n] takes the mask [samples, length] transposed.
+    The positions that a Conv steps over are no rows; the zeros it pads with are. A tensor laid out as
+    [length, samples, n] takes the mask [samples, length] transposed.
     """
-    moved = np.moveaxis(tensor, feature_axis, -1)
+    if use.pads:
+        half = len(use.pads) // 2
+        around = list(zip(use.pads[:half], use.pads[half:], strict=True))
+        tensor = np.pad(tensor, [(0, 0), (0, 0), *around])
+    if use.strides:
+        tensor = tensor[(slice(None), slice(None), *(slice(None, None, step) for step in use.strides))]
+    moved = np.moveaxis(tensor, use.feature_axis, -1)
     rows = moved.reshape(-1, n)
     if mask is None:
         return rows, True

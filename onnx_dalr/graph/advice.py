@@ -26,6 +26,4 @@ def reason(node: NodeProto) -> str | None:
         return "quantized: compress the float model first, quantize after"
     if node.op_type in _FUSED and node.domain not in ("", "ai.onnx"):
         return f"fused ({node.domain}.{node.op_type}): compress the model before it is optimized for a runtime"
-    if node.op_type == "Conv" and node.domain in ("", "ai.onnx"):
-        return "convolution: not supported yet"
     return None

@@ -5,9 +5,10 @@ from __future__ import annotations
 from onnx import NodeProto
 
 from onnx_dalr.graph.index import GraphIndex, attribute
-from onnx_dalr.graph.use import Refused, Replacement, Use, constant_matrix, one_row
+from onnx_dalr.graph.use import Refused, Replacement, Use, constant_matrix, one_row, right_operand
 
 OPS = ("Gemm",)
+operand = right_operand
 
 
 def read(node: NodeProto, position: int, index: GraphIndex) -> Use | Refused:
@@ -15,8 +16,8 @@ def read(node: NodeProto, position: int, index: GraphIndex) -> Use | Refused:
     weight = constant_matrix(node, index)
     if isinstance(weight, Refused):
         return weight
-    stored_as_W = bool(attribute(node, "transB", 0))
-    m = weight.dims[0] if stored_as_W else weight.dims[1]
+    stored_as_W = bool(attribute(node, "transB", 0)) != weight.transposed
+    m = weight.tensor.dims[0] if stored_as_W else weight.tensor.dims[1]
     beta = float(attribute(node, "beta", 1.0))
     name = node.input[2] if len(node.input) > 2 and beta != 0 else ""
     bias = index.constant(name) if name else None
@@ -27,7 +28,9 @@ def read(node: NodeProto, position: int, index: GraphIndex) -> Use | Refused:
         node_name=node.name,
         data=node.input[0],
         feature_axis=0 if attribute(node, "transA", 0) else -1,
-        weight=node.input[1],
+        weight=weight.name,
+        path=weight.path,
+        cast_to=weight.cast_to,
         stored_as_W=stored_as_W,
         scale=float(attribute(node, "alpha", 1.0)),
         output=node.output[0],

@@ -3,11 +3,33 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
 import onnx_graphsurgeon as gs
-from onnx import AttributeProto, GraphProto, ModelProto, NodeProto, TensorProto
+from onnx import AttributeProto, GraphProto, ModelProto, NodeProto, TensorProto, helper
+
+_CARRIERS = {"Identity", "Transpose", "Cast"}
+
+
+@dataclass(frozen=True, eq=False)
+class Stored:
+    """A constant and how it comes to be the operand of a node.
+
+    Attributes:
+        name: The stored tensor.
+        tensor: Its values.
+        transposed: A Transpose lies between.
+        cast_to: Element type of a Cast that lies between, 0 for none.
+        path: Tensors between the node and the constant, the node's operand first; empty where it reads the constant.
+    """
+
+    name: str
+    tensor: TensorProto
+    transposed: bool = False
+    cast_to: int = 0
+    path: tuple[str, ...] = ()
 
 
 class GraphIndex:
@@ -52,6 +74,27 @@ class GraphIndex:
             return []
         return list(dict.fromkeys(self._position.get(id(node)) for node in tensor.outputs))
 
+    def stored(self, name: str) -> Stored | None:
+        """The constant that a tensor is, or becomes through Identity, Transpose of a matrix and Cast; else None."""
+        tensor = self.constant(name)
+        if tensor is not None:
+            return Stored(name, tensor)
+        position = self.producer(name)
+        if position is None or self.nodes[position].op_type not in _CARRIERS or self.nodes[position].domain:
+            return None
+        node = self.nodes[position]
+        behind = self.stored(node.input[0])
+        if behind is None:
+            return None
+        path = (name, *behind.path)
+        if node.op_type == "Transpose":
+            matrix = len(behind.tensor.dims) == 2 and list(attribute(node, "perm", [1, 0])) == [1, 0]
+            return replace(behind, transposed=not behind.transposed, path=path) if matrix else None
+        if node.op_type == "Cast":
+            # Two casts in a row may round on the way: left alone.
+            return None if behind.cast_to else replace(behind, cast_to=attribute(node, "to", 0), path=path)
+        return replace(behind, path=path)
+
     def constant(self, name: str) -> TensorProto | None:
         """The tensor behind a name, from an initializer or a Constant node; None where it is computed."""
         if name in self.initializers:
@@ -72,11 +115,9 @@ def bodies(node: NodeProto) -> Iterator[tuple[str, GraphProto]]:
 
 
 def attribute(node: NodeProto, name: str, default: Any) -> Any:
-    """The value of a numeric attribute."""
-    found = next((a for a in node.attribute if a.name == name), None)
-    if found is None:
-        return default
-    return found.f if found.type == AttributeProto.FLOAT else found.i
+    """The value of an attribute, or the default."""
+    found = next((entry for entry in node.attribute if entry.name == name), None)
+    return default if found is None else helper.get_attribute_value(found)
 
 
 def _without_functions(proto: ModelProto) -> ModelProto:

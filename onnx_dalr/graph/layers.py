@@ -13,13 +13,14 @@ import onnx
 from numpy.typing import NDArray
 from onnx import NodeProto, TensorProto
 
-from onnx_dalr.graph import advice, gemm, matmul
+from onnx_dalr.graph import advice, conv1x1, gemm, matmul
 from onnx_dalr.graph.index import GraphIndex, bodies
 from onnx_dalr.graph.model import Model
 from onnx_dalr.graph.use import Refused, Use
 
-KINDS = (gemm, matmul)
-"""A layer kind is a module: OPS, `read` (a node becomes a Use, or is refused), `rewrite` (a Use becomes new nodes)."""
+KINDS = (gemm, matmul, conv1x1)
+"""A layer kind is a module: OPS; `read`, a node becomes a Use or is refused; `operand`, a factor as its nodes want it;
+`rewrite`, a Use becomes new nodes."""
 
 FLOATS = {TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.DOUBLE}
 
@@ -33,7 +34,7 @@ class Layer:
         weight: Name of the tensor that holds W, transposed or not.
         m: Outputs.
         n: Inputs.
-        dtype: Element type of the weight, which its factors keep.
+        dtype: Element type the weight is stored in, which its factors keep.
         uses: The nodes, in graph order. All scale and transpose the weight alike.
         bias_growth: Parameters the model gains by a bias correction: none where it lands in a constant row of m
             that nothing else reads, up to m for a scalar, and one row shared by all uses that have no bias.
@@ -115,12 +116,12 @@ def find(model: Model) -> tuple[list[Layer], list[Skipped]]:
 
 
 def matrix(model: Model, layer: Layer) -> NDArray[Any]:
-    """W, [m, n], as the nodes apply it (a Gemm's alpha included), in at least float32."""
+    """W, [m, n], as the nodes apply it (a Gemm's alpha included): float64 where it is stored so, else float32."""
     stored = model.array(model.constants[layer.weight])
     use = layer.uses[0]
-    W = stored if use.stored_as_W else stored.T
-    wide = np.result_type(W.dtype, np.float32)
-    return np.ascontiguousarray(W, dtype=wide) * wide.type(use.scale) if use.scale != 1 else W.astype(wide, copy=False)
+    W = stored.reshape(layer.m, layer.n) if use.stored_as_W else stored.T
+    W = W.astype(np.float64 if stored.dtype == np.float64 else np.float32, copy=False)
+    return W * W.dtype.type(use.scale) if use.scale != 1 else W
 
 
 def _read(kind: Any, node: NodeProto, position: int, index: GraphIndex) -> Use | Refused:
@@ -133,7 +134,7 @@ def _read(kind: Any, node: NodeProto, position: int, index: GraphIndex) -> Use |
 def _layer(weight: str, uses: tuple[Use, ...], index: GraphIndex) -> Layer:
     tensor = index.constant(weight)
     assert tensor is not None
-    rows, columns = tensor.dims
+    rows, columns = tensor.dims[:2]
     m, n = (rows, columns) if uses[0].stored_as_W else (columns, rows)
     dtype = np.dtype(onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type))
     return Layer(weight, weight, m, n, dtype, uses, _bias_growth(m, uses, index))
@@ -152,19 +153,35 @@ def _bias_growth(m: int, uses: tuple[Use, ...], index: GraphIndex) -> int:
 def _why_not(layer: Layer, index: GraphIndex) -> str | None:
     """Why a weight whose nodes are all right is none the less left alone: all of its users or none."""
     tensor = index.constant(layer.weight)
-    if tensor is None or tensor.data_type not in FLOATS:
-        name = TensorProto.DataType.Name(tensor.data_type) if tensor else "unknown"
-        return f"dtype {name.lower()} is not supported yet"
-    if len({(use.stored_as_W, use.scale) for use in layer.uses}) > 1:
-        return "its users transpose or scale the shared weight differently"
-    known = {use.node for use in layer.uses}
-    if others := [reader for reader in index.readers(layer.weight) if reader not in known]:
+    if reason := _unsupported_type(tensor, layer.uses[0].cast_to):
+        return reason
+    if len({(use.stored_as_W, use.scale, use.cast_to) for use in layer.uses}) > 1:
+        return "its users transpose, scale or cast the shared weight differently"
+    if others := _other_readers(layer, index):
         return f"its weight is also read by {_reader_name(others[0], index)}, so factoring would not remove it"
-    if layer.weight in index.outputs:
+    if index.outputs & {layer.weight, *(name for use in layer.uses for name in use.path)}:
         return "its weight is an output of the graph"
     if layer.break_even(compensated=False) < 1:
         return f"too small to gain at any rank ({layer.m}×{layer.n})"
     return None
+
+
+def _unsupported_type(tensor: TensorProto | None, cast_to: int) -> str | None:
+    stored = tensor.data_type if tensor is not None else TensorProto.UNDEFINED
+    computed = cast_to or stored
+    if computed == TensorProto.BFLOAT16:
+        return "bfloat16 arithmetic: ONNX Runtime has no kernels for it on the CPU to calibrate with"
+    if stored not in FLOATS | {TensorProto.BFLOAT16} or computed not in FLOATS:
+        return f"dtype {TensorProto.DataType.Name(stored).lower()} is not supported"
+    return None
+
+
+def _other_readers(layer: Layer, index: GraphIndex) -> list[int | None]:
+    """Nodes that read the weight, or a tensor on its way to a user, and are neither a user nor on that way."""
+    path = {name for use in layer.uses for name in use.path}
+    known: set[int | None] = {use.node for use in layer.uses}
+    known.update(index.producer(name) for name in path)
+    return [reader for name in (layer.weight, *sorted(path)) for reader in index.readers(name) if reader not in known]
 
 
 def _reader_name(position: int | None, index: GraphIndex) -> str:
@@ -175,9 +192,9 @@ def _reader_name(position: int | None, index: GraphIndex) -> str:
 
 
 def _skip(node: NodeProto, index: GraphIndex, reason: str) -> Skipped:
-    for name in reversed(node.input[1:2] or node.input[:1]):
-        if (tensor := index.constant(name)) is not None:
-            return Skipped(_node_name(node), node.op_type, reason, name, tuple(tensor.dims))
+    weight = index.stored(node.input[1]) if len(node.input) > 1 else None
+    if weight is not None:
+        return Skipped(_node_name(node), node.op_type, reason, weight.name, tuple(weight.tensor.dims))
     return Skipped(_node_name(node), node.op_type, reason)
 
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 from onnx import NodeProto
 
 from onnx_dalr.graph.index import GraphIndex
-from onnx_dalr.graph.use import Refused, Replacement, Use, constant_matrix, one_row
+from onnx_dalr.graph.use import Refused, Replacement, Use, constant_matrix, one_row, right_operand
 
 OPS = ("MatMul",)
+operand = right_operand
 
 
 def read(node: NodeProto, position: int, index: GraphIndex) -> Use | Refused:
@@ -15,15 +16,17 @@ def read(node: NodeProto, position: int, index: GraphIndex) -> Use | Refused:
     weight = constant_matrix(node, index)
     if isinstance(weight, Refused):
         return weight
-    add, bias = _bias(node, weight.dims[1], index)
+    add, bias = _bias(node, weight.tensor.dims[0 if weight.transposed else 1], index)
     return Use(
         op=node.op_type,
         node=position,
         node_name=node.name,
         data=node.input[0],
         feature_axis=-1,
-        weight=node.input[1],
-        stored_as_W=False,
+        weight=weight.name,
+        path=weight.path,
+        cast_to=weight.cast_to,
+        stored_as_W=weight.transposed,
         scale=1.0,
         output=node.output[0],
         bias=bias,

@@ -60,6 +60,8 @@ def rewrite(model: Model, substitutions: Sequence[Substitution], note: str | Non
         old |= {substitution.layer.weight, *(use.bias for use in substitution.layer.uses if use.bias)}
     if substitutions:
         _replace_nodes(proto.graph, replaced)
+        path = {name for done in substitutions for use in done.layer.uses for name in use.path}
+        _remove_unread_nodes(proto.graph, path)
         _replace_constants(proto, made, _unread(proto.graph, old))
     if note is not None:
         _set_metadata(proto, note)
@@ -103,9 +105,11 @@ class _LayerRewrite:
         self._use = self._layer.uses[0]
         self._tensors: dict[str, str] = {}
         self.constants: list[TensorProto] = []
-        # As right operands of MatMul; W, and so its factors, contain a Gemm's alpha already.
-        self.B = self._constant(f"{self._layer.weight}.dalr_B", substitution.B.T)
-        self.A = self._constant(f"{self._layer.weight}.dalr_A", substitution.A.T)
+        self._kind = next(kind for kind in KINDS if self._layer.op in kind.OPS)
+        self._casts: list[NodeProto] = []
+        # W, and so its factors, contain a Gemm's alpha already.
+        self.B = self._factor("B", substitution.B)
+        self.A = self._factor("A", substitution.A)
         self.bias: str | None = None
         self.latent = ""
 
@@ -117,8 +121,9 @@ class _LayerRewrite:
         if use.add is not None and use.bias is not None:
             add = graph.node[use.add]
             add.input[list(add.input).index(use.bias)] = self.bias or use.bias
+        casts, self._casts = self._casts, []
         kind = next(kind for kind in KINDS if use.op in kind.OPS)
-        return list(kind.rewrite(use, graph.node[use.node], self))
+        return [*casts, *kind.rewrite(use, graph.node[use.node], self)]
 
     def tensor(self, role: str) -> str:
         """A new tensor name; the same for the same role of one use."""
@@ -127,7 +132,7 @@ class _LayerRewrite:
         return self._tensors[role]
 
     def scalar(self, role: str, value: float) -> str:
-        """A new scalar constant of the layer's dtype."""
+        """A new scalar constant of the element type the layer computes in."""
         return self._constant(f"{self._layer.weight}.dalr_{role}", np.array(value))
 
     def node(self, old: NodeProto, role: str, op: str, inputs: list[str], output: str, **attributes: Any) -> NodeProto:
@@ -138,10 +143,28 @@ class _LayerRewrite:
         made.metadata_props.extend(old.metadata_props)
         return made
 
-    def _constant(self, name: str, values: NDArray[Any]) -> str:
+    def _factor(self, role: str, values: NDArray[Any]) -> str:
+        """A factor stored in the weight's element type and, where the weight was cast, cast likewise."""
+        weight, cast_to = self._layer.weight, self._use.cast_to
+        laid_out = self._kind.operand(values, self._model.constants[weight].dims)
+        stored = self._constant(f"{weight}.dalr_{role}", laid_out, self._layer.dtype)
+        if not cast_to:
+            return stored
+        cast = self._names.new(f"{weight}.dalr_{role}_cast")
+        self._casts.append(helper.make_node("Cast", [stored], [cast], name=self._names.new(cast), to=cast_to))
+        return cast
+
+    def _constant(self, name: str, values: NDArray[Any], dtype: np.dtype[Any] | None = None) -> str:
         name = self._names.new(name)
-        self.constants.append(numpy_helper.from_array(np.asarray(values, self._layer.dtype, order="C"), name))
+        made = np.asarray(values).astype(dtype or self._computed, order="C")
+        self.constants.append(numpy_helper.from_array(made, name))
         return name
+
+    @property
+    def _computed(self) -> np.dtype[Any]:
+        """Element type the layer computes in: that of its biases."""
+        cast_to = self._use.cast_to
+        return np.dtype(helper.tensor_dtype_to_np_dtype(cast_to)) if cast_to else self._layer.dtype
 
     def _bias(self, use: Use) -> str | None:
         """The constant that holds the use's new bias: the old one where nothing changes, None where it is zero."""
@@ -165,6 +188,18 @@ def _replace_nodes(graph: GraphProto, replaced: dict[int, list[NodeProto]]) -> N
         del graph.node[position]
         for node in reversed(replaced[position]):
             graph.node.insert(position, node)
+
+
+def _remove_unread_nodes(graph: GraphProto, candidates: set[str]) -> None:
+    """Takes out what led from old weights to old nodes, from the nodes back to the weights."""
+    while gone := _unread(graph, candidates):
+        _remove_makers(graph, gone)
+        candidates = candidates - gone
+
+
+def _remove_makers(graph: GraphProto, gone: set[str]) -> None:
+    _remove(graph.node, lambda node: set(node.output) <= gone)
+    _remove(graph.value_info, lambda value: value.name in gone)
 
 
 def _unread(graph: GraphProto, names: set[str]) -> set[str]:

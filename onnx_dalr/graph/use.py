@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from numpy.typing import NDArray
 from onnx import NodeProto, TensorProto
 
-from onnx_dalr.graph.index import GraphIndex
+from onnx_dalr.graph.index import GraphIndex, Stored
 
 
 @dataclass(frozen=True)
@@ -27,15 +29,19 @@ class Use:
         node: Its position in the graph.
         node_name: Its name, empty where it has none.
         data: The tensor whose rows enter the weight.
-        feature_axis: Axis of `data` along which a row's n values lie: -1, or 0 for a Gemm with transA.
+        feature_axis: Axis of `data` along which a row's n values lie: -1, 0 for a Gemm with transA, 1 for a Conv.
         weight: The constant that holds the weight.
-        stored_as_W: The constant is W itself, [m, n]; else Wᵀ.
+        stored_as_W: The constant is W itself, [m, n] and further axes of length 1; else Wᵀ.
+        path: Tensors between the node and the constant (Identity, Transpose, Cast), the node's operand first.
+        cast_to: Element type the weight is cast to on the way, 0 where it is used as it is stored.
         scale: Factor on the product (a Gemm's alpha).
         output: The tensor the node makes.
         bias: Constant bias of one row, or None.
         bias_scale: Factor on the bias (a Gemm's beta).
         add: Position of the Add that carries the bias, where it is not in the node itself.
         loose_bias: A Gemm's bias that is not constant or not one row; it stays in an Add of its own.
+        strides: Of a Conv: which positions along the spatial axes become rows; empty for all.
+        pads: Of a Conv: zeros before and after each spatial axis, as ONNX writes them; empty for none.
     """
 
     op: str
@@ -51,14 +57,18 @@ class Use:
     bias_scale: float = 1.0
     add: int | None = None
     loose_bias: str | None = None
+    path: tuple[str, ...] = ()
+    cast_to: int = 0
+    strides: tuple[int, ...] = ()
+    pads: tuple[int, ...] = ()
 
 
 class Replacement(Protocol):
     """What a layer kind is handed to write the nodes of one use: the factors' names and a maker of new ones.
 
     Attributes:
-        B: Constant [n, k], the first factor as a right operand.
-        A: Constant [k, m], the second.
+        B: The first factor, as the kind's `operand` lays it out.
+        A: The second.
         bias: Constant one-row bias to add, or None where it is zero.
         latent: Name for the tensor between the two.
     """
@@ -81,21 +91,35 @@ class Replacement(Protocol):
         ...
 
 
-def constant_matrix(node: NodeProto, index: GraphIndex) -> TensorProto | Refused:
+def constant_matrix(node: NodeProto, index: GraphIndex) -> Stored | Refused:
     """The constant 2-D weight on the right of a Gemm or MatMul, or why there is none."""
+    found = constant_operand(node, index)
+    if isinstance(found, Refused):
+        return found
+    dims = found.tensor.dims
+    if len(dims) != 2:
+        return Refused(f"its weight is {'a vector' if len(dims) < 2 else f'batched ({len(dims)}-D)'}, not a matrix")
+    return found
+
+
+def constant_operand(node: NodeProto, index: GraphIndex) -> Stored | Refused:
+    """The constant that is the second input of a node, or why there is none."""
     if len(node.input) < 2:
         return Refused("it has no second operand")
-    left, right = (index.constant(name) for name in node.input[:2])
+    left, right = (index.stored(name) for name in node.input[:2])
     if right is None:
         return Refused(_why_no_constant(node, index, left is not None))
     if left is not None:
         return Refused("both operands are constant")
-    if len(right.dims) != 2:
-        kind = "a vector" if len(right.dims) < 2 else f"batched ({len(right.dims)}-D)"
-        return Refused(f"its weight is {kind}, not a matrix")
-    if 0 in right.dims:
+    if 0 in right.tensor.dims:
         return Refused("its weight is empty")
     return right
+
+
+def right_operand(factor: NDArray[Any], dims: Sequence[int]) -> NDArray[Any]:
+    """A factor, [out, in], as the right operand of a MatMul: [in, out]."""
+    del dims
+    return factor.T
 
 
 def _why_no_constant(node: NodeProto, index: GraphIndex, constant_on_left: bool) -> str:
@@ -105,8 +129,8 @@ def _why_no_constant(node: NodeProto, index: GraphIndex, constant_on_left: bool)
     maker = index.nodes[position] if position is not None else None
     if maker is not None and maker.op_type == "DequantizeLinear":
         return "quantized weight (DequantizeLinear): compress the float model first, quantize after"
-    if maker is not None and maker.input and all(index.constant(name) is not None for name in maker.input if name):
-        return f"its weight comes from a constant through {maker.op_type}, which is not supported yet"
+    if maker is not None and maker.input and all(index.stored(name) is not None for name in maker.input if name):
+        return f"its weight comes from a constant through {maker.op_type}, which is not supported"
     return "dynamic weight: both operands are computed at run time"
 
 

@@ -9,9 +9,15 @@ import numpy as np
 
 from onnx_dalr.errors import InputError
 from onnx_dalr.samples.base import Array, InputSpec
+from onnx_dalr.samples.image_cut import Cut, Size, text
+from onnx_dalr.samples.image_presets import Resample
 from onnx_dalr.samples.image_settings import Color, ImageSettings, Layout
 
+MOST_PIXELS = 100_000_000
+"""An image that has or would get more pixels is a mistake or an attack."""
+
 _ARRAYS_HINT = "feed this model from .npy or .npz arrays"
+_FEWEST_LEVELS = 16
 
 
 @dataclass(frozen=True)
@@ -24,6 +30,8 @@ class ImageTarget:
         color: "rgb", "bgr" or "gray".
         layout: Order of the axes, also before flattening.
         flat: The image becomes one row of values.
+        cut: How the middle is cut out; None: the whole image is resized.
+        resample: How images are resized.
     """
 
     height: int | None
@@ -31,6 +39,8 @@ class ImageTarget:
     color: Color
     layout: Layout
     flat: bool = False
+    cut: Cut | None = None
+    resample: Resample = "bilinear"
 
     @property
     def channels(self) -> int:
@@ -43,7 +53,7 @@ def image_target(spec: InputSpec, settings: ImageSettings) -> ImageTarget:
 
     Args:
         spec: The model's only input: rank 4, or rank 2 for flattened images.
-        settings: The options.
+        settings: The options, resolved.
 
     Raises:
         InputError: The input does not take images, or the options contradict it.
@@ -51,13 +61,25 @@ def image_target(spec: InputSpec, settings: ImageSettings) -> ImageTarget:
     if spec.dtype.kind not in "fiu":
         raise InputError(f"the model's input {spec} does not take pixels", _ARRAYS_HINT)
     if spec.shape is None:
-        return _planar_target(InputSpec(spec.name, (None,) * 4, spec.dtype), settings)
-    if len(spec.shape) == 4:
-        return _planar_target(spec, settings)
-    if len(spec.shape) == 2:
-        return _flat_target(spec, settings)
-    raise InputError(
-        f"the model's input {spec} has {len(spec.shape)} axes; images need four (batch, channels, height and width in "
+        target = _planar_target(InputSpec(spec.name, (None,) * 4, spec.dtype), settings)
+    elif len(spec.shape) == 4:
+        target = _planar_target(spec, settings)
+    elif len(spec.shape) == 2:
+        target = _flat_target(spec, settings)
+    else:
+        raise _not_for_images(spec)
+    if (target.height or 1) * (target.width or 1) > MOST_PIXELS:
+        raise InputError(
+            f"images of {target.height}x{target.width} for the model's input {spec} have more than {MOST_PIXELS:,} "
+            "pixels",
+            "give a smaller --resize" if settings.resize or settings.crop else _ARRAYS_HINT,
+        )
+    return target
+
+
+def _not_for_images(spec: InputSpec) -> InputError:
+    return InputError(
+        f"the model's input {spec} has {len(spec.shape or ())} axes; images need four (batch, channels, height and width in "
         "either layout) or two (flattened images)",
         _ARRAYS_HINT,
     )
@@ -79,16 +101,54 @@ def _planar_target(spec: InputSpec, settings: ImageSettings) -> ImageTarget:
             f"--color {color} gives {_channels(color)} channel(s), the model's input {spec} takes {count}",
             "choose --color gray" if count == 1 else "choose --color rgb or bgr",
         )
-    for index, (name, side) in enumerate((("height", height), ("width", width))):
-        if settings.resize and side not in (None, settings.resize[index]):
+    resample = settings.preset_values.resample
+    if settings.crop is not None:
+        cut = _cut(spec, settings, (height, width))
+        return ImageTarget(*cut.size, color, layout, cut=cut, resample=resample)
+    if settings.resize is not None:
+        size = _pair(settings.resize)
+        hint = "leave --resize out: images are resized to the model's size; --crop center cuts it out of a larger one"
+        _check_sides("--resize", size, (height, width), spec, hint)
+        height, width = size
+    return ImageTarget(height, width, color, layout, resample=resample)
+
+
+def _cut(spec: InputSpec, settings: ImageSettings, model: tuple[int | None, int | None]) -> Cut:
+    """The crop of a model whose input has this (height, width), each None where open.
+
+    Raises:
+        InputError: The model has another size, or nobody says what size; the image would be smaller than the crop.
+    """
+    resize = settings.resize
+    if isinstance(settings.crop, tuple):
+        height, width = settings.crop
+        _check_sides("--crop", settings.crop, model, spec, "leave the size out: --crop center cuts out the model's")
+    else:
+        own = settings.preset_values.size
+        otherwise = resize if isinstance(resize, tuple) else (own, own)
+        sides = [side or other for side, other in zip(model, otherwise, strict=True)]
+        if sides[0] is None or sides[1] is None:
             raise InputError(
-                f"--resize {settings.resize[0]}x{settings.resize[1]} does not fit the model's input {spec} of {name} "
-                f"{side}",
-                "leave --resize out: images are resized to the model's size",
+                f"the model's input {spec} leaves the size of images open, and so the size of the crop",
+                "give it: --crop HxW",
             )
-    if settings.resize:
-        height, width = settings.resize
-    return ImageTarget(height, width, color, layout)
+        height, width = sides[0], sides[1]
+    cut = Cut((height, width), resize, settings.crop if isinstance(settings.crop, int | float) else None)
+    if resize is not None:
+        # An image of exactly this size shows whether any could be large enough.
+        cut.resized(_pair(resize) if isinstance(resize, tuple) else (max(height, width, resize),) * 2)
+    return cut
+
+
+def _pair(resize: Size | int) -> Size:
+    return (resize, resize) if isinstance(resize, int) else resize
+
+
+def _check_sides(option: str, size: Size, model: tuple[int | None, int | None], spec: InputSpec, hint: str) -> None:
+    """Raises InputError where the model fixes another side."""
+    for name, side, wanted in zip(("height", "width"), model, size, strict=True):
+        if side not in (None, wanted):
+            raise InputError(f"{option} {text(size)} does not fit the model's input {spec} of {name} {side}", hint)
 
 
 def _layout_of(spec: InputSpec) -> Layout:
@@ -112,21 +172,25 @@ def _layout_of(spec: InputSpec) -> Layout:
 def _flat_target(spec: InputSpec, settings: ImageSettings) -> ImageTarget:
     """The target of a rank-2 input, which takes flattened images."""
     values = (spec.shape or ())[1]
-    if settings.resize is None:
+    cut = None
+    if isinstance(settings.crop, tuple) or settings.preset_values.size or (settings.crop and settings.resize):
+        cut = _cut(spec, settings, (None, None)) if settings.crop is not None else None
+    if cut is None and settings.resize is None:
         count = "any number of" if values is None else str(values)
         raise InputError(
             f"the model's input {spec} takes {count} values per sample and does not say what size of image they are",
             _size_hint(values),
         )
-    height, width = settings.resize
+    height, width = cut.size if cut else _pair(settings.resize or 0)
     color = settings.color or ("gray" if values == height * width else "rgb")
     given = height * width * _channels(color)
     if values not in (None, given):
         raise InputError(
-            f"--resize {height}x{width} in {color} gives {given} values, the model's input {spec} takes {values}",
+            f"{'--crop' if cut else '--resize'} {height}x{width} in {color} gives {given} values, the model's input {spec} takes {values}",
             _size_hint(values),
         )
-    return ImageTarget(height, width, color, settings.layout or "nchw", flat=True)
+    resample = settings.preset_values.resample
+    return ImageTarget(height, width, color, settings.layout or "nchw", flat=True, cut=cut, resample=resample)
 
 
 def _size_hint(values: int | None) -> str:

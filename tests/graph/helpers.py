@@ -1,4 +1,4 @@
-"""What the tests of the graph room share: models written as ONNX text, exact factors, proto fields compared one by one."""
+"""What the tests of the graph room share: models as ONNX text, exact factors, protos compared field by field."""
 
 from __future__ import annotations
 

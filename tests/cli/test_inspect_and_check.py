@@ -1,0 +1,118 @@
+"""`inspect` shows where the bytes are; `check` is the CI gate: exit 0 or 3, one line per budget."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.cli.conftest import Run
+
+
+@pytest.fixture
+def model(demo: Path) -> Path:
+    return demo / "digits-target.onnx"
+
+
+def test_inspect_lists_layers_by_size_with_share_and_break_even_rank(run: Run, model: Path) -> None:
+    outcome = run("inspect", model)
+    assert outcome.code == 0
+    assert "2.18 MB, 544k parameters" in outcome.stdout
+    rows = [line.split() for line in outcome.stdout.splitlines() if line.startswith("fc")]
+    assert [row[0] for row in rows] == ["fc6", "fc7", "fc8"]
+    assert rows[0][1:] == ["Gemm", "512×512", "float32", "262k", "1.05", "MB", "48.2", "%", "255", "fc6.weight"]
+    assert outcome.stderr == ""
+
+
+def test_inspect_says_why_the_rest_is_not_eligible(run: Run, model: Path) -> None:
+    assert "skipped 4 Conv: convolution" in run("inspect", model).stdout
+
+
+def test_inspect_json_has_the_same_facts(run: Run, model: Path) -> None:
+    facts = json.loads(run("inspect", model, "--json", "-").stdout)
+    assert set(facts) == {"schema", "path", "bytes", "params", "opsets", "layers", "skipped", "optimized"}
+    assert facts["bytes"] == model.stat().st_size
+    assert facts["params"] == 543_732
+    assert [layer["break_even"] for layer in facts["layers"]] == [255, 255, 3]
+
+
+@pytest.mark.usefixtures("bench")
+def test_inspect_shows_what_an_earlier_run_did(run: Run) -> None:
+    run("optimize", "model.onnx", "out/small.onnx", "--calib", "calib.npz", "--rank", 8)
+    assert "optimized before" in run("inspect", "out/small.onnx").stdout
+
+
+@pytest.mark.parametrize("command", ["inspect", "check"])
+@pytest.mark.usefixtures("bench")
+def test_what_is_no_model_is_refused(run: Run, command: str) -> None:
+    Path("text.onnx").write_text("hello\n")
+    more = ("--max-size", "1MB") if command == "check" else ()
+    outcome = run(command, "text.onnx", *more)
+    assert outcome.code == 2
+    assert outcome.errors == ["error: text.onnx is not an ONNX model, or it is damaged"]
+
+
+@pytest.mark.parametrize(
+    ("budget", "code", "said"),
+    [
+        (("--max-size", "25MB"), 0, "ok  "),
+        (("--max-size", "2MB"), 3, "over"),
+        (("--max-params", "544k"), 0, "268 left"),
+        (("--max-params", "543731"), 3, "1 over"),
+        (("--max-size", "25MB", "--max-params", "1k"), 3, "542,732 over"),
+    ],
+)
+def test_check_is_zero_within_the_budget_and_three_over_it(
+    run: Run, model: Path, budget: tuple[str, ...], code: int, said: str
+) -> None:
+    outcome = run("check", model, *budget)
+    assert outcome.code == code
+    assert said in outcome.stdout
+    assert outcome.stderr == ""
+
+
+def test_check_is_one_line_per_budget(run: Run, model: Path) -> None:
+    budgets = ("--max-size", "25MB", "--max-params", "6M", "--baseline", model, "--max-growth", "2%")
+    lines = run("check", model, *budgets).stdout.splitlines()
+    assert len(lines) == 3
+    assert all(str(model) in line for line in lines)
+
+
+def test_check_against_a_baseline_allows_no_growth_unless_told(run: Run, bench: Path) -> None:
+    run("optimize", "model.onnx", "out/small.onnx", "--calib", "calib.npz", "--rank", 8)
+    assert run("check", "out/small.onnx", "--baseline", "model.onnx").code == 0
+    assert run("check", "model.onnx", "--baseline", "model.onnx").code == 0
+    assert run("check", "model.onnx", "--baseline", "out/small.onnx").code == 3
+    assert run("check", "model.onnx", "--baseline", "out/small.onnx", "--max-growth", "300%").code == 0
+    assert run("check", "out/small.onnx", "--baseline", "model.onnx", "--max-params", "99%").code == 0
+
+
+def test_check_json_has_limit_value_and_what_is_left(run: Run, model: Path) -> None:
+    outcome = run("check", model, "--max-size", "2MB", "--json", "-")
+    facts = json.loads(outcome.stdout)
+    assert outcome.code == 3
+    assert facts["passed"] is False
+    (line,) = facts["lines"]
+    assert (line["limit"], line["value"], line["left"]) == (2_000_000, 2_176_668, -176_668)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "fragment"),
+    [
+        ((), "nothing to check"),
+        (("--max-size", "lots"), "--max-size 'lots' is not an amount"),
+        (("--max-size", "50%"), "there is none"),
+        (("--max-growth", "2%"), "--max-growth needs something to grow from"),
+        (("--baseline", "missing.onnx"), "no such model: missing.onnx"),
+        (("--baseline", "model.onnx", "--max-growth", "1e999%"), "--max-growth"),
+        (("--max-size", "1e999"), "--max-size"),
+    ],
+)
+@pytest.mark.usefixtures("bench")
+def test_check_refuses_what_it_cannot_read(run: Run, arguments: tuple[str, ...], fragment: str) -> None:
+    outcome = run("check", "model.onnx", *arguments)
+    assert outcome.code == 2
+    assert len(outcome.errors) == 1
+    assert fragment in outcome.errors[0]
+    assert len(outcome.hints) == 1

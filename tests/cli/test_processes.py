@@ -1,0 +1,165 @@
+"""The installed command in a process of its own: streams, exit codes, signals, imports."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+COMMAND = (sys.executable, "-c", "from onnx_dalr.cli.main import main; main()")
+HEAVY = ("onnxruntime", "scipy", "onnx", "onnx_graphsurgeon", "PIL")
+posix = pytest.mark.skipif(os.name != "posix", reason="signals and limits of POSIX")
+
+
+def onnx_dalr(*arguments: object) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([*COMMAND, *map(str, arguments)], capture_output=True, text=True, timeout=120, check=False)
+
+
+def test_the_console_script_is_installed_and_tells_its_version() -> None:
+    script = Path(sys.executable).with_name("onnx-dalr")
+    if not script.exists():
+        pytest.skip("not installed beside this Python")
+    done = subprocess.run([script, "--version"], capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "onnx-dalr 0.1.0\n", "")
+
+
+def test_a_run_prints_the_report_on_stdout_and_the_rest_on_stderr(demo: Path, tmp_path: Path) -> None:
+    small = tmp_path / "small.onnx"
+    done = onnx_dalr("optimize", demo / "digits-target.onnx", small, "--calib", demo / "digits/calib", "--rank", 8)
+    assert done.returncode == 0
+    assert done.stdout.startswith("layer")
+    assert "\x1b" not in done.stdout + done.stderr
+    assert done.stderr.startswith("samples: calib: 462 images in 4 classes\n")
+    assert "Traceback" not in done.stderr
+    assert "Warning" not in done.stderr
+    assert [entry.name for entry in tmp_path.iterdir()] == ["small.onnx"]
+
+
+def test_lines_of_the_report_have_no_trailing_blanks(demo: Path) -> None:
+    done = onnx_dalr("inspect", demo / "digits-target.onnx")
+    assert [line for line in done.stdout.splitlines() if line != line.rstrip()] == []
+
+
+def test_a_long_line_is_not_broken_where_there_is_no_terminal(demo: Path, tmp_path: Path) -> None:
+    """A line of the gate is one line for grep, however long the path."""
+    model = tmp_path / ("long" * 30 + ".onnx")
+    model.write_bytes((demo / "digits-target.onnx").read_bytes())
+    done = onnx_dalr("check", model, "--max-size", "25MB")
+    assert len(done.stdout.splitlines()) == 1
+
+
+def test_a_user_error_is_two_lines_on_stderr_and_nothing_on_stdout(tmp_path: Path) -> None:
+    done = onnx_dalr("optimize", tmp_path / "a.onnx", tmp_path / "b.onnx", "--calib", tmp_path)
+    assert done.returncode == 2
+    assert done.stdout == ""
+    assert done.stderr.splitlines() == [
+        f"error: no such model: {tmp_path}/a.onnx",
+        "hint: give the path of an .onnx file",
+    ]
+
+
+def test_a_budget_that_is_missed_is_exit_three(demo: Path) -> None:
+    done = onnx_dalr("check", demo / "digits-target.onnx", "--max-size", "1kB")
+    assert (done.returncode, done.stderr) == (3, "")
+
+
+@pytest.mark.parametrize("arguments", [(), ("optimize",), ("inspect",), ("check",)], ids=" ".join)
+def test_help_is_quick_because_nothing_heavy_is_imported(arguments: tuple[str, ...]) -> None:
+    script = (
+        "import sys\n"
+        "from onnx_dalr.cli.main import app\n"
+        f"try: app({[*arguments, '--help']!r})\n"
+        "except SystemExit as end: assert not end.code, end.code\n"
+        f"print(*[name for name in {HEAVY!r} if name in sys.modules], file=sys.stderr)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=True)
+    assert "Usage" in done.stdout
+    assert done.stderr.strip() == ""
+
+
+def test_importing_the_package_imports_nothing_heavy() -> None:
+    script = f"import sys, onnx_dalr; print(*[name for name in {HEAVY!r} if name in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=True)
+    assert done.stdout.strip() == ""
+
+
+@posix
+@pytest.mark.parametrize("command", ["inspect", "optimize"])
+def test_a_reader_that_goes_away_is_no_error(demo: Path, tmp_path: Path, command: str) -> None:
+    """`onnx-dalr … | head -1`: the pipe closes early, and a model that was written is a success."""
+    model, small = demo / "digits-target.onnx", tmp_path / "small.onnx"
+    more = [small, "--calib", demo / "digits/calib", "--rank", "8"] if command == "optimize" else []
+    read, write = os.pipe()
+    os.close(read)
+    done = subprocess.run(
+        [*COMMAND, command, model, *more], stdout=write, stderr=subprocess.PIPE, text=True, check=False
+    )
+    os.close(write)
+    assert "Traceback" not in done.stderr
+    assert "BrokenPipe" not in done.stderr
+    assert done.returncode == 0
+    assert command == "inspect" or small.exists()
+
+
+@posix
+def test_a_disk_that_is_full_in_the_middle_of_the_file_leaves_nothing(demo: Path, tmp_path: Path) -> None:
+    import resource
+
+    small = tmp_path / "small.onnx"
+    done = subprocess.run(
+        [*COMMAND, "optimize", demo / "digits-target.onnx", small, "--calib", demo / "digits/calib", "--rank", "8"],
+        capture_output=True,
+        text=True,
+        check=False,
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096)),
+    )
+    assert done.returncode == 2
+    assert "File too large" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+SLOW = """
+import sys, time
+from onnx_dalr import pipeline
+from onnx_dalr.cli.main import main
+
+def slow(*arguments, **options):
+    print("now", file=sys.stderr, flush=True)
+    time.sleep(60)
+
+setattr(pipeline, sys.argv.pop(1), slow)
+main()
+"""
+
+
+@posix
+@pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("step", ["capture", "verify"])
+def test_a_signal_in_the_middle_is_exit_130_and_leaves_nothing(
+    demo: Path, tmp_path: Path, step: str, sent: signal.Signals
+) -> None:
+    small = tmp_path / "small.onnx"
+    arguments = ["optimize", demo / "digits-target.onnx", small, "--calib", demo / "digits/calib", "--rank", "8", "-q"]
+    running = subprocess.Popen(
+        [sys.executable, "-c", SLOW, step, *map(str, arguments)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert running.stderr is not None
+    assert running.stderr.readline() == "now\n"
+    assert step != "verify" or list(tmp_path.iterdir())
+    started = time.perf_counter()
+    running.send_signal(sent)
+    stdout, stderr = running.communicate(timeout=30)
+    assert time.perf_counter() - started < 10
+    assert running.returncode == 130
+    assert stderr.splitlines() == ["error: interrupted: nothing was written"]
+    assert stdout == ""
+    assert list(tmp_path.iterdir()) == []
