@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -34,7 +34,7 @@ class Capture:
         notes: What a user should know: a mask that does not fit a tensor, say.
     """
 
-    statistics: Mapping[str, Statistics]
+    statistics: dict[str, Statistics]
     provider: str
     notes: tuple[str, ...]
 
@@ -123,7 +123,7 @@ class _Sink:
     def __init__(self, model: Model, layer: Layer, method: Method) -> None:
         self.layer = layer
         self.statistics = Statistics(layer.m, layer.n, method.needs(layer.m, layer.n))
-        self._weight = matrix(model, layer) if Need.OUTPUT in self.statistics.needs else None
+        self._model = model
         self._chunk = max(1, min(CHUNK_ROWS, CHUNK_BYTES // (8 * layer.n)))
         self._waiting: list[NDArray[Any]] = []
         self._count = 0
@@ -149,7 +149,9 @@ class _Sink:
         rows = np.concatenate(self._waiting)
         self._waiting, self._count = [], 0
         _refuse_above_limit(what, _bytes(self.statistics, len(rows)))
-        self.statistics.update(rows, self._weight)
+        # Looked up each time: held, the weights of all layers would be a second copy of the model.
+        reads_weight = Need.OUTPUT in self.statistics.needs
+        self.statistics.update(rows, matrix(self._model, self.layer) if reads_weight else None)
 
 
 def _probe_session(model: Model, computed: list[str], device: Device) -> Session | None:
@@ -173,6 +175,23 @@ def _refuse_above_limit(what: str, needed: int) -> None:
             f"{what} needs {needed / 1e9:.1f} GB of statistics, more than the {limit / 1e9:.1f} GB allowed here",
             "use --method dalr, fewer samples, or --exclude the largest layers",
         )
+
+
+def passes(layers: Sequence[Layer], method: Method, limit: int) -> list[list[Layer]]:
+    """The layers in groups whose statistics fit into `limit` bytes each: one pass over the samples per group.
+
+    A layer that does not fit by itself is a group of its own.
+    """
+    groups: list[list[Layer]] = [[]]
+    held = 0
+    for layer in layers:
+        needed = Statistics.bytes_needed(layer.m, layer.n, method.needs(layer.m, layer.n), 0)
+        if groups[-1] and held + needed > limit:
+            groups.append([])
+            held = 0
+        groups[-1].append(layer)
+        held += needed
+    return groups
 
 
 def memory_limit() -> int:

@@ -5,33 +5,31 @@ from __future__ import annotations
 import json
 import os
 import tempfile
-import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from onnx import ModelProto
-from threadpoolctl import threadpool_limits
 
 from onnx_dalr._version import __version__
-from onnx_dalr.capture import Capture, capture
 from onnx_dalr.errors import InputError, NothingToGainError
 from onnx_dalr.evaluate import Task, evaluate, find_task
 from onnx_dalr.factorize import Spectrum
-from onnx_dalr.graph.layers import Layer, Skipped, find, matrix
+from onnx_dalr.graph.layers import Layer, Skipped, find
 from onnx_dalr.graph.model import Model, artifact_size, count_params, input_specs, load, metadata, save, staged
 from onnx_dalr.graph.rewrite import Substitution, rewrite
+from onnx_dalr.learn import Learned, learn
 from onnx_dalr.options import Options, SampleOptions, make_options
 from onnx_dalr.plan import Plan, Target, make_target
 from onnx_dalr.progress import Progress, Silent
 from onnx_dalr.report.result import LayerResult, Result
-from onnx_dalr.runtime import Session, open_session, provider_line
+from onnx_dalr.run import Run
+from onnx_dalr.runtime import open_session, provider_line
 from onnx_dalr.samples.image_settings import ImageSettings
-from onnx_dalr.search import make_plan, sizes_of
+from onnx_dalr.search import DropOf, make_plan, sizes_of
 from onnx_dalr.selection import check_pattern, select
-from onnx_dalr.sets import Sets, fed, fingerprint, opened
+from onnx_dalr.sets import Sets, opened
 from onnx_dalr.verify import slower_note, verify
 
 
@@ -56,12 +54,16 @@ def optimize(
     eval_labels: str | os.PathLike[str] | None = None,
     mask_input: str | None = None,
     task: str = "auto",
-    resize: tuple[int, int] | None = None,
+    resize: tuple[int, int] | int | None = None,
     mean: Sequence[float] | float | None = None,
     std: Sequence[float] | float | None = None,
     scale: float | None = None,
     color: str | None = None,
     layout: str | None = None,
+    preset: str | None = None,
+    crop: tuple[int, int] | float | str | None = None,
+    preprocess: str | Callable[[Any], Any] | None = None,
+    thumbnails: str | os.PathLike[str] | None = None,
     device: str = "auto",
     force: bool = False,
     dry_run: bool = False,
@@ -93,12 +95,16 @@ def optimize(
         eval_labels: The same for `eval`.
         mask_input: Model input whose zeros mark padding; found by itself where it is called attention_mask.
         task: "auto", "classify", "regress" or "embed": what the score is.
-        resize: Image height and width.
+        resize: Image height and width; before a crop, one number is the shorter side.
         mean: Subtracted from the pixels after `scale`, one value or one per channel.
         std: Pixels are divided by it after that.
         scale: Factor on the pixels 0..255; 1/255 where left out.
         color: "rgb", "bgr" or "gray".
         layout: "nchw" or "nhwc".
+        preset: Image settings by name, "imagenet", "tf", "caffe", …; what is given beside it goes first.
+        crop: The middle of the image: (height, width), "center" for the model's size, or a fraction such as 0.875.
+        preprocess: A function from a Pillow image to an array without the batch axis, or "file.py:function".
+        thumbnails: Draw up to 16 images of the fit set as the model sees them into this PNG.
         device: "auto", "cpu" or "cuda".
         force: Replace an existing output.
         dry_run: Do everything but write.
@@ -115,35 +121,34 @@ def optimize(
     """
     target = make_target(rank, params, max_drop)
     options = make_options(method, ridge, include, exclude, task, device, force, dry_run)
-    image = ImageSettings(resize, _channels(mean), _channels(std), scale, color, layout)  # type: ignore[arg-type]
+    words: Any = (color, layout, preset, crop, preprocess)  # checked there
+    image = ImageSettings(resize, _channels(mean), _channels(std), scale, *words)
     sample_options = SampleOptions(
         calib, eval, eval_labels, labels, samples, seed, batch_size, holdout, mask_input, image
     )
-    run = _Run(load(model), target, options, progress or Silent())
+    run = Run(load(model), target, options, progress or Silent())
     destination = None if output is None else Path(output)
     _check_destination(run.original, destination, options)
     layers, skipped = _choose_layers(run.original, target, options)
     with opened(sample_options, input_specs(run.original.proto)) as sets:
         _announce(run, sets)
-        with run.phase("load"):
-            reference = open_session(run.original.source(), options.device)
-        run.progress.say(provider_line(reference, options.device))
-        task_found = _task(run, reference, sets)
-        seen: list[str] = []
-        captured = _capture(run, layers, sets, seen)
-        calibration = fingerprint(seen)
-        spectra = _factorize(run, layers, captured)
-        plan = _decide(run, layers, spectra, reference, sets, task_found)
-        if not plan.compressed:
-            reasons = "; ".join(sorted({choice.reason for choice in plan.choices}))
-            raise NothingToGainError(f"nothing to gain: every layer stays dense ({reasons})")
+        if thumbnails is not None:
+            _draw_thumbnails(sets, Path(thumbnails), options)
+        task_found, provider = _look(run, sets)
+        learned = learn(run, layers, sets)
+        plan = _decide(run, layers, learned, sets, task_found)
         with run.phase("rewrite"):
-            proto = rewrite(run.original, _substitutions(layers, spectra, plan), _note(run, plan, calibration))
+            note = _note(run, plan, learned.calibration)
+            proto = rewrite(run.original, _substitutions(layers, learned.spectra, plan), note)
+        layer_results = tuple(_layer_results(run, layers, learned, plan))
+        run.notes.extend(learned.notes)
+        facts = sets.facts(learned.calibration)
+        del learned  # the largest thing in memory, and verification needs none of it
         with _place(run, destination) as written, run.phase("save and verify"):
-            save(proto, run.original.folder, written)
+            save(proto, run.original, written)
             size = _refuse_larger(written, run.original)
             with run.progress.stage("verifying", len(sets.report)) as advance:
-                quality, latency = verify(written, run.original, reference, sets, task_found, options.device, advance)
+                quality, latency = verify(written, run.original, sets, task_found, options.device, advance)
         slower = slower_note(latency)
         return Result(
             version=__version__,
@@ -156,39 +161,18 @@ def optimize(
             bytes_after=size,
             params_before=run.original.params,
             params_after=count_params(proto),
-            layers=tuple(_layer_results(run, layers, spectra, captured, plan)),
+            layers=layer_results,
             skipped=tuple(skipped),
-            samples=sets.facts(calibration),
+            samples=facts,
             quality=quality,
             latency=latency,
             device=options.device,
-            provider=reference.provider,
+            provider=provider,
             evaluations=plan.evaluations,
             seconds=dict(run.seconds),
-            notes=(*run.notes, *captured.notes, *(quality.notes if quality else ()), *filter(None, [slower])),
+            notes=(*run.notes, *(quality.notes if quality else ()), *filter(None, [slower])),
             model=proto if destination is None else None,
         )
-
-
-@dataclass(frozen=True, eq=False)
-class _Run:
-    """What every step of one run shares."""
-
-    original: Model
-    target: Target
-    options: Options
-    progress: Progress
-    seconds: dict[str, float] = field(default_factory=dict)
-    notes: list[str] = field(default_factory=list)
-
-    @contextmanager
-    def phase(self, name: str) -> Iterator[None]:
-        """Adds the wall time of the block to the phase's seconds."""
-        start = time.perf_counter()
-        try:
-            yield
-        finally:
-            self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - start
 
 
 def _check_destination(original: Model, output: Path | None, options: Options) -> None:
@@ -224,7 +208,13 @@ def _why_none(skipped: Sequence[Skipped]) -> str:
     return f"{len(skipped)} nodes skipped, {reasons.count(common)} of them: {common}"
 
 
-def _announce(run: _Run, sets: Sets) -> None:
+def _draw_thumbnails(sets: Sets, path: Path, options: Options) -> None:
+    from onnx_dalr.samples.contact_sheet import write_thumbnails  # noqa: PLC0415 - Pillow is loaded when it is needed
+
+    write_thumbnails(sets.fit.source, sets.fit.indices, path, force=options.force)
+
+
+def _announce(run: Run, sets: Sets) -> None:
     earlier = metadata(run.original.proto)
     if earlier is not None:
         run.notes.append(f"the model has been optimized before: {earlier}")
@@ -233,61 +223,55 @@ def _announce(run: _Run, sets: Sets) -> None:
     settings = ", ".join(f"{name} {value}" for name, value in sets.fit.source.settings.items())
     if settings:
         run.progress.say(f"images: {settings}")
+    if sets.report.source.complete:
+        run.notes.append(
+            "the samples are complete feeds: every step starts from its recorded state, so drift that builds up over "
+            "many steps is not in these figures"
+        )
     counts = f"fit {len(sets.fit)}, select {len(sets.select)}, report {len(sets.report)}"
     shared = " (the same set)" if sets.split.select_is_report else ""
     run.progress.say(f"split: {counts}{shared}, seed {sets.options.seed}")
 
 
-def _capture(run: _Run, layers: Sequence[Layer], sets: Sets, seen: list[str]) -> Capture:
-    with run.phase("capture"), run.progress.stage("capturing", len(sets.fit)) as advance:
-        return capture(
-            run.original,
-            layers,
-            run.options.method,
-            fed(sets.fit, advance, seen),
-            device=run.options.device,
-            mask_input=sets.mask_input,
-        )
-
-
-def _factorize(run: _Run, layers: Sequence[Layer], captured: Capture) -> dict[str, Spectrum]:
-    spectra = {}
-    # One BLAS thread: two on a busy machine take many times as long for an eigendecomposition (METHODS §7).
-    with (
-        run.phase("factorize"),
-        run.progress.stage("factorizing", len(layers)) as advance,
-        threadpool_limits(1, user_api="blas"),
-    ):
-        for layer in layers:
-            W, statistics = matrix(run.original, layer), captured.statistics[layer.name]
-            spectra[layer.name] = run.options.method.spectrum(W, statistics, run.options.ridge)
-            advance(1)
-    return spectra
-
-
-def _task(run: _Run, reference: Session, sets: Sets) -> Task | None:
-    """What the model is for, from a held-out batch; None where nothing is held out."""
+def _look(run: Run, sets: Sets) -> tuple[Task | None, str]:
+    """What the model is for, from a held-out batch, None where nothing is held out; and the provider that ran it."""
+    with run.phase("load"):
+        reference = open_session(run.original.source(), run.options.device)
+    run.progress.say(provider_line(reference, run.options.device))
     held_out = sets.select if len(sets.select) else sets.report
     if not len(held_out):
-        return None
+        return None, reference.provider
     _, batch = next(iter(held_out))
     found = find_task(run.options.task, reference.run(batch), held_out.classes)
     run.progress.say(f"task: {found.kind} ({found.why})")
-    return found
+    return found, reference.provider
 
 
-def _decide(
-    run: _Run,
-    layers: Sequence[Layer],
-    spectra: Mapping[str, Spectrum],
-    reference: Session,
-    sets: Sets,
-    task: Task | None,
-) -> Plan:
+def _decide(run: Run, layers: Sequence[Layer], learned: Learned, sets: Sets, task: Task | None) -> Plan:
+    """The ranks.
+
+    Raises:
+        NothingToGainError: All layers stay dense.
+    """
+    with run.phase("decide"):
+        scored = None
+        if run.target.max_drop is not None and len(sets.select) and task is not None:
+            scored = _scorer(run, layers, learned, sets, task)
+        plan = make_plan(run.target, layers, learned.spectra, run.options.method, run.original.params, scored)
+    if not plan.compressed:
+        reasons = "; ".join(sorted({choice.reason for choice in plan.choices}))
+        raise NothingToGainError(f"nothing to gain: every layer stays dense ({reasons})")
+    return plan
+
+
+def _scorer(run: Run, layers: Sequence[Layer], learned: Learned, sets: Sets, task: Task) -> DropOf:
+    """Measures the drop of a plan's model on the select samples."""
+    reference = open_session(run.original.source(), run.options.device)
+
     def drop_of(plan: Plan) -> float:
-        assert task is not None
-        proto = rewrite(run.original, _substitutions(layers, spectra, plan))
-        candidate = open_session(proto.SerializeToString(), run.options.device, run.original.folder)
+        proto = rewrite(run.original, _substitutions(layers, learned.spectra, plan))
+        with _loadable(run.original, proto) as source:
+            candidate = open_session(source, run.options.device)
         quality = evaluate(reference, candidate, sets.select, task, sets.select.source.labels)
         drop = quality.drop.value if quality.finite else float("inf")
         params = count_params(proto)
@@ -297,21 +281,29 @@ def _decide(
         )
         return drop
 
-    with run.phase("decide"):
-        scored = drop_of if len(sets.select) else None
-        return make_plan(run.target, layers, spectra, run.options.method, run.original.params, scored)
+    return drop_of
 
 
-def _substitutions(layers: Sequence[Layer], spectra: Mapping[str, Spectrum], plan: Plan) -> list[Substitution]:
-    made = []
+@contextmanager
+def _loadable(original: Model, proto: ModelProto) -> Iterator[Path | bytes]:
+    """A candidate as ONNX Runtime can load it: from memory, or from disk where it may be too large for that."""
+    if not original.has_external_data:
+        yield proto.SerializeToString()
+        return
+    with tempfile.TemporaryDirectory(prefix="onnx-dalr-") as folder:
+        save(proto, original, Path(folder) / "candidate.onnx")
+        yield Path(folder) / "candidate.onnx"
+
+
+def _substitutions(layers: Sequence[Layer], spectra: Mapping[str, Spectrum], plan: Plan) -> Iterator[Substitution]:
+    """One layer's factors at a time: in float64 those of all layers would be more than the model."""
     for layer, choice in zip(layers, plan.choices, strict=True):
         if choice.rank is not None:
             factors = spectra[layer.name].factors(choice.rank)
-            made.append(Substitution(layer, factors.A, factors.B, factors.shift))
-    return made
+            yield Substitution(layer, factors.A, factors.B, factors.shift)
 
 
-def _note(run: _Run, plan: Plan, calibration: str) -> str:
+def _note(run: Run, plan: Plan, calibration: str) -> str:
     """The metadata entry: enough to know what was done to the model, and on which samples."""
     facts = {
         "version": __version__,
@@ -326,7 +318,7 @@ def _note(run: _Run, plan: Plan, calibration: str) -> str:
 
 
 @contextmanager
-def _place(run: _Run, destination: Path | None) -> Iterator[Path]:
+def _place(run: Run, destination: Path | None) -> Iterator[Path]:
     """Where the model is written to be verified: beside its destination, or nowhere that lasts."""
     if destination is not None and not run.options.dry_run:
         with staged(destination, force=run.options.force) as written:
@@ -349,12 +341,10 @@ def _refuse_larger(written: Path, original: Model) -> int:
     return size
 
 
-def _layer_results(
-    run: _Run, layers: Sequence[Layer], spectra: Mapping[str, Spectrum], captured: Capture, plan: Plan
-) -> Iterator[LayerResult]:
+def _layer_results(run: Run, layers: Sequence[Layer], learned: Learned, plan: Plan) -> Iterator[LayerResult]:
     sizes = sizes_of(layers, run.options.method)
     for layer, size, choice in zip(layers, sizes, plan.choices, strict=True):
-        spectrum, rank = spectra[layer.name], choice.rank
+        spectrum, rank = learned.spectra[layer.name], choice.rank
         after = size.params(rank)
         yield LayerResult(
             name=layer.name,
@@ -372,7 +362,7 @@ def _layer_results(
             method=None if rank is None else spectrum.method,
             calibration_error=None if rank is None else spectrum.calibration_error(rank),
             expected_error=None if rank is None else spectrum.expected_error(rank),
-            rows=captured.statistics[layer.name].count,
+            rows=learned.rows[layer.name],
             ridge=spectrum.ridge,
             shrinkage=spectrum.shrinkage,
             reason=choice.reason,

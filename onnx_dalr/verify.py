@@ -8,7 +8,7 @@ from pathlib import Path
 from onnx_dalr.errors import InputError, VerificationError
 from onnx_dalr.evaluate import Latency, Quality, Task, evaluate, measure_latency
 from onnx_dalr.graph.model import Model, is_valid
-from onnx_dalr.runtime import Device, Session, all_finite, open_session
+from onnx_dalr.runtime import Device, all_finite, open_session
 from onnx_dalr.sets import SampleSet, Sets
 
 SLOWER = 1.05
@@ -17,7 +17,6 @@ SLOWER = 1.05
 def verify(
     written: Path,
     original: Model,
-    reference: Session,
     sets: Sets,
     task: Task | None,
     device: Device,
@@ -34,7 +33,7 @@ def verify(
     if problem is not None and (original.path is None or is_valid(original.path) is None):
         raise VerificationError(f"the written model is not valid: {problem}", "please report this, with the model")
     try:
-        session = open_session(written, device)
+        reference, session = open_session(original.source(), device), open_session(written, device)
     except InputError as error:
         raise VerificationError(f"the written model does not load: {error.message}") from error
     if session.signature != reference.signature:

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from onnx_dalr.cli.common import TerminalProgress, exit_codes, out, write_json
-from onnx_dalr.cli.values import image_size, number, numbers
+from onnx_dalr.cli.values import image_crop, image_size, number, numbers
 
 _TARGET = "Target (one of; default: --max-drop 1%)"
 _LAYERS = "Layers and method"
@@ -95,8 +95,27 @@ def optimize(
         ),
     ] = None,
     device: Annotated[str, typer.Option(metavar="NAME", help="auto, cpu or cuda.", rich_help_panel=_SAMPLES)] = "auto",
+    preset: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME", help="imagenet, tf, caffe, clip, unit, raw, …: fills in the rest.", rich_help_panel=_IMAGES
+        ),
+    ] = None,
     resize: Annotated[
-        str | None, typer.Option(metavar="HxW", help="Size in pixels [default: the model's].", rich_help_panel=_IMAGES)
+        str | None,
+        typer.Option(
+            metavar="HxW|N",
+            help="Size in pixels [default: the model's]; before --crop, N is the shorter side.",
+            rich_help_panel=_IMAGES,
+        ),
+    ] = None,
+    crop: Annotated[
+        str | None,
+        typer.Option(
+            metavar="HxW|center|F",
+            help="Cut out the middle: so many pixels, the model's size, or a fraction.",
+            rich_help_panel=_IMAGES,
+        ),
     ] = None,
     mean: Annotated[
         str | None,
@@ -111,6 +130,18 @@ def optimize(
         str | None, typer.Option(metavar="NAME", help="rgb, bgr or gray.", rich_help_panel=_IMAGES)
     ] = None,
     layout: Annotated[str | None, typer.Option(metavar="NAME", help="nchw or nhwc.", rich_help_panel=_IMAGES)] = None,
+    preprocess: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FILE.py:FUNCTION",
+            help="In place of all this: Pillow image in, array without batch axis out.",
+            rich_help_panel=_IMAGES,
+        ),
+    ] = None,
+    thumbnails: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE.png", help="Draw 16 images as the model sees them.", rich_help_panel=_IMAGES),
+    ] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace OUT.onnx.", rich_help_panel=_OUTPUT)] = False,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Do and measure everything, write nothing.", rich_help_panel=_OUTPUT)
@@ -143,6 +174,7 @@ def optimize(
         given: dict[str, Any] = {
             "rank": rank or None,
             "resize": image_size(resize),
+            "crop": image_crop(crop),
             "mean": numbers("--mean", mean),
             "std": numbers("--std", std),
             "scale": number("--scale", scale),
@@ -168,6 +200,9 @@ def optimize(
             task=task,
             color=color,
             layout=layout,
+            preset=preset,
+            preprocess=preprocess,
+            thumbnails=thumbnails,
             device=device,
             force=force,
             dry_run=dry_run,

@@ -1,12 +1,14 @@
-"""Option values that are more than a word: sizes and lists of numbers."""
+"""Option values that are more than a word: sizes, crops and lists of numbers."""
 
 from __future__ import annotations
+
+from typing import Literal
 
 from onnx_dalr.errors import InputError
 
 
-def image_size(text: str | None) -> tuple[int, int] | None:
-    """Reads "224" or "224x192" as (height, width).
+def image_size(text: str | None) -> tuple[int, int] | int | None:
+    """Reads "224x192" as (height, width), "224" as a number.
 
     Raises:
         InputError: It is neither.
@@ -14,9 +16,31 @@ def image_size(text: str | None) -> tuple[int, int] | None:
     if text is None:
         return None
     sides = text.lower().replace("×", "x").split("x")
-    if len(sides) not in (1, 2) or not all(side.strip().isdigit() for side in sides):
+    if len(sides) not in (1, 2) or not all(side.strip().isdecimal() for side in sides):
         raise InputError(f"--resize {text!r} is not a size", "write height x width in pixels, as in 224x224")
-    return int(sides[0]), int(sides[-1])
+    return int(sides[0]) if len(sides) == 1 else (int(sides[0]), int(sides[1]))
+
+
+def image_crop(text: str | None) -> tuple[int, int] | float | Literal["center"] | None:
+    """Reads "224x192" as (height, width), "224" as a square, "0.875" or "1" as a fraction, "center" as itself.
+
+    Raises:
+        InputError: It is none of these.
+    """
+    if text is None:
+        return None
+    if text == "center":
+        return "center"
+    sides = text.lower().replace("×", "x").split("x")
+    if len(sides) <= 2 and all(side.strip().isdecimal() for side in sides) and sides != ["1"]:
+        return int(sides[0]), int(sides[-1])
+    try:
+        return _number(text)
+    except (ValueError, ZeroDivisionError) as error:
+        raise InputError(
+            f"--crop {text!r} is no crop",
+            "write height x width in pixels, as in 224x224, center for the model's size, or a fraction, as in 0.875",
+        ) from error
 
 
 def numbers(option: str, text: str | None) -> list[float] | None:

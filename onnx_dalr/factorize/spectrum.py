@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -34,7 +34,7 @@ class Spectrum:
 
     Attributes:
         method: Name of the method that made it (METHODS §1); "svd-bc" where `dalr` had nothing to learn from.
-        basis: U, [m, r] float64 with orthonormal columns, best first.
+        basis: U, [m, r] float64 (float32 once `compact`) with orthonormal columns, best first.
         projected: The m×n matrix that is projected, W' = U_k U_kᵀ projected: W itself, or W K for dalr-2017.
         errors: e_k, [r + 1] float64: mean over the fit rows of ‖y − ŷ‖² at rank k, y = W x. Exact.
         tails: [r + 1] float64: the error to expect on unseen rows, Σ_{i>k} h_i; equal to `errors` where the
@@ -48,7 +48,7 @@ class Spectrum:
     """
 
     method: str
-    basis: Float64
+    basis: NDArray[Any]
     projected: NDArray[Any]
     errors: Float64
     tails: Float64
@@ -72,6 +72,10 @@ class Spectrum:
         """The same ratio expected on unseen rows (the shrunk tail instead of e_k)."""
         return _relative(float(self.tails[rank]), self.power)
 
+    def compact(self) -> Spectrum:
+        """The same with the basis in float32: half the memory, and exact enough for weights of no more precision."""
+        return replace(self, basis=self.basis.astype(np.float32))
+
     def factors(self, rank: int) -> Factors:
         """A = U·diag(s^½), B = diag(s^-½)·Uᵀ·projected: the balanced gauge of METHODS §7.
 
@@ -83,7 +87,7 @@ class Spectrum:
         """
         if not 0 <= rank <= self.full_rank:
             raise ValueError(f"rank {rank} is not within 0..{self.full_rank}")
-        U = self.basis[:, :rank]
+        U = self.basis[:, :rank].astype(np.float64)
         rows = U.T @ self.projected
         gauge = np.sqrt(_latent_scale(self.latent_power[:rank]))
         shift = np.zeros(len(U))

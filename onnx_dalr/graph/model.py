@@ -15,9 +15,11 @@ import numpy as np
 import onnx
 from google.protobuf.message import DecodeError
 from numpy.typing import NDArray
-from onnx import GraphProto, ModelProto, TensorProto, external_data_helper, numpy_helper
+from onnx import GraphProto, ModelProto, TensorProto, numpy_helper
+from onnx.external_data_helper import ExternalDataInfo
 
 from onnx_dalr.errors import InputError
+from onnx_dalr.graph.external import data_file, external_files, is_external, read_external, write_external
 from onnx_dalr.samples.base import InputSpec
 
 METADATA_KEY = "onnx_dalr"
@@ -51,6 +53,11 @@ class Model:
         return self.path.parent if self.path else None
 
     @property
+    def has_external_data(self) -> bool:
+        """Whether any tensor lies in a file of its own."""
+        return any(map(is_external, stored_tensors(self.proto.graph)))
+
+    @property
     def size(self) -> int:
         """Bytes on disk of the whole artifact, proto and external data."""
         return artifact_size(self.path) if self.path else self.proto.ByteSize()
@@ -70,12 +77,17 @@ class Model:
         return found
 
     def array(self, tensor: TensorProto) -> NDArray[Any]:
-        """The values of a constant, read from external data where they are there.
+        """The values of a constant, read-only; external data is mapped, not read.
 
         Raises:
-            InputError: The external data file is missing or too short.
+            InputError: The external data is missing, too short or outside the model's folder; a damaged tensor.
         """
-        return read_tensor(tensor, self.folder)
+        if is_external(tensor):
+            return read_external(tensor, self.path)
+        try:
+            return numpy_helper.to_array(tensor)
+        except (ValueError, TypeError) as error:
+            raise InputError(f"the values of {tensor.name!r} do not fit its shape", "the file is damaged") from error
 
     def source(self) -> Path | bytes:
         """What a fresh ONNX Runtime session loads."""
@@ -89,7 +101,7 @@ def load(model: str | os.PathLike[str] | ModelProto) -> Model:
         InputError: No such file, no permission, not an ONNX model, or a ModelProto with external data.
     """
     if isinstance(model, ModelProto):
-        if any(map(external_data_helper.uses_external_data, stored_tensors(model.graph))):
+        if any(map(is_external, stored_tensors(model.graph))):
             raise InputError("the ModelProto refers to external data files", "pass the path of the model instead")
         return Model(model)
     path = Path(model)
@@ -105,6 +117,8 @@ def load(model: str | os.PathLike[str] | ModelProto) -> Model:
         raise InputError(f"{path} is not an ONNX model, or it is damaged", "export or download it again") from error
     if not proto.graph.node:
         raise InputError(f"{path} is not an ONNX model: it holds no graph", "export or download it again")
+    for tensor in filter(is_external, stored_tensors(proto.graph)):
+        data_file(ExternalDataInfo(tensor).location, tensor, path)
     return Model(proto, path)
 
 
@@ -131,34 +145,10 @@ def count_params(proto: ModelProto) -> int:
     return sum(int(np.prod(tensor.dims, dtype=np.int64)) for tensor in stored if tensor.data_type in _FLOATING)
 
 
-def read_tensor(tensor: TensorProto, folder: Path | None) -> NDArray[Any]:
-    """The values of a tensor, inline or in external data beside `folder`."""
-    if not external_data_helper.uses_external_data(tensor):
-        return numpy_helper.to_array(tensor)
-    copy = TensorProto()
-    copy.CopyFrom(tensor)
-    try:
-        external_data_helper.load_external_data_for_tensor(copy, str(folder or "."))
-        return numpy_helper.to_array(copy)
-    except (OSError, ValueError, onnx.checker.ValidationError) as error:
-        raise InputError(f"cannot read the external data of {tensor.name!r}: {_first_line(error)}") from error
-
-
-def external_files(proto: ModelProto) -> set[str]:
-    """The external data files a model names, relative to its folder."""
-    return {
-        entry.value
-        for tensor in stored_tensors(proto.graph)
-        if external_data_helper.uses_external_data(tensor)
-        for entry in tensor.external_data
-        if entry.key == "location"
-    }
-
-
 def artifact_size(path: Path) -> int:
     """Bytes on disk of a model file and of its external data files, each once."""
     proto = onnx.load(path, load_external_data=False)
-    files = {path, *(path.parent / name for name in external_files(proto))}
+    files = {path, *(path.parent / name for name in external_files(stored_tensors(proto.graph)))}
     return sum(file.stat().st_size for file in files if file.exists())
 
 
@@ -222,34 +212,22 @@ def staged(output: Path, *, force: bool) -> Iterator[Path]:
         raise InputError(f"cannot write {output}: {error.strerror or error}") from error
 
 
-def save(proto: ModelProto, folder: Path | None, path: Path) -> None:
-    """Writes a model whose external tensors still lie in `folder`.
+def save(proto: ModelProto, original: Model, path: Path) -> None:
+    """Writes a model made from `original`.
 
-    Tensors that were external stay external, in one file beside the proto and named after it.
+    Where tensors of the original are external they stay so, with the large ones that are new, in one file beside the
+    proto and named after it. Saving twice gives the same bytes.
     """
-    outside = [tensor for tensor in stored_tensors(proto.graph) if external_data_helper.uses_external_data(tensor)]
-    if not outside:
+    if not any(map(is_external, stored_tensors(proto.graph))):
         path.write_bytes(proto.SerializeToString())
         return
     copy = ModelProto()
     copy.CopyFrom(proto)
-    data = path.with_name(path.name + ".data")
-    with data.open("wb") as file:
-        for tensor in stored_tensors(copy.graph):
-            if external_data_helper.uses_external_data(tensor):
-                _move_external(tensor, folder, data.name, file)
+    known = {tensor.name for tensor in original.proto.graph.initializer}
+    new = {tensor.name for tensor in copy.graph.initializer} - known
+    moved = [tensor for tensor in stored_tensors(copy.graph) if is_external(tensor) or tensor.name in new]
+    write_external(moved, original.path, path.with_name(path.name + ".data"))
     path.write_bytes(copy.SerializeToString())
-
-
-def _move_external(tensor: TensorProto, folder: Path | None, location: str, file: Any) -> None:
-    raw = numpy_helper.from_array(read_tensor(tensor, folder)).raw_data
-    file.write(b"\0" * (-file.tell() % 64))
-    offset = file.tell()
-    file.write(raw)
-    del tensor.external_data[:]
-    for key, value in (("location", location), ("offset", offset), ("length", len(raw))):
-        entry = tensor.external_data.add()
-        entry.key, entry.value = key, str(value)
 
 
 def _sync(file: Path) -> None:

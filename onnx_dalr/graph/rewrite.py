@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -34,7 +34,7 @@ class Substitution:
     shift: NDArray[Any]
 
 
-def rewrite(model: Model, substitutions: Sequence[Substitution], note: str | None = None) -> ModelProto:
+def rewrite(model: Model, substitutions: Iterable[Substitution], note: str | None = None) -> ModelProto:
     """A new model in which each given Layer is two MatMul, with its bias adjusted.
 
     Requires: layers as `find` gave them for this very model. Ensures: only the nodes and initializers of these
@@ -43,7 +43,7 @@ def rewrite(model: Model, substitutions: Sequence[Substitution], note: str | Non
 
     Args:
         model: Left as it is.
-        substitutions: One per Layer.
+        substitutions: One per Layer; taken one at a time.
         note: Value of the model's `onnx_dalr` metadata entry, which replaces an older one; None leaves it alone.
     """
     proto = ModelProto()
@@ -52,15 +52,16 @@ def rewrite(model: Model, substitutions: Sequence[Substitution], note: str | Non
     replaced: dict[int, list[NodeProto]] = {}
     made: dict[str, list[TensorProto]] = {}
     old: set[str] = set()
+    path: set[str] = set()
     for substitution in substitutions:
         work = _LayerRewrite(model, substitution, names)
         for use in substitution.layer.uses:
             replaced[use.node] = work.nodes(use, proto.graph)
         made[substitution.layer.weight] = work.constants
+        path |= {name for use in substitution.layer.uses for name in use.path}
         old |= {substitution.layer.weight, *(use.bias for use in substitution.layer.uses if use.bias)}
-    if substitutions:
+    if made:
         _replace_nodes(proto.graph, replaced)
-        path = {name for done in substitutions for use in done.layer.uses for name in use.path}
         _remove_unread_nodes(proto.graph, path)
         _replace_constants(proto, made, _unread(proto.graph, old))
     if note is not None:

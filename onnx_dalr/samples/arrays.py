@@ -10,9 +10,10 @@ from typing import Any
 import numpy as np
 
 from onnx_dalr.errors import InputError
+from onnx_dalr.samples.archives import check_archive
 from onnx_dalr.samples.base import Array, Batch, InputSpec, Samples
 from onnx_dalr.samples.dtypes import check_kind, to_model_dtype
-from onnx_dalr.samples.files import visible
+from onnx_dalr.samples.files import check_regular, printable, visible
 from onnx_dalr.samples.forms import as_text, check_axes, check_batch_axis, check_names, excess_axes, listing
 
 
@@ -89,7 +90,8 @@ class ArraySamples(Samples):
                 "axis 0 must have the same length in all of them",
             )
         count = int(next(iter(lengths), 1))
-        if count == 0 or all(array.size == 0 for array in part.arrays.values()):
+        # By bytes: text of no characters has entries without end in no space.
+        if count == 0 or (batched and all(array.nbytes == 0 for array in batched.values())):
             raise InputError(f"{part.name}: there are no samples in it", "give at least one sample")
         return count
 
@@ -189,6 +191,7 @@ def load_npy(path: Path) -> Array:
     Raises:
         InputError: A broken file, or Python objects in it.
     """
+    check_regular(path)
     try:
         loaded: Any = np.load(path, mmap_mode="r", allow_pickle=False)
     except OSError:
@@ -203,11 +206,13 @@ def load_npy(path: Path) -> Array:
 
 
 def _load_npz(path: Path) -> dict[str, Array]:
+    check_regular(path)
     try:
+        check_archive(path)
         with path.open("rb") as file:
             loaded: Any = np.load(file, allow_pickle=False)
             members = None if isinstance(loaded, np.ndarray) else {name: loaded[name] for name in loaded.files}
-    except OSError:
+    except (OSError, InputError):
         raise
     # numpy and zipfile raise nearly anything on a broken file, from BadZipFile to tokenize.TokenError.
     except Exception as error:
@@ -223,7 +228,7 @@ def _load_npz(path: Path) -> dict[str, Array]:
 
 
 def _broken(path: Path, kind: str, error: BaseException) -> InputError:
-    reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+    reason = printable(str(error).splitlines()[0]) if str(error) else type(error).__name__
     if "allow_pickle" in reason or "Python objects" in reason:
         return InputError(
             f"{path}: it holds Python objects, or is no {kind} file",

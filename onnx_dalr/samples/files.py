@@ -1,4 +1,4 @@
-"""What a folder holds, in the order people read it."""
+"""What a folder holds, in the order people read it, and names that are fit to be printed."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from natsort import natsorted
+
+from onnx_dalr.errors import InputError
 
 
 def visible(folder: Path) -> list[Path]:
@@ -17,8 +19,27 @@ def visible(folder: Path) -> list[Path]:
 
 def visible_files(folder: Path) -> Iterator[Path]:
     """All visible files of a folder and, after them, of the folders in it; links to folders are not followed."""
-    entries = visible(folder)
-    yield from (entry for entry in entries if not entry.is_dir())
-    for entry in entries:
-        if entry.is_dir() and not entry.is_symlink():
-            yield from visible_files(entry)
+    # A stack in place of recursion: folders can be nested deeper than Python's calls.
+    left = [folder]
+    while left:
+        entries = visible(left.pop())
+        yield from (entry for entry in entries if not entry.is_dir())
+        left.extend(entry for entry in reversed(entries) if entry.is_dir() and not entry.is_symlink())
+
+
+def check_regular(path: Path) -> None:
+    """Refuses what is no file: reading a pipe or a device could wait forever.
+
+    Raises:
+        InputError: It exists and is neither a file nor a folder.
+    """
+    if path.exists() and not path.is_file() and not path.is_dir():
+        raise InputError(f"{printable(path)}: this is no file but a pipe, a socket or a device", "take it away")
+
+
+def printable(text: object) -> str:
+    """A name or a foreign message as it can be printed on one line: control and undecodable characters escaped."""
+    return "".join(
+        char if char.isprintable() else char.encode("unicode_escape", "surrogatepass").decode("ascii")
+        for char in str(text)
+    )

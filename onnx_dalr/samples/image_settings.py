@@ -10,9 +10,10 @@ from typing import Any, Literal
 from onnx_dalr.errors import InputError
 from onnx_dalr.samples.image_presets import PRESETS, Color, Preset
 
-__all__ = ["Color", "ImageSettings", "Layout"]
+__all__ = ["Color", "Crop", "ImageSettings", "Layout"]
 
 Layout = Literal["nchw", "nhwc"]
+Crop = tuple[int, int] | float | Literal["center"]
 
 
 @dataclass(frozen=True)
@@ -45,7 +46,7 @@ class ImageSettings:
     color: Color | None = None
     layout: Layout | None = None
     preset: str | None = None
-    crop: tuple[int, int] | float | Literal["center"] | None = None
+    crop: Crop | None = None
     preprocess: str | Callable[[Any], Any] | None = None
 
     def __post_init__(self) -> None:
@@ -95,7 +96,7 @@ class ImageSettings:
         mean, std = preset.mean, preset.std
         if {self.color or preset.color or "rgb", preset.color or "rgb"} == {"rgb", "bgr"}:
             mean, std = mean and mean[::-1], std and std[::-1]
-        crop = preset.crop if self.resize is None or preset.crop is None else "center"
+        crop: Crop | None = preset.crop if self.resize is None or preset.crop is None else "center"
         return replace(
             self,
             mean=mean if self.mean is None else self.mean,

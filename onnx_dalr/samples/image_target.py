@@ -1,14 +1,12 @@
-"""What an image must become for one model: size, colour, layout and the value of every pixel level."""
+"""What an image must become for one model: size, colour and layout."""
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
 
-import numpy as np
-
 from onnx_dalr.errors import InputError
-from onnx_dalr.samples.base import Array, InputSpec
+from onnx_dalr.samples.base import InputSpec
 from onnx_dalr.samples.image_cut import Cut, Size, text
 from onnx_dalr.samples.image_presets import Resample
 from onnx_dalr.samples.image_settings import Color, ImageSettings, Layout
@@ -17,7 +15,6 @@ MOST_PIXELS = 100_000_000
 """An image that has or would get more pixels is a mistake or an attack."""
 
 _ARRAYS_HINT = "feed this model from .npy or .npz arrays"
-_FEWEST_LEVELS = 16
 
 
 @dataclass(frozen=True)
@@ -79,8 +76,8 @@ def image_target(spec: InputSpec, settings: ImageSettings) -> ImageTarget:
 
 def _not_for_images(spec: InputSpec) -> InputError:
     return InputError(
-        f"the model's input {spec} has {len(spec.shape or ())} axes; images need four (batch, channels, height and width in "
-        "either layout) or two (flattened images)",
+        f"the model's input {spec} has {len(spec.shape or ())} axes; images need four (batch, channels, height and "
+        "width in either layout) or two (flattened images)",
         _ARRAYS_HINT,
     )
 
@@ -133,11 +130,15 @@ def _cut(spec: InputSpec, settings: ImageSettings, model: tuple[int | None, int 
                 "give it: --crop HxW",
             )
         height, width = sides[0], sides[1]
-    cut = Cut((height, width), resize, settings.crop if isinstance(settings.crop, int | float) else None)
-    if resize is not None:
-        # An image of exactly this size shows whether any could be large enough.
-        cut.resized(_pair(resize) if isinstance(resize, tuple) else (max(height, width, resize),) * 2)
-    return cut
+    # The longer side of a wide image may be long enough for a wide crop; the shorter one has to be for its height.
+    least = (height, width) if isinstance(resize, tuple) else (min(height, width),) * 2
+    if resize is not None and any(given < side for given, side in zip(_pair(resize), least, strict=True)):
+        raise InputError(
+            f"--resize {resize if isinstance(resize, int) else text(resize)} is smaller than the crop of "
+            f"{height}x{width}",
+            "give a larger --resize",
+        )
+    return Cut((height, width), resize, settings.crop if isinstance(settings.crop, int | float) else None)
 
 
 def _pair(resize: Size | int) -> Size:
@@ -172,9 +173,7 @@ def _layout_of(spec: InputSpec) -> Layout:
 def _flat_target(spec: InputSpec, settings: ImageSettings) -> ImageTarget:
     """The target of a rank-2 input, which takes flattened images."""
     values = (spec.shape or ())[1]
-    cut = None
-    if isinstance(settings.crop, tuple) or settings.preset_values.size or (settings.crop and settings.resize):
-        cut = _cut(spec, settings, (None, None)) if settings.crop is not None else None
+    cut = None if settings.crop is None else _cut(spec, settings, (None, None))
     if cut is None and settings.resize is None:
         count = "any number of" if values is None else str(values)
         raise InputError(
@@ -186,7 +185,8 @@ def _flat_target(spec: InputSpec, settings: ImageSettings) -> ImageTarget:
     given = height * width * _channels(color)
     if values not in (None, given):
         raise InputError(
-            f"{'--crop' if cut else '--resize'} {height}x{width} in {color} gives {given} values, the model's input {spec} takes {values}",
+            f"{'--crop' if cut else '--resize'} {height}x{width} in {color} gives {given} values, the model's input "
+            f"{spec} takes {values}",
             _size_hint(values),
         )
     resample = settings.preset_values.resample
@@ -207,74 +207,6 @@ def _size_hint(values: int | None) -> str:
     return f"give --resize HxW with H·W = {values} for gray images" + (
         f", or H·W = {values // 3} for rgb" if values % 3 == 0 else ""
     )
-
-
-def scale_of(spec: InputSpec, settings: ImageSettings) -> float:
-    """The factor of pixel levels: as given, else 1/255 for floating and 1 for integer inputs."""
-    if settings.scale is not None:
-        return settings.scale
-    return 1 / 255 if spec.dtype.kind == "f" else 1.0
-
-
-def value_table(spec: InputSpec, settings: ImageSettings, channels: int) -> Array:
-    """The value the model sees for every pixel level and channel: (level·scale − mean)/std.
-
-    All steps after resizing work on single pixels of 256 levels, so this table is the whole of them, computed in
-    float64 and cast once.
-
-    Args:
-        spec: The model's input.
-        settings: The options.
-        channels: 1 or 3.
-
-    Returns:
-        [256, channels] in the model's element type; integers are rounded.
-
-    Raises:
-        InputError: mean or std of another length than channels, or values the model's type cannot hold.
-    """
-    for option, given in (("--mean", settings.mean), ("--std", settings.std)):
-        if given is not None and len(given) not in (1, channels):
-            raise InputError(
-                f"{option} has {len(given)} values and the images have {channels} channel(s)",
-                "give one value, or one per channel",
-            )
-    mean = np.asarray(settings.mean or 0.0, dtype=np.float64)
-    std = np.asarray(settings.std or 1.0, dtype=np.float64)
-    scale = scale_of(spec, settings)
-    levels = np.arange(256, dtype=np.float64)[:, None]
-    # level/255 as everyone writes it: level·(1/255) is off in the last digit of float64.
-    levels = levels / 255 if scale == 1 / 255 else levels * scale
-    exact = np.broadcast_to((levels - mean) / std, (256, channels))
-    low, high = exact.min(), exact.max()
-    limits = np.finfo(spec.dtype) if spec.dtype.kind == "f" else np.iinfo(spec.dtype)
-    if np.rint(low) < limits.min or np.rint(high) > limits.max:
-        raise InputError(
-            f"pixels would become {low:g} .. {high:g}, which the model's input {spec} cannot hold",
-            "bring them into its range with --scale, --mean and --std (int8: --scale 1 --mean 128)",
-        )
-    return (exact if spec.dtype.kind == "f" else np.rint(exact)).astype(spec.dtype)
-
-
-def describe(spec: InputSpec, target: ImageTarget, settings: ImageSettings, table: Array) -> dict[str, str]:
-    """The settings as facts for the report, with the range of values the model will see."""
-    scale = scale_of(spec, settings)
-    layout = f"{target.layout}, flattened" if target.flat else target.layout
-    return {
-        "input": str(spec),
-        "input size": f"{target.height}x{target.width}",
-        "color": target.color,
-        "layout": layout,
-        "scale": "1/255" if scale == 1 / 255 else f"{scale:g}",
-        "mean": ", ".join(f"{value:g}" for value in settings.mean or (0,)),
-        "std": ", ".join(f"{value:g}" for value in settings.std or (1,)),
-        "value range": f"{_short(float(table.min()))} .. {_short(float(table.max()))}",
-    }
-
-
-def _short(value: float) -> str:
-    """Two decimals where they say enough: -2.43, 2.75, 255, 1, 0.0039."""
-    return f"{round(value, 2):.10g}" if abs(value) >= 0.1 or value == 0 else f"{value:.2g}"
 
 
 def _channels(color: Color) -> int:

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from onnx_dalr.errors import InputError
 from onnx_dalr.samples.base import Batch, InputSpec, Samples
-from onnx_dalr.samples.files import visible, visible_files
+from onnx_dalr.samples.files import printable, visible, visible_files
 from onnx_dalr.samples.forms import listing
 from onnx_dalr.samples.image_settings import ImageSettings
-from onnx_dalr.samples.image_target import ImageTarget, describe, image_target, value_table
+from onnx_dalr.samples.image_target import ImageTarget
+from onnx_dalr.samples.pixel_table import PixelTable
+from onnx_dalr.samples.preprocess import UserFunction
 
 __all__ = ["ImageFolder", "ImageSettings", "has_images", "images_among"]
 
@@ -44,29 +48,28 @@ class ImageFolder(Samples):
             )
         self.specs = specs
         self._spec = specs[0]
-        target = image_target(self._spec, settings)
-        self._table = value_table(self._spec, settings, target.channels)
         self._paths, classes, others = _find(root)
-        self._target = _with_size(target, self._paths, self._spec)
-        self.ids = [path.relative_to(root).as_posix() for path in self._paths]
+        self._reader: PixelTable | UserFunction
+        if settings.preprocess is not None:
+            self._reader = UserFunction(self._spec, settings.preprocess)
+        else:
+            paths = self._paths
+            self._reader = PixelTable(self._spec, settings, lambda target: _with_size(target, paths, specs[0]))
+        self.ids = [printable(path.relative_to(root).as_posix()) for path in self._paths]
         if classes:
             index = {name: number for number, name in enumerate(classes)}
-            self.classes = classes
+            self.classes = [printable(name) for name in classes]
             self.labels = np.array([index[path.relative_to(root).parts[0]] for path in self._paths], dtype=np.int64)
         self.description = _description(root, len(self._paths), classes, self.labels, others)
-        self.settings = describe(self._spec, self._target, settings, self._table)
+        self.settings = self._reader.settings
 
     def read(self, index: int) -> Batch:
         """Returns image `index` as [1, C, H, W], [1, H, W, C] or [1, H·W·C]."""
-        from onnx_dalr.samples.pixels import read_pixels  # noqa: PLC0415 - Pillow is loaded when it is needed
+        return {self._spec.name: self._reader.values(self._paths[index])}
 
-        target = self._target
-        pixels = read_pixels(self._paths[index], target.color, (target.height, target.width))
-        values = self._table[pixels, np.arange(target.channels)]
-        if target.layout == "nchw":
-            values = values.transpose(2, 0, 1)
-        shape = (1, -1) if target.flat else (1, *values.shape)
-        return {self._spec.name: np.ascontiguousarray(values).reshape(shape)}
+    def picture(self, index: int) -> NDArray[np.uint8]:
+        """Returns image `index` as the model sees it, brought back to pixels: [H, W, 1 or 3]."""
+        return self._reader.picture(self._reader.values(self._paths[index]))
 
 
 def has_images(folder: Path) -> bool:
@@ -97,8 +100,8 @@ def _find(root: Path) -> tuple[list[Path], list[str], int]:
     others = len(beside) + len(inside) - len(top) - len(deep)
     if top and deep:
         raise InputError(
-            f"{root}: images lie both in the folder ({top[0].name}, …) and in its sub-folders "
-            f"({deep[0].relative_to(root).as_posix()}, …)",
+            f"{root}: images lie both in the folder ({printable(top[0].name)}, …) and in its "
+            f"sub-folders ({printable(deep[0].relative_to(root).as_posix())}, …)",
             "put all of them in sub-folders, one per class, or all of them in the folder",
         )
     if not top and not deep:
@@ -123,13 +126,13 @@ def _with_size(target: ImageTarget, paths: Sequence[Path], spec: InputSpec) -> I
         size = image_size(path)
         if size != first:
             raise InputError(
-                f"the model's input {spec} leaves the size of images open and they differ: {paths[0].name} is "
-                f"{first[0]}x{first[1]}, {path.name} is {size[0]}x{size[1]}",
+                f"the model's input {spec} leaves the size of images open and they differ: "
+                f"{printable(paths[0].name)} is {first[0]}x{first[1]}, {printable(path.name)} is {size[0]}x{size[1]}",
                 hint,
             )
     if any(wanted not in (None, side) for wanted, side in zip((target.height, target.width), first, strict=True)):
         raise InputError(f"the images are {first[0]}x{first[1]}, which does not fit the model's input {spec}", hint)
-    return ImageTarget(*first, target.color, target.layout, target.flat)
+    return replace(target, height=first[0], width=first[1])
 
 
 def _description(
@@ -140,7 +143,7 @@ def _description(
     others: int,
 ) -> str:
     """One line: what was found, and what was left out."""
-    text = f"{root.name}: {count} images"
+    text = f"{printable(root.name)}: {count} images"
     notes = []
     if labels is not None:
         text += f" in {len(classes)} classes"

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from onnx_dalr.errors import InputError
 from onnx_dalr.samples.arrays import as_array, load_npy
+from onnx_dalr.samples.files import check_regular, printable
 
 
 def read_labels(path: Path, count: int) -> NDArray[np.int64]:
@@ -25,6 +26,7 @@ def read_labels(path: Path, count: int) -> NDArray[np.int64]:
         InputError: No such file, not integers, negative numbers, or not as many as samples.
     """
     suffix = path.suffix.lower()
+    check_regular(path)
     try:
         if suffix == ".npy":
             return check_labels(load_npy(path), count, str(path))
@@ -56,6 +58,8 @@ def check_labels(labels: object, count: int, where: str = "labels") -> NDArray[n
         raise InputError(
             f"{where}: {len(array)} labels for {count} samples", "give one label per sample, in their order"
         )
+    if len(array) and int(array.max()) > np.iinfo(np.int64).max:
+        raise InputError(f"{where}: label {int(array.max())} is too large", "class indices start at 0")
     if len(array) and int(array.min()) < 0:
         raise InputError(f"{where}: label {int(array.min())} is negative", "class indices start at 0")
     return array.astype(np.int64)
@@ -74,5 +78,7 @@ def _lines(path: Path) -> list[int]:
         try:
             labels.append(int(line))
         except ValueError as error:
-            raise InputError(f"{path}: line {number} is not an integer: '{line[:40]}'", "give one per line") from error
+            raise InputError(
+                f"{path}: line {number} is not an integer: '{printable(line[:40])}'", "give one per line"
+            ) from error
     return labels

@@ -1,0 +1,124 @@
+"""External data: tensors that lie in files beside the model, mapped when read and written back as one file."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+from numpy.typing import NDArray
+from onnx import TensorProto, external_data_helper, helper, numpy_helper
+
+from onnx_dalr.errors import InputError
+
+_ALIGNMENT = 4096  # of tensors in the data file: ONNX Runtime maps them where they start on a page
+_SMALLEST = 1024  # bytes from which a new tensor goes to the data file
+_BITS = {
+    getattr(TensorProto, name): bits
+    for name, bits in (("INT4", 4), ("UINT4", 4), ("FLOAT4E2M1", 4), ("INT2", 2), ("UINT2", 2))
+    if hasattr(TensorProto, name)
+}
+
+
+def is_external(tensor: TensorProto) -> bool:
+    """Whether the values lie in a file of their own."""
+    return bool(external_data_helper.uses_external_data(tensor))
+
+
+def read_external(tensor: TensorProto, path: Path | None) -> NDArray[Any]:
+    """The values of an external tensor as a read-only map of the file: only what is touched enters memory.
+
+    Args:
+        tensor: With its external data entries.
+        path: Of the model file.
+
+    Raises:
+        InputError: The file is missing, too short, or not in the model's folder.
+    """
+    stored = map_bytes(tensor, path)
+    if tensor.data_type in _BITS:  # several values a byte: unpacked by onnx
+        return numpy_helper.to_array(
+            TensorProto(dims=tensor.dims, data_type=tensor.data_type, raw_data=stored.tobytes())
+        )
+    return stored.view(_dtype(tensor)).reshape(tuple(tensor.dims))
+
+
+def map_bytes(tensor: TensorProto, path: Path | None) -> NDArray[np.uint8]:
+    """The bytes of an external tensor as they lie in its file, [bytes], as a read-only map.
+
+    Raises:
+        InputError: As `read_external`.
+    """
+    info = external_data_helper.ExternalDataInfo(tensor)
+    file = data_file(info.location, tensor, path)
+    offset, needed = int(info.offset or 0), _bytes_of(tensor)
+    try:
+        if offset < 0 or file.stat().st_size < offset + needed:
+            raise InputError(f"external data of {tensor.name!r} ends too early in {file.name}", "the file is damaged")
+        return np.memmap(file, np.uint8, "r", offset, (needed,)) if needed else np.zeros(0, np.uint8)
+    except OSError as error:
+        raise InputError(f"cannot read the external data of {tensor.name!r}: {error.strerror or error}") from error
+
+
+def _bytes_of(tensor: TensorProto) -> int:
+    count = math.prod(tensor.dims)
+    bits = _BITS.get(tensor.data_type)
+    return (count * bits + 7) // 8 if bits else int(count * _dtype(tensor).itemsize)
+
+
+def _dtype(tensor: TensorProto) -> np.dtype[Any]:
+    return np.dtype(helper.tensor_dtype_to_np_dtype(tensor.data_type))
+
+
+def data_file(location: str, tensor: TensorProto, path: Path | None) -> Path:
+    """The file an external tensor lies in, if it may be read: it must be in the model's folder, links followed.
+
+    Raises:
+        InputError: It is elsewhere.
+    """
+    folder = path.parent if path is not None else Path()
+    file = folder / location
+    # A model file that is itself a link (a download cache) may have its data beside what it points to.
+    allowed = {folder.resolve(), path.resolve().parent} if path is not None else {folder.resolve()}
+    inside = any(file.resolve().is_relative_to(parent) for parent in allowed)
+    if Path(location).is_absolute() or ".." in Path(location).parts or not inside:
+        raise InputError(
+            f"external data of {tensor.name!r} points outside the model's folder: {location}",
+            "a model that reads other files is not to be trusted",
+        )
+    return file
+
+
+def write_external(tensors: Iterable[TensorProto], path: Path | None, data: Path) -> None:
+    """Writes the values of tensors to one data file and makes them refer to it, relative to its folder.
+
+    Args:
+        tensors: External ones, whose values lie beside `path`, and new ones, whose values are inline.
+        path: Of the model file they come from.
+        data: The file to write.
+    """
+    with data.open("wb") as file:
+        for tensor in tensors:
+            if is_external(tensor):
+                _append(tensor, map_bytes(tensor, path).data, data.name, file)
+            elif len(tensor.raw_data) >= _SMALLEST:
+                values = tensor.raw_data
+                tensor.ClearField("raw_data")
+                tensor.data_location = TensorProto.EXTERNAL
+                _append(tensor, values, data.name, file)
+
+
+def _append(tensor: TensorProto, values: bytes | memoryview, location: str, file: IO[bytes]) -> None:
+    file.write(b"\0" * (-file.tell() % _ALIGNMENT))
+    offset = file.tell()
+    file.write(values)
+    del tensor.external_data[:]
+    for key, value in (("location", location), ("offset", offset), ("length", file.tell() - offset)):
+        tensor.external_data.add(key=key, value=str(value))
+
+
+def external_files(tensors: Iterable[TensorProto]) -> set[str]:
+    """The external data files that tensors name, relative to the model's folder."""
+    return {external_data_helper.ExternalDataInfo(tensor).location for tensor in tensors if is_external(tensor)}
