@@ -27,7 +27,7 @@ class Size:
     Attributes:
         m: Outputs.
         n: Inputs.
-        bias_growth: Parameters added to the model by the new bias.
+        bias_growth: Parameters added to the model by new biases.
         largest_rank: The largest rank below break-even.
     """
 
@@ -41,8 +41,8 @@ class Size:
         return self.m * self.n if rank is None else rank * (self.m + self.n) + self.bias_growth
 
     def rank_at(self, ratio: float) -> int | None:
-        """The largest rank that keeps at most `ratio` of the weight, at least 1; None from 1 on."""
-        if ratio >= 1:
+        """The largest rank, at least 1, that keeps at most `ratio` of the weight; None from 1 on, or if none saves."""
+        if ratio >= 1 or self.largest_rank < 1:
             return None
         return int(np.clip(int(ratio * self.m * self.n / (self.m + self.n) + 1e-9), 1, self.largest_rank))
 
@@ -93,7 +93,7 @@ def smallest(sizes: Sequence[Size]) -> Ranks:
 
 def smallest_ratio(sizes: Sequence[Size]) -> float:
     """The ratio at which every layer that is not small has rank 1."""
-    return float(min(size.ratios()[0] for size in sizes))
+    return float(min((size.ratios()[0] for size in sizes if size.largest_rank), default=1.0))
 
 
 def _small(sizes: Sequence[Size]) -> list[bool]:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from onnx_dalr.errors import InputError
 from onnx_dalr.graph.model import Model, load
-from onnx_dalr.units import Amount, format_bytes, parse_amount
+from onnx_dalr.units import format_bytes, parse_amount
 
 
 @dataclass(frozen=True)
@@ -148,6 +148,5 @@ def _limit(option: str, text: str | float | None, unit: str, base: Model | None)
 def _growth(text: str | float | None, base: Model | None) -> tuple[int, str] | None:
     if base is None:
         return None
-    zero = text is None or str(text).strip().rstrip("%") in ("0", "0.0")
-    grown = Amount(0) if zero or text is None else parse_amount(text, "--max-growth", unit="B")
-    return base.size + grown.of(base.size), f"baseline {format_bytes(base.size)} + {0 if zero else text}"
+    grown = parse_amount(0 if text is None else text, "--max-growth", unit="B", zero=True)
+    return base.size + grown.of(base.size), f"baseline {format_bytes(base.size)} + {0 if text is None else text}"

@@ -18,6 +18,7 @@ from onnx_dalr.graph.probe import probe
 from onnx_dalr.graph.use import Use
 from onnx_dalr.runtime import Device, Session, open_session
 from onnx_dalr.samples.base import Batch
+from onnx_dalr.units import format_bytes
 
 CHUNK_ROWS = 2048
 CHUNK_BYTES = 1 << 28
@@ -72,7 +73,11 @@ def capture(
     computed = [name for name in tensors if name in made]
     session = _probe_session(model, computed, device)
     sinks = [_Sink(model, layer, method) for layer in layers]
-    _refuse_if_too_large([(layer.name, sink.statistics) for layer, sink in zip(layers, sinks, strict=True)], method)
+
+    def check_memory() -> None:
+        _refuse_above_limit(f"{method.name} on {len(layers)} layers", sum(sink.bytes_after_flush for sink in sinks))
+
+    check_memory()
     unmasked: set[str] = set()
     for batch in batches:
         values = dict(zip(computed, session.run(batch, computed) if session else [], strict=True)) | batch
@@ -80,11 +85,12 @@ def capture(
         for sink in sinks:
             for use in sink.layer.uses:
                 rows, masked = rows_of(values[use.data], use, sink.layer.n, mask)
-                sink.add(rows, f"{method.name} on {sink.layer.name!r}")
+                sink.add(rows, check_memory)
                 if not masked:
                     unmasked.add(sink.layer.name)
         each(batch)
     for sink in sinks:
+        check_memory()
         sink.flush()
         if sink.statistics.count == 0:
             raise InputError(f"no row of the samples reached layer {sink.layer.name!r}", "is everything masked?")
@@ -128,7 +134,13 @@ class _Sink:
         self._waiting: list[NDArray[Any]] = []
         self._count = 0
 
-    def add(self, rows: NDArray[Any], what: str) -> None:
+    @property
+    def bytes_after_flush(self) -> int:
+        """Bytes of the statistics once the waiting rows are in them."""
+        held = self.statistics
+        return Statistics.bytes_needed(held.m, held.n, held.needs, held.count + self._count)
+
+    def add(self, rows: NDArray[Any], check_memory: Callable[[], None]) -> None:
         if not np.isfinite(rows).all():
             raise InputError(
                 f"layer {self.layer.name!r} sees NaN or infinity on these samples",
@@ -136,22 +148,25 @@ class _Sink:
             )
         while self._count + len(rows) >= self._chunk:
             taken = self._chunk - self._count
-            self._waiting.append(rows[:taken])
+            self._wait(rows[:taken])
             rows = rows[taken:]
-            self.flush(what)
+            check_memory()
+            self.flush()
         # A copy: what is left must not keep the whole tensor of the batch alive.
-        self._waiting.append(rows.copy())
-        self._count += len(rows)
+        self._wait(rows.copy())
 
-    def flush(self, what: str = "") -> None:
-        if not any(map(len, self._waiting)):
+    def flush(self) -> None:
+        if not self._count:
             return
         rows = np.concatenate(self._waiting)
         self._waiting, self._count = [], 0
-        _refuse_above_limit(what, _bytes(self.statistics, len(rows)))
         # Looked up each time: held, the weights of all layers would be a second copy of the model.
         reads_weight = Need.OUTPUT in self.statistics.needs
         self.statistics.update(rows, matrix(self._model, self.layer) if reads_weight else None)
+
+    def _wait(self, rows: NDArray[Any]) -> None:
+        self._waiting.append(rows)
+        self._count += len(rows)
 
 
 def _probe_session(model: Model, computed: list[str], device: Device) -> Session | None:
@@ -160,19 +175,11 @@ def _probe_session(model: Model, computed: list[str], device: Device) -> Session
     return open_session(probe(model.proto, computed).SerializeToString(), device, model.folder)
 
 
-def _bytes(statistics: Statistics, more: int = 0) -> int:
-    return Statistics.bytes_needed(statistics.m, statistics.n, statistics.needs, statistics.count + more)
-
-
-def _refuse_if_too_large(named: list[tuple[str, Statistics]], method: Method) -> None:
-    _refuse_above_limit(f"{method.name} on {len(named)} layers", sum(_bytes(statistics) for _, statistics in named))
-
-
 def _refuse_above_limit(what: str, needed: int) -> None:
     limit = memory_limit()
     if needed > limit:
         raise InputError(
-            f"{what} needs {needed / 1e9:.1f} GB of statistics, more than the {limit / 1e9:.1f} GB allowed here",
+            f"{what} needs {format_bytes(needed)} of statistics, more than the {format_bytes(limit)} allowed here",
             "use --method dalr, fewer samples, or --exclude the largest layers",
         )
 
@@ -185,7 +192,8 @@ def passes(layers: Sequence[Layer], method: Method, limit: int) -> list[list[Lay
     groups: list[list[Layer]] = [[]]
     held = 0
     for layer in layers:
-        needed = Statistics.bytes_needed(layer.m, layer.n, method.needs(layer.m, layer.n), 0)
+        needs = method.needs(layer.m, layer.n)
+        needed = Statistics.bytes_needed(layer.m, layer.n, needs, layer.n if Need.ROWS in needs else 0)
         if groups[-1] and held + needed > limit:
             groups.append([])
             held = 0
@@ -209,4 +217,4 @@ def _mask_notes(unmasked: set[str], mask_input: str | None) -> Iterator[str]:
         yield f"mask {mask_input!r} does not fit the rows of {shown}: padding enters their statistics"
 
 
-__all__ = ["Capture", "capture", "memory_limit", "rows_of"]
+__all__ = ["Capture", "capture", "memory_limit", "passes", "rows_of"]

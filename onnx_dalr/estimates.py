@@ -84,7 +84,7 @@ def paired_drop(before: Float64, after: Float64) -> Estimate:
     lost, won, n = float((before > after).sum()), float((after > before).sum()), len(before)
     centre = (lost - won) / (n + 2)
     spread = 1.96 * np.sqrt(max(lost + won + 1 - (lost - won) ** 2 / (n + 2), 0)) / (n + 2)
-    return Estimate((lost - won) / n, float(centre - spread), float(centre + spread), n)
+    return Estimate((lost - won) / n, max(float(centre - spread), -1.0), min(float(centre + spread), 1.0), n)
 
 
 def complement(estimate: Estimate) -> Estimate:

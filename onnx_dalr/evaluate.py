@@ -22,7 +22,7 @@ from onnx_dalr.estimates import (
     paired_drop,
     relative_error,
 )
-from onnx_dalr.runtime import Session, all_finite
+from onnx_dalr.runtime import Session
 from onnx_dalr.samples.base import Batch
 
 TaskName = Literal["auto", "classify", "regress", "embed"]
@@ -206,23 +206,31 @@ class _Sums:
         for i, (y, y_new) in enumerate(zip(before, after, strict=True)):
             if not isinstance(y, np.ndarray) or y.dtype.kind not in "fiub":
                 continue
-            if not all_finite([y]):
-                raise InputError("the original model gives NaN or infinity on these samples", "check the preprocessing")
-            if not all_finite([y_new]):
-                self.finite = False
-                y_new = np.nan_to_num(y_new, nan=0.0, posinf=0.0, neginf=0.0)  # noqa: PLW2901
-            wide, delta = y.astype(np.float64), y_new.astype(np.float64) - y.astype(np.float64)
+            wide, delta = self._compare(y, y_new)
             self.difference[i] += _per_sample(delta**2, len(indices)).sum(axis=1).tolist()
             self.power[i] += _per_sample(wide**2, len(indices)).sum(axis=1).tolist()
             self.max_abs[i] = max(self.max_abs[i], float(np.abs(delta).max(initial=0.0)))
             if i == self.task.output:
                 self._add_scored(indices, wide, wide + delta)
 
+    def _compare(self, y: NDArray[Any], y_new: NDArray[Any]) -> tuple[Float64, Float64]:
+        """(the original's values, their change); where the original is infinite on purpose, a mask, both count as 0."""
+        wide, new = y.astype(np.float64), y_new.astype(np.float64)
+        known = np.isfinite(wide)
+        if np.isnan(wide).any() or (wide.size and not known.any()):
+            raise InputError("the original model gives NaN or infinity on these samples", "check the preprocessing")
+        if not np.isfinite(new[known]).all():
+            self.finite = False
+        new = np.where(known & np.isfinite(new), new, 0.0)
+        wide = np.where(known, wide, 0.0)
+        return wide, new - wide
+
     def _add_scored(self, indices: list[int], y: Float64, y_new: Float64) -> None:
         count = len(indices)
         if self.task.kind == "embed":
             lengths = np.linalg.norm(y, axis=-1) * np.linalg.norm(y_new, axis=-1)
             cosine = np.sum(y * y_new, axis=-1) / np.where(lengths > 0, lengths, 1)
+            cosine = np.where((y == y_new).all(axis=-1), 1.0, cosine)
             self.figures["cosine"] += _per_sample(cosine, count).mean(axis=1).tolist()
             return
         self.classes = y.shape[-1]

@@ -181,8 +181,12 @@ def _check_destination(original: Model, output: Path | None, options: Options) -
         return
     if original.path is not None and output.exists() and output.samefile(original.path):
         raise InputError("the output is the input", "give the output another name; the original is never replaced")
-    if output.is_dir():
-        raise InputError(f"{output} is a folder", "give the name of the .onnx file to write")
+    data = output.with_name(output.name + ".data")
+    if original.has_external_data and data.exists():
+        if any(data.samefile(file) for file in original.data_files if file.exists()):
+            raise InputError(f"{data} belongs to the input", "give the output another name")
+        if not options.force:
+            raise InputError(f"{data} exists already", "give another name, or --force to replace it")
     if not options.dry_run:
         with staged(output, force=options.force) as written:
             written.touch()

@@ -91,6 +91,8 @@ def make_target(
     Raises:
         InputError: More than one is given, or it cannot be read.
     """
+    if isinstance(rank, tuple | list) and not rank:
+        rank = None
     given = [
         name for name, value in (("--rank", rank), ("--params", params), ("--max-drop", max_drop)) if value is not None
     ]

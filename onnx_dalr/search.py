@@ -31,7 +31,7 @@ def sizes_of(layers: Sequence[Layer], method: Method) -> list[Size]:
         Size(
             layer.m,
             layer.n,
-            layer.bias_growth if method.compensates else 0,
+            layer.growth(compensated=method.compensates),
             layer.break_even(compensated=method.compensates),
         )
         for layer in layers
@@ -130,7 +130,7 @@ class _Search:
         plan = _plan(self._method, self._layers, ranks, why)
         if key not in self.drops:
             self.drops[key] = self._drop_of(plan)
-        if self.drops[key] > self._max_drop:
+        if not self.drops[key] <= self._max_drop:
             return False
         self.best = plan
         return True
@@ -162,6 +162,8 @@ def _search(
     """
     search = _Search(max_drop, layers, method, drop_of)
     largest = allocate.at_ratio(sizes, _ALMOST_ONE)
+    if not any(largest):
+        return _plan(method, layers, largest, "")
     if search.passes(largest, "the smallest that stays within the drop"):
         search.bisect(
             allocate.smallest_ratio(sizes),
@@ -171,7 +173,9 @@ def _search(
             up=True,
         )
     else:
-        reach = [float(curve[size.largest_rank]) for size, curve in zip(sizes, curves, strict=True)]
+        reach = [
+            float(curve[size.largest_rank]) for size, curve in zip(sizes, curves, strict=True) if size.largest_rank
+        ]
         search.bisect(
             max(min(reach), _SMALLEST_ERROR),
             2 * max(*reach, _SMALLEST_ERROR),
@@ -181,9 +185,11 @@ def _search(
         )
     if search.best is None:
         drop = min(search.drops.values())
+        best = f"loses {100 * drop:.2f} points" if math.isfinite(drop) else "gives NaN or infinity"
+        more = f"allow more (--max-drop {math.ceil(1000 * drop) / 10:g}%) or " if drop < 0.999 else ""
         raise TargetError(
             f"nothing that saves parameters stays within a drop of {100 * max_drop:g} %: the best of "
-            f"{len(search.drops)} candidates loses {100 * drop:.2f} points on the select samples",
-            f"allow more (--max-drop {math.ceil(1000 * drop) / 10:g}%) or name an amount (--params 80%)",
+            f"{len(search.drops)} candidates {best} on the select samples",
+            f"{more}name an amount (--params 80%)",
         )
     return Plan(search.best.method, search.best.choices, len(search.drops))

@@ -60,7 +60,8 @@ def check_pattern(option: str, pattern: str, layers: Sequence[Layer], skipped: S
             raise InputError(f"{option} {pattern!r} matches {node.name!r}, which is not eligible: {node.reason}")
     known = [name for layer in layers for name in names_of(layer)]
     near = difflib.get_close_matches(pattern.strip("*"), known, n=3, cutoff=0.4) or known[:3]
-    raise InputError(f"{option} {pattern!r} matches no layer", f"there are, for example: {', '.join(near)}")
+    hint = f"there are, for example: {', '.join(near)}" if near else "the model has no eligible layer"
+    raise InputError(f"{option} {pattern!r} matches no layer", hint)
 
 
 def rank_for(layer: Layer, rules: Sequence[RankRule]) -> int | None:

@@ -31,13 +31,14 @@ class Amount:
         return f"{100 * self.value:g}%" if self.relative else f"{self.value:,.0f}"
 
 
-def parse_amount(text: str | float | Amount, option: str, *, unit: str = "") -> Amount:
+def parse_amount(text: str | float | Amount, option: str, *, unit: str = "", zero: bool = False) -> Amount:
     """Reads "6M", "40%", "25MB" (with unit "B") or a plain number.
 
     Args:
-        text: As typed; a number is taken as it is, an Amount handed on.
+        text: As typed; a number is taken as it is, below 1 as a share; an Amount is handed on.
         option: Named in the error.
         unit: "B" where bytes are meant and the letter may follow.
+        zero: Nothing at all is an amount too.
 
     Raises:
         InputError: It is none of these, or not positive.
@@ -45,13 +46,15 @@ def parse_amount(text: str | float | Amount, option: str, *, unit: str = "") -> 
     if isinstance(text, Amount):
         return text
     if not isinstance(text, str):
+        if 0 < text < 1:
+            return Amount(float(text), relative=True)
         text = repr(float(text))
     found = _AMOUNT.match(text)
     example = "25MB or 40%" if unit else "6M or 40%"
     if not found or (found[3] and (not unit or found[2] == "%")):
         raise InputError(f"{option} {text!r} is not an amount", f"write {example}")
     value = float(found[1])
-    if value <= 0:
+    if value < 0 or (value == 0 and not zero):
         raise InputError(f"{option} {text!r} must be more than zero", f"write {example}")
     if found[2] == "%":
         return Amount(value / 100, relative=True)
@@ -87,7 +90,7 @@ def format_count(count: float) -> str:
     """With three significant digits: 932k, 22.6M."""
     for factor, name in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
         if abs(count) >= factor:
-            return f"{count / factor:.3g}{name}"
+            return f"{count / factor:.3g}{name}" if abs(count) < 999.5 * factor else f"{count / factor:.0f}{name}"
     return f"{count:.0f}"
 
 

@@ -13,6 +13,8 @@ from onnx_dalr.factorize.linalg import Side, eigenvectors, quadratic, smaller_si
 from onnx_dalr.factorize.spectrum import Spectrum
 from onnx_dalr.factorize.statistics import Float64, Need, Statistics
 
+_SAFE = 1e-9
+
 
 @dataclass(frozen=True)
 class Ridge:
@@ -97,10 +99,10 @@ def _moments(S: Float64, cross: Float64, latent: Float64, count: int) -> tuple[F
 
 def _solve(moment: Float64, lam: float, right: Float64) -> Float64:
     """(moment + λI)⁻¹·right; the pseudo-inverse where λ is zero or lost in rounding."""
-    system = moment + lam * np.eye(len(moment))
-    if lam > 0:
-        try:
-            return np.asarray(scipy.linalg.solve(system, right, assume_a="pos", check_finite=False))
-        except (np.linalg.LinAlgError, scipy.linalg.LinAlgWarning):
-            pass
-    return np.asarray(scipy.linalg.pinvh(system, check_finite=False) @ right)
+    if lam > _SAFE * float(np.trace(moment)):
+        system = moment + lam * np.eye(len(moment))
+        return np.asarray(scipy.linalg.solve(system, right, assume_a="pos", check_finite=False))
+    values, V = scipy.linalg.eigh(moment, check_finite=False)
+    seen = values > len(values) * np.finfo(np.float64).eps * values[-1]
+    V = V[:, seen]
+    return np.asarray((V / (values[seen] + lam)) @ (V.T @ right))

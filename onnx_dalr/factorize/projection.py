@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -59,7 +60,7 @@ def dalr(W: NDArray[Any], stats: Statistics, shrinkage: float | None = None) -> 
         shrinkage: a in [0, 1] to use in place of OAS.
     """
     if stats.learned_nothing:
-        return svd_bc(W, stats)
+        return _blind(W, stats)
     t = stats.trace / stats.n
     a = oas(stats.count, stats.n, stats.trace, stats.trace_of_square) if shrinkage is None else shrinkage
     side = smaller_side(W)
@@ -67,19 +68,20 @@ def dalr(W: NDArray[Any], stats: Statistics, shrinkage: float | None = None) -> 
     _, U = eigenvectors((1 - a) * S + a * t * WWt)
     spectrum = _project("dalr", W, side, U, stats, compensate=True)
     left_in_W = tail(float(np.trace(WWt)), quadratic(U, WWt))
-    return Spectrum(
-        method="dalr",
-        basis=spectrum.basis,
-        projected=W,
-        errors=spectrum.errors,
+    return replace(
+        spectrum,
         tails=spectrum.errors * (1 - a) + a * t * left_in_W,
-        power=spectrum.power,
-        latent_power=spectrum.latent_power,
-        mean=spectrum.mean,
-        weight_mean=spectrum.weight_mean,
         ridge=t * a / (1 - a) if a < 1 else float("inf"),
         shrinkage=a,
     )
+
+
+def _blind(W: NDArray[Any], stats: Statistics) -> Spectrum:
+    """svd-bc without a covariance: exact on what was seen, and its expected error is the share of W left out."""
+    spectrum = svd_bc(W, stats)
+    wide = W.astype(np.float64)
+    left = tail(float(np.sum(wide**2)), np.sum((spectrum.basis.T @ wide) ** 2, axis=1))
+    return replace(spectrum, tails=left * (spectrum.power / left[0] if left[0] > 0 else 0.0))
 
 
 def _output_covariance(side: Side, stats: Statistics) -> Float64:

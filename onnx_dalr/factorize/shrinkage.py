@@ -20,6 +20,8 @@ def oas(count: int, n: int, trace: float, trace_of_square: float) -> float:
     Returns:
         a in [1e-3, 1].
     """
+    if n == 1:
+        return 1.0
     numerator = (1 - 2 / n) * trace_of_square + trace**2
     denominator = (count + 1 - 2 / n) * (trace_of_square - trace**2 / n)
     if denominator <= 0 or numerator >= denominator:

@@ -48,7 +48,7 @@ class Statistics:
         output: Σ (W x)(W x)ᵀ, [m, m], or None.
         input: Σ x xᵀ, [n, n], or None.
         sketch: Σ x (xᵀ Ω), [n, 64], or None.
-        rows: With ROWS and fewer than n rows: the rows, [count, n]; else None.
+        rows: With ROWS and fewer than n rows: the rows, [count, n] float64; else None.
     """
 
     def __init__(self, m: int, n: int, needs: Need) -> None:
@@ -60,14 +60,14 @@ class Statistics:
         self.output: Float64 | None = np.zeros((m, m)) if Need.OUTPUT in needs else None
         self.input: Float64 | None = np.zeros((n, n)) if Need.INPUT in needs else None
         self.sketch: Float64 | None = np.zeros((n, SKETCH_WIDTH)) if Need.SKETCH in needs else None
-        self._rows: list[NDArray[Any]] | None = [] if Need.ROWS in needs and Need.INPUT not in needs else None
+        self._rows: list[Float64] | None = [] if Need.ROWS in needs and Need.INPUT not in needs else None
 
     @property
-    def rows(self) -> NDArray[Any] | None:
+    def rows(self) -> Float64 | None:
         """The kept rows, [count, n], or None when they are not kept (any more)."""
         if self._rows is None:
             return None
-        return np.concatenate(self._rows) if self._rows else np.zeros((0, self.n), np.float32)
+        return np.concatenate(self._rows) if self._rows else np.zeros((0, self.n))
 
     def update(self, x: NDArray[Any], weight: NDArray[Any] | None = None) -> None:
         """Adds the rows of `x`, [p, n], that entered the layer with weight W, [m, n]; OUTPUT alone reads W.
@@ -84,7 +84,7 @@ class Statistics:
         if self.input is not None:
             add_gram(self.input, wide)
         if self._rows is not None:
-            self._keep_rows([x])
+            self._keep_rows([wide])
         if self.output is not None and self.output_total is not None:
             if weight is None:
                 raise ValueError("the output moment needs the weight")
@@ -119,13 +119,13 @@ class Statistics:
                 both._keep_rows(part._rows)
         return both
 
-    def _keep_rows(self, parts: Iterable[NDArray[Any]]) -> None:
+    def _keep_rows(self, parts: Iterable[Float64]) -> None:
         if self._rows is None:
             if self.input is not None:
                 for part in parts:
-                    add_gram(self.input, part.astype(np.float64))
+                    add_gram(self.input, part)
             return
-        self._rows.extend(part.copy() for part in parts)
+        self._rows.extend(part.astype(np.float64) for part in parts)
         if sum(map(len, self._rows)) >= self.n:
             self._fold_rows()
 
@@ -136,7 +136,7 @@ class Statistics:
         parts, self._rows = self._rows, None
         self.input = np.zeros((self.n, self.n))
         for part in parts:
-            add_gram(self.input, part.astype(np.float64))
+            add_gram(self.input, part)
 
     @staticmethod
     def bytes_needed(m: int, n: int, needs: Need, rows: int) -> int:
@@ -144,7 +144,7 @@ class Statistics:
         held = 16 * n + 8 * SKETCH_WIDTH * n * (Need.SKETCH in needs)
         held += 8 * (m * m + m) * (Need.OUTPUT in needs)
         held += 8 * n * n * (Need.INPUT in needs or (Need.ROWS in needs and rows >= n))
-        held += 4 * n * rows * (Need.ROWS in needs and Need.INPUT not in needs and rows < n)
+        held += 8 * n * rows * (Need.ROWS in needs and Need.INPUT not in needs and rows < n)
         return int(held)
 
     # What the methods read: per-row averages, centred where their name says covariance.

@@ -41,7 +41,7 @@ class GraphIndex:
 
     def __init__(self, proto: ModelProto) -> None:
         gs.logger.G_LOGGER.severity = gs.logger.G_LOGGER.CRITICAL
-        self.graph = proto.graph
+        self._proto, self.graph = proto, proto.graph
         self.nodes = list(proto.graph.node)
         self.opset = next((o.version for o in proto.opset_import if o.domain in ("", "ai.onnx")), 1)
         view = gs.import_onnx(_without_functions(proto))
@@ -55,8 +55,8 @@ class GraphIndex:
 
     @cached_property
     def outputs(self) -> set[str]:
-        """Names of the graph's outputs, and of those that bodies hand on without a node of their own."""
-        names = {value.name for value in self.graph.output}
+        """Names that somebody outside the graph's nodes asks for: outputs, bodies that hand a tensor on, training."""
+        names = {value.name for value in self.graph.output} | _named_by_training(self._proto)
         for node in self.nodes:
             for _, body in bodies(node):
                 names |= {value.name for value in body.output}
@@ -100,7 +100,7 @@ class GraphIndex:
         if name in self.initializers:
             return self.initializers[name]
         position = self.producer(name)
-        if position is None or self.nodes[position].op_type != "Constant" or self.nodes[position].domain:
+        if position is None or self.nodes[position].op_type != "Constant":
             return None
         return next((a.t for a in self.nodes[position].attribute if a.name == "value"), None)
 
@@ -118,6 +118,14 @@ def attribute(node: NodeProto, name: str, default: Any) -> Any:
     """The value of an attribute, or the default."""
     found = next((entry for entry in node.attribute if entry.name == name), None)
     return default if found is None else helper.get_attribute_value(found)
+
+
+def _named_by_training(proto: ModelProto) -> set[str]:
+    names = set()
+    for info in proto.training_info:
+        names |= {binding.key for binding in (*info.initialization_binding, *info.update_binding)}
+        names |= {name for graph in (info.algorithm, info.initialization) for node in graph.node for name in node.input}
+    return names
 
 
 def _without_functions(proto: ModelProto) -> ModelProto:

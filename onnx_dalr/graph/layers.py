@@ -38,6 +38,7 @@ class Layer:
         uses: The nodes, in graph order. All scale and transpose the weight alike.
         bias_growth: Parameters the model gains by a bias correction: none where it lands in a constant row of m
             that nothing else reads, up to m for a scalar, and one row shared by all uses that have no bias.
+        plain_growth: The same where biases are left as they are: a Gemm's beta has to be written out.
     """
 
     name: str
@@ -47,6 +48,11 @@ class Layer:
     dtype: np.dtype[Any]
     uses: tuple[Use, ...]
     bias_growth: int
+    plain_growth: int
+
+    def growth(self, *, compensated: bool) -> int:
+        """Parameters that biases gain, with or without a correction."""
+        return self.bias_growth if compensated else self.plain_growth
 
     @property
     def op(self) -> str:
@@ -65,7 +71,7 @@ class Layer:
 
     def break_even(self, *, compensated: bool) -> int:
         """The largest rank k that saves parameters: k(m+n) + new bias < m·n; 0 where none does."""
-        room = self.params - (self.bias_growth if compensated else 0)
+        room = self.params - self.growth(compensated=compensated)
         return max(0, (room - 1) // (self.m + self.n))
 
 
@@ -137,32 +143,58 @@ def _layer(weight: str, uses: tuple[Use, ...], index: GraphIndex) -> Layer:
     rows, columns = tensor.dims[:2]
     m, n = (rows, columns) if uses[0].stored_as_W else (columns, rows)
     dtype = np.dtype(onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type))
-    return Layer(weight, weight, m, n, dtype, uses, _bias_growth(m, uses, index))
+    return Layer(
+        name=weight,
+        weight=weight,
+        m=m,
+        n=n,
+        dtype=dtype,
+        uses=uses,
+        bias_growth=_growth(m, uses, index, compensated=True),
+        plain_growth=_growth(m, uses, index, compensated=False),
+    )
 
 
-def _bias_growth(m: int, uses: tuple[Use, ...], index: GraphIndex) -> int:
-    growth = m * len({(use.bias, use.bias_scale if use.bias else 1) for use in uses})
+def _growth(m: int, uses: tuple[Use, ...], index: GraphIndex, *, compensated: bool) -> int:
+    """Parameters that new biases add to the model, less those of old ones that nothing else reads."""
+    rows = {(use.bias, use.bias_scale if use.bias else 1.0) for use in uses}
+    scalars = {use.bias_scale for use in uses if use.loose_bias and use.bias_scale != 1}
     ours = {use.node for use in uses} | {use.add for use in uses}
+    growth = len(scalars) + (m * len(rows) if compensated else 0)
     for bias in {use.bias for use in uses if use.bias is not None}:
         constant = index.constant(bias)
-        if constant is not None and set(index.readers(bias)) <= ours and bias not in index.outputs:
-            growth -= math.prod(constant.dims)
+        assert constant is not None
+        size, rescaled = math.prod(constant.dims), sum(name == bias and scale != 1 for name, scale in rows)
+        free = set(index.readers(bias)) <= ours and bias not in index.outputs
+        if compensated:
+            growth -= size if free else 0
+        else:
+            replaced = free and rescaled == sum(name == bias for name, _ in rows)
+            growth += size * (rescaled - replaced)
     return growth
 
 
 def _why_not(layer: Layer, index: GraphIndex) -> str | None:
     """Why a weight whose nodes are all right is none the less left alone: all of its users or none."""
-    tensor = index.constant(layer.weight)
-    if reason := _unsupported_type(tensor, layer.uses[0].cast_to):
+    if reason := _unsupported_type(index.constant(layer.weight), layer.uses[0].cast_to):
         return reason
     if len({(use.stored_as_W, use.scale, use.cast_to) for use in layer.uses}) > 1:
         return "its users transpose, scale or cast the shared weight differently"
+    if reason := _still_needed(layer, index):
+        return reason
+    if layer.break_even(compensated=False) < 1:
+        return f"too small to gain at any rank ({layer.m}×{layer.n})"
+    return None
+
+
+def _still_needed(layer: Layer, index: GraphIndex) -> str | None:
+    """Why the weight would have to stay in the file beside its factors."""
+    if any(list(index.nodes[use.node].input).count((*use.path, use.weight)[0]) > 1 for use in layer.uses):
+        return "its weight is also another operand of the node"
     if others := _other_readers(layer, index):
         return f"its weight is also read by {_reader_name(others[0], index)}, so factoring would not remove it"
     if index.outputs & {layer.weight, *(name for use in layer.uses for name in use.path)}:
         return "its weight is an output of the graph"
-    if layer.break_even(compensated=False) < 1:
-        return f"too small to gain at any rank ({layer.m}×{layer.n})"
     return None
 
 

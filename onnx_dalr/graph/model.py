@@ -58,6 +58,11 @@ class Model:
         return any(map(is_external, stored_tensors(self.proto.graph)))
 
     @property
+    def data_files(self) -> list[Path]:
+        """The files external data lies in."""
+        return [(self.folder or Path()) / name for name in external_files(stored_tensors(self.proto.graph))]
+
+    @property
     def size(self) -> int:
         """Bytes on disk of the whole artifact, proto and external data."""
         return artifact_size(self.path) if self.path else self.proto.ByteSize()
@@ -72,7 +77,7 @@ class Model:
         """Constants of the main graph by name: initializers and values of Constant nodes."""
         found = {tensor.name: tensor for tensor in self.proto.graph.initializer}
         for node in self.proto.graph.node:
-            if node.op_type == "Constant" and not node.domain:
+            if node.op_type == "Constant" and node.domain in ("", "ai.onnx"):
                 found.update((node.output[0], entry.t) for entry in node.attribute if entry.name == "value")
         return found
 
@@ -106,7 +111,7 @@ def load(model: str | os.PathLike[str] | ModelProto) -> Model:
         return Model(model)
     path = Path(model)
     try:
-        proto = onnx.load(path, load_external_data=False)
+        proto = onnx.load(path, format="protobuf", load_external_data=False)
     except FileNotFoundError as error:
         raise InputError(f"no such model: {path}", "give the path of an .onnx file") from error
     except IsADirectoryError as error:
@@ -115,7 +120,7 @@ def load(model: str | os.PathLike[str] | ModelProto) -> Model:
         raise InputError(f"cannot read {path}: {error.strerror or error}") from error
     except (DecodeError, ValueError, UnicodeDecodeError) as error:
         raise InputError(f"{path} is not an ONNX model, or it is damaged", "export or download it again") from error
-    if not proto.graph.node:
+    if not proto.graph.node and not proto.graph.output:
         raise InputError(f"{path} is not an ONNX model: it holds no graph", "export or download it again")
     for tensor in filter(is_external, stored_tensors(proto.graph)):
         data_file(ExternalDataInfo(tensor).location, tensor, path)
@@ -147,7 +152,7 @@ def count_params(proto: ModelProto) -> int:
 
 def artifact_size(path: Path) -> int:
     """Bytes on disk of a model file and of its external data files, each once."""
-    proto = onnx.load(path, load_external_data=False)
+    proto = onnx.load(path, format="protobuf", load_external_data=False)
     files = {path, *(path.parent / name for name in external_files(stored_tensors(proto.graph)))}
     return sum(file.stat().st_size for file in files if file.exists())
 
@@ -195,8 +200,11 @@ def staged(output: Path, *, force: bool) -> Iterator[Path]:
     beside the staged proto move first. Whatever happens in the block, nothing half-written stays behind.
 
     Raises:
-        InputError: The target exists and `force` is not given, or its folder cannot be written.
+        InputError: The target, or the data file that belongs to it, exists and `force` is not given; it is a folder;
+            its folder is not there or cannot be written.
     """
+    if output.is_dir():
+        raise InputError(f"{output} is a folder", "give the name of the .onnx file to write")
     if output.exists() and not force:
         raise InputError(f"{output} exists already", "give another name, or --force to replace it")
     if not output.parent.is_dir():
@@ -205,8 +213,12 @@ def staged(output: Path, *, force: bool) -> Iterator[Path]:
         with tempfile.TemporaryDirectory(prefix=f".{output.name}.", dir=output.parent) as folder:
             written = Path(folder) / output.name
             yield written
-            for file in sorted(Path(folder).iterdir(), key=lambda file: file == written):
+            files = sorted(Path(folder).iterdir(), key=lambda file: file == written)
+            for file in files:
+                if (output.parent / file.name).exists() and not force:
+                    raise InputError(f"{output.parent / file.name} exists already", "--force replaces it")
                 _sync(file)
+            for file in files:
                 file.replace(output.parent / file.name)
     except OSError as error:
         raise InputError(f"cannot write {output}: {error.strerror or error}") from error

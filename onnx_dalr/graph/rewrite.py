@@ -59,7 +59,10 @@ def rewrite(model: Model, substitutions: Iterable[Substitution], note: str | Non
             replaced[use.node] = work.nodes(use, proto.graph)
         made[substitution.layer.weight] = work.constants
         path |= {name for use in substitution.layer.uses for name in use.path}
-        old |= {substitution.layer.weight, *(use.bias for use in substitution.layer.uses if use.bias)}
+        old |= {substitution.layer.weight}
+        for use in substitution.layer.uses:
+            old |= {name for name in proto.graph.node[use.node].input if name in model.constants}
+            old |= {use.bias} if use.bias else set()
     if made:
         _replace_nodes(proto.graph, replaced)
         _remove_unread_nodes(proto.graph, path)
@@ -102,7 +105,8 @@ class _LayerRewrite:
     def __init__(self, model: Model, substitution: Substitution, names: _Names) -> None:
         self._model, self._names, self._layer = model, names, substitution.layer
         self._shift = substitution.shift
-        self._biases: dict[tuple[str | None, float], str | None] = {}
+        self._biases: dict[tuple[str | None, float, bool], str | None] = {}
+        self._scalars: dict[float, str] = {}
         self._use = self._layer.uses[0]
         self._tensors: dict[str, str] = {}
         self.constants: list[TensorProto] = []
@@ -119,9 +123,9 @@ class _LayerRewrite:
         self._use, self._tensors = use, {}
         self.latent = self.tensor("latent")
         self.bias = self._bias(use)
-        if use.add is not None and use.bias is not None:
+        if use.add is not None and use.bias is not None and self.bias is not None:
             add = graph.node[use.add]
-            add.input[list(add.input).index(use.bias)] = self.bias or use.bias
+            add.input[list(add.input).index(use.bias)] = self.bias
         casts, self._casts = self._casts, []
         kind = next(kind for kind in KINDS if use.op in kind.OPS)
         return [*casts, *kind.rewrite(use, graph.node[use.node], self)]
@@ -134,7 +138,9 @@ class _LayerRewrite:
 
     def scalar(self, role: str, value: float) -> str:
         """A new scalar constant of the element type the layer computes in."""
-        return self._constant(f"{self._layer.weight}.dalr_{role}", np.array(value))
+        if value not in self._scalars:
+            self._scalars[value] = self._constant(f"{self._layer.weight}.dalr_{role}", np.array(value))
+        return self._scalars[value]
 
     def node(self, old: NodeProto, role: str, op: str, inputs: list[str], output: str, **attributes: Any) -> NodeProto:
         """A node that inherits the old one's name, domain, doc string and metadata."""
@@ -168,20 +174,23 @@ class _LayerRewrite:
         return np.dtype(helper.tensor_dtype_to_np_dtype(cast_to)) if cast_to else self._layer.dtype
 
     def _bias(self, use: Use) -> str | None:
-        """The constant that holds the use's new bias: the old one where nothing changes, None where it is zero."""
-        key = (use.bias, use.bias_scale if use.bias else 1.0)
+        """The constant of the use's new bias: the old one where nothing changes, None where it is zero.
+
+        An Add that is there already carries a zero too.
+        """
+        key = (use.bias, use.bias_scale if use.bias else 1.0, use.add is not None)
         if key not in self._biases:
             self._biases[key] = self._new_bias(*key)
         return self._biases[key]
 
-    def _new_bias(self, bias: str | None, scale: float) -> str | None:
+    def _new_bias(self, bias: str | None, scale: float, has_add: bool) -> str | None:
         if bias is None:
             return self._constant(f"{self._layer.weight}.dalr_bias", self._shift) if self._shift.any() else None
         stored = self._model.array(self._model.constants[bias]).astype(np.float64)
         if not self._shift.any() and scale == 1:
-            return bias if stored.any() else None
+            return bias if stored.any() or has_add else None
         row = stored * scale + self._shift if self._shift.any() else stored * scale
-        return self._constant(f"{bias}.dalr", row) if row.any() else None
+        return self._constant(f"{bias}.dalr", row) if row.any() or has_add else None
 
 
 def _replace_nodes(graph: GraphProto, replaced: dict[int, list[NodeProto]]) -> None:

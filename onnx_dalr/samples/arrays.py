@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from onnx_dalr.errors import InputError
-from onnx_dalr.samples.archives import check_archive
+from onnx_dalr.samples.archives import check_archive, check_array
 from onnx_dalr.samples.base import Array, Batch, InputSpec, Samples
 from onnx_dalr.samples.dtypes import check_kind, to_model_dtype
 from onnx_dalr.samples.files import check_regular, printable, visible
@@ -116,7 +116,7 @@ def open_npy(path: Path, specs: Sequence[InputSpec]) -> ArraySamples:
     Raises:
         InputError: A broken file, Python objects in it, a model with several inputs, a shape that does not fit.
     """
-    return from_array(load_npy(path), specs, path.name)
+    return from_array(load_npy(path), specs, printable(path.name))
 
 
 def open_npz(path: Path, specs: Sequence[InputSpec]) -> ArraySamples:
@@ -125,7 +125,7 @@ def open_npz(path: Path, specs: Sequence[InputSpec]) -> ArraySamples:
     Raises:
         InputError: A broken file, Python objects in it, keys or shapes that do not fit the model.
     """
-    return ArraySamples([(path.name, _load_npz(path))], specs, path.name)
+    return ArraySamples([(printable(path.name), _load_npz(path))], specs, printable(path.name))
 
 
 def open_npz_folder(path: Path, specs: Sequence[InputSpec]) -> ArraySamples:
@@ -134,8 +134,8 @@ def open_npz_folder(path: Path, specs: Sequence[InputSpec]) -> ArraySamples:
     Raises:
         InputError: As `open_npz`, for any of the files.
     """
-    parts = [(file.name, _load_npz(file)) for file in npz_files(path)]
-    samples = ArraySamples(parts, specs, path.name)
+    parts = [(printable(file.name), _load_npz(file)) for file in npz_files(path)]
+    samples = ArraySamples(parts, specs, printable(path.name))
     samples.description += f" in {len(parts)} .npz files"
     return samples
 
@@ -193,8 +193,9 @@ def load_npy(path: Path) -> Array:
     """
     check_regular(path)
     try:
+        check_array(path)
         loaded: Any = np.load(path, mmap_mode="r", allow_pickle=False)
-    except OSError:
+    except (OSError, InputError):
         raise
     # numpy and zipfile raise nearly anything on a broken file, from BadZipFile to tokenize.TokenError.
     except Exception as error:
@@ -229,9 +230,10 @@ def _load_npz(path: Path) -> dict[str, Array]:
 
 def _broken(path: Path, kind: str, error: BaseException) -> InputError:
     reason = printable(str(error).splitlines()[0]) if str(error) else type(error).__name__
+    name = printable(path)
     if "allow_pickle" in reason or "Python objects" in reason:
         return InputError(
-            f"{path}: it holds Python objects, or is no {kind} file",
+            f"{name}: it holds Python objects, or is no {kind} file",
             "Python objects are never loaded: they could run code; save plain numbers with numpy.save or numpy.savez",
         )
-    return InputError(f"{path}: this {kind} file cannot be read: {reason}", "is it complete? write it again")
+    return InputError(f"{name}: this {kind} file cannot be read: {reason}", "is it complete? write it again")

@@ -29,15 +29,19 @@ def image_extensions() -> frozenset[str]:
 
 
 def image_size(path: Path) -> tuple[int, int]:
-    """(height, width) as the image is to be seen, from the file's header.
+    """(height, width) as the image is to be seen; from the file's header, unless it is turned.
 
     Raises:
         InputError: The file is not an image.
     """
-    with _decoding(path), Image.open(path, formats=_formats()) as image:
+    with _decoding(path), Image.open(path, formats=_formats()) as opened:
+        width, height = opened.size
+        turned = opened.getexif().get(_EXIF_ORIENTATION) in _QUARTER_TURNS
+    if turned:
+        # Whether the header's size is the turned one depends on the format and on Pillow's version.
+        image = read_image(path)
         width, height = image.size
-        turned = image.getexif().get(_EXIF_ORIENTATION) in _QUARTER_TURNS
-    return (width, height) if turned else (height, width)
+    return height, width
 
 
 def read_image(path: Path) -> Image.Image:

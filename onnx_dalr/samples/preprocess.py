@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import math
 import sys
@@ -129,7 +130,8 @@ def _load(given: str) -> Callable[[Any], Any]:
     except (Exception, SystemExit) as error:
         raise InputError(f"--preprocess {given}: the file cannot be run: {_reason(error)}") from error
     finally:
-        sys.path.remove(str(path.resolve().parent))
+        with contextlib.suppress(ValueError):  # the file may have taken it out itself
+            sys.path.remove(str(path.resolve().parent))
     function = getattr(module, name, None)
     if not callable(function):
         there = [key for key, value in vars(module).items() if callable(value) and not key.startswith("_")]

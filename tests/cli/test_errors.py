@@ -7,6 +7,7 @@ import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -153,7 +154,13 @@ CASES = [
         calib="images",
         arrange=class_folders_beside_images,
     ),
-    Case("images for a model of vectors", 2, "8", calib="images", arrange=lambda: save_images("images")),
+    Case(
+        "images for a model of vectors",
+        2,
+        "takes 16 values per sample",
+        calib="images",
+        arrange=lambda: save_images("images"),
+    ),
     Case(
         "calib of an unknown kind",
         2,
@@ -240,6 +247,7 @@ CASES = [
         for text in ("", "0", "-3", "8.5", "many", "first=", "=8", "first=x", "nan")
     ),
     Case("rank for no layer", 2, "--rank 'fourth' matches no layer", ("--rank", "fourth=8")),
+    Case("params below one", 3, "--params 0.4", ("--params", "0.4")),
     Case("params out of reach", 3, "--params 1% cannot be reached", ("--params", "1%")),
     Case("every layer dense", 5, "every layer stays dense", ("--rank", "999")),
     Case("params of everything", 5, "the target is met without it", ("--params", "100%")),
@@ -317,8 +325,9 @@ def test_unreachable_params_name_the_closest_and_that_one_can_be_reached(run: Ru
     assert run("optimize", "model.onnx", OUTPUT, "--calib", "calib.npz", "--params", below).code == 3
 
 
-def test_a_drop_that_cannot_be_kept_names_the_smallest_that_can(run: Run) -> None:
-    text = ("optimize", "model.onnx", OUTPUT, "--calib", "calib.npz", "--task", "regress", "--max-drop")
+def test_a_drop_that_cannot_be_kept_names_one_that_can(run: Run) -> None:
+    onnx.save(tiny.mlp((16, 200, 200, 4)), "wide.onnx")
+    text = ("optimize", "wide.onnx", OUTPUT, "--calib", "calib.npz", "--task", "regress", "--max-drop")
     refused = run(*text, "0%")
     assert refused.code == 3
     assert "candidates loses" in refused.errors[0]
@@ -327,16 +336,25 @@ def test_a_drop_that_cannot_be_kept_names_the_smallest_that_can(run: Run) -> Non
     assert run(*text, offered).code == 0
 
 
-def test_what_cannot_work_is_refused_before_the_samples_are_run(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    "options",
+    [("--holdout", "0"), ("--params", "1%"), ("--rank", "999"), ("--rank", "8", "--json", "nowhere/report.json")],
+    ids=" ".join,
+)
+def test_what_cannot_work_is_refused_before_the_samples_are_run(
+    run: Run, monkeypatch: pytest.MonkeyPatch, options: tuple[str, ...]
+) -> None:
     """Minutes of capture before a sentence that could have come at once cost a user's patience."""
+    captured = []
+    real = pipeline.learn
 
-    def never(*_arguments: object, **_options: object) -> None:
-        raise AssertionError("captured")
+    def noted(*arguments: Any, **named: Any) -> object:
+        captured.append(True)
+        return real(*arguments, **named)
 
-    monkeypatch.setattr(pipeline, "capture", never)
-    for options in (("--holdout", "0"), ("--params", "1%"), ("--rank", "999"), ("--rank", "8", "--json", "no/r.json")):
-        outcome = run("optimize", "model.onnx", OUTPUT, "--calib", "calib.npz", *options)
-        assert outcome.code in (2, 3, 5), f"{options}: {outcome.stderr.splitlines()[-2:]}"
+    monkeypatch.setattr(pipeline, "learn", noted)
+    assert run("optimize", "model.onnx", OUTPUT, "--calib", "calib.npz", *options).code in (2, 3, 5)
+    assert not captured
 
 
 def test_an_existing_output_is_kept_without_force(run: Run) -> None:
@@ -402,6 +420,15 @@ def test_an_output_in_a_missing_folder_is_refused_and_the_folder_not_made(run: R
 
 def test_without_an_output_it_says_what_is_missing(run: Run) -> None:
     expect(run("optimize", "model.onnx", "--calib", "calib.npz"), 2, "OUT.onnx is missing")
+
+
+@pytest.mark.skipif(os.name != "posix", reason="named pipes of POSIX")
+def test_an_output_that_is_no_file_is_refused_and_not_replaced(run: Run) -> None:
+    """--force on a device or a pipe: for root, OUT.onnx = /dev/null replaced the device."""
+    os.mkfifo("pipe.onnx")
+    outcome = run("optimize", "model.onnx", "pipe.onnx", "--calib", "calib.npz", "--rank", 8, "--force")
+    assert Path("pipe.onnx").is_fifo()
+    expect(outcome, 2, "pipe.onnx")
 
 
 @pytest.mark.skipif(os.name != "posix" or os.geteuid() == 0, reason="root may write anywhere")
@@ -526,7 +553,7 @@ def test_running_out_of_memory_is_said_with_what_helps(
     def huge(*_arguments: object, **_options: object) -> None:
         raise MemoryError
 
-    monkeypatch.setattr(pipeline, "capture", huge)
+    monkeypatch.setattr(pipeline, "learn", huge)
     expect(run(*kept), 2, "out of memory")
 
 

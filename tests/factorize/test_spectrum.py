@@ -86,3 +86,15 @@ def test_smaller_ranks_are_cut_from_larger_ones(method: str) -> None:
     small, large = spectrum.factors(2), spectrum.factors(5)
     np.testing.assert_allclose(small.A, large.A[:, :2])
     np.testing.assert_allclose(small.B, large.B[:2])
+
+
+@pytest.mark.parametrize("method", NAMES)
+def test_compact_halves_the_basis_and_changes_the_map_by_single_precision(method: str) -> None:
+    case = make(6, 9, 50)
+    spectrum = case.spectrum(method)
+    compact = spectrum.compact()
+    assert 2 * compact.basis.nbytes == spectrum.basis.nbytes
+    one, other = spectrum.factors(4), compact.factors(4)
+    np.testing.assert_allclose(other.A @ other.B, one.A @ one.B, atol=1e-5)
+    assert case.measured_error(other) == pytest.approx(case.measured_error(one), abs=1e-6)
+    assert [compact.calibration_error(k) for k in range(7)] == [spectrum.calibration_error(k) for k in range(7)]

@@ -118,7 +118,7 @@ def some_feeds(proto: ModelProto | str) -> dict[str, np.ndarray]:
         kind = value.type.removeprefix("tensor(").removesuffix(")")
         dtype = {"float": "float32", "double": "float64"}.get(kind, kind)
         numbers = values(value.name, shape)
-        feeds[value.name] = (numbers > 0 if dtype == "bool" else numbers).astype(dtype)
+        feeds[value.name] = np.asarray(numbers > 0 if dtype == "bool" else numbers).astype(dtype)
     return feeds
 
 

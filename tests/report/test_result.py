@@ -1,0 +1,225 @@
+"""The result: its text is the table, its JSON has the same facts under the same names."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import onnx_dalr
+from onnx_dalr.report.json import SCHEMA, to_json
+from onnx_dalr.report.text import render_result
+from tests.cli import tiny
+
+RESULT = {
+    "schema",
+    "version",
+    "input",
+    "output",
+    "dry_run",
+    "method",
+    "target",
+    "bytes_before",
+    "bytes_after",
+    "params_before",
+    "params_after",
+    "layers",
+    "skipped",
+    "samples",
+    "quality",
+    "latency",
+    "device",
+    "provider",
+    "evaluations",
+    "seconds",
+    "notes",
+}
+LAYER = {
+    "name",
+    "weight",
+    "op",
+    "nodes",
+    "m",
+    "n",
+    "rank",
+    "break_even",
+    "params_before",
+    "params_after",
+    "bytes_before",
+    "bytes_after",
+    "method",
+    "calibration_error",
+    "expected_error",
+    "rows",
+    "ridge",
+    "shrinkage",
+    "reason",
+}
+SKIPPED = {"name", "op", "reason", "weight", "shape"}
+SAMPLES = {
+    "description",
+    "settings",
+    "seed",
+    "holdout",
+    "fit",
+    "select",
+    "report",
+    "report_description",
+    "select_is_report",
+    "fingerprint",
+}
+QUALITY = {
+    "task",
+    "n",
+    "outputs",
+    "error",
+    "agreement",
+    "accuracy_before",
+    "accuracy_after",
+    "kl",
+    "cosine",
+    "score",
+    "drop",
+    "finite",
+    "notes",
+}
+ESTIMATE = {"value", "low", "high"}
+LATENCY = {"before", "after", "batch", "runs"}
+PHASES = {"load", "capture", "factorize", "decide", "rewrite", "save and verify"}
+
+
+@pytest.fixture(scope="module")
+def result(demo: Path) -> onnx_dalr.Result:
+    return onnx_dalr.optimize(
+        demo / "digits-target.onnx", calib=demo / "digits/calib", rank=["fc6=8", "fc7=300"], device="cpu"
+    )
+
+
+@pytest.fixture(scope="module")
+def facts(result: onnx_dalr.Result) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(result.to_json())
+    return found
+
+
+def test_the_keys_of_the_json_are_a_contract(facts: dict[str, Any]) -> None:
+    """Adding a key is fine and goes here; taking one away or renaming it is a new schema number."""
+    assert facts["schema"] == SCHEMA == 1
+    assert set(facts) == RESULT
+    assert set(facts["layers"][0]) == LAYER
+    assert set(facts["skipped"][0]) == SKIPPED
+    assert set(facts["samples"]) == SAMPLES
+    assert set(facts["quality"]) == QUALITY
+    assert set(facts["quality"]["error"]) >= ESTIMATE
+    assert set(facts["latency"]) == LATENCY
+    assert set(facts["seconds"]) == PHASES
+
+
+def test_fields_and_json_agree(result: onnx_dalr.Result, facts: dict[str, Any]) -> None:
+    for name in ("method", "target", "bytes_before", "bytes_after", "params_before", "params_after", "provider"):
+        assert facts[name] == getattr(result, name)
+    assert result.quality is not None
+    assert facts["quality"]["accuracy_after"]["value"] == result.quality.accuracy_after.value  # type: ignore[union-attr]
+    assert [layer["rank"] for layer in facts["layers"]] == [layer.rank for layer in result.layers] == [8, None, None]
+    assert facts["samples"]["fit"] == list(result.samples.fit)
+    assert "model" not in facts
+
+
+def test_the_layers_add_up_to_the_totals(result: onnx_dalr.Result) -> None:
+    saved = sum(layer.params_before - layer.params_after for layer in result.layers)
+    assert result.params_before - result.params_after == saved
+    shed = sum(layer.bytes_before - layer.bytes_after for layer in result.layers)
+    assert 0 <= shed - (result.bytes_before - result.bytes_after) < 1500
+
+
+def test_every_printed_figure_of_quality_has_n_and_an_interval(result: onnx_dalr.Result) -> None:
+    lines = {line.split()[0]: line for line in str(result).splitlines() if line.strip()}
+    for figure in ("accuracy", "agreement", "error"):
+        assert re.search(r"\[-?[\d.]+, -?[\d.]+\]", lines[figure]), lines[figure]
+        assert "139 held-out samples" in lines[figure]
+
+
+@pytest.mark.parametrize("figure", ["agreement", "accuracy_before", "accuracy_after", "error", "drop"])
+def test_an_interval_holds_its_value(result: onnx_dalr.Result, figure: str) -> None:
+    estimate = getattr(result.quality, figure)
+    assert estimate.low <= estimate.value <= estimate.high
+
+
+TABLE = """\
+layer  op      shape   rank    parameters              bytes     kept   error
+fc6    Gemm  512×512      8  262k → 8.19k  1.05 MB → 32.8 kB    3.1 %  #
+fc7    Gemm  512×512  dense          262k            1.05 MB  100.0 %
+fc8    Gemm    4×512  dense         2.05k            8.19 kB  100.0 %
+
+why as asked (fc6 8)
+why rank 300 would not make it smaller: 255 is the largest (fc7)
+why no --rank for it (fc8)
+"""
+
+
+def test_the_table_is_this_one(result: onnx_dalr.Result) -> None:
+    """All but the error, whose last digit may depend on the machine."""
+    lines = [re.sub(r"0\.\d{4}$", "#", line) for line in str(result).splitlines()]
+    assert "\n".join(lines[: TABLE.count("\n")]) + "\n" == TABLE
+
+
+def test_the_totals_are_these(result: onnx_dalr.Result) -> None:
+    text = str(result)
+    assert "output      in memory" in text
+    assert re.search(r"^size        2\.18 MB → 1\.16 MB \(53\.\d %\)$", text, re.MULTILINE)
+    assert re.search(r"^parameters  543,732 → 289,780 \(53\.3 %\)$", text, re.MULTILINE)
+    assert re.search(r"^method      dalr, target rank fc6=8, fc7=300$", text, re.MULTILINE)
+
+
+def test_the_text_is_plain_and_has_no_trailing_blanks(result: onnx_dalr.Result) -> None:
+    text = str(result)
+    assert "\x1b" not in text
+    assert [line for line in text.splitlines() if line != line.rstrip()] == []
+
+
+@pytest.mark.parametrize("width", [60, 80, 120, 200])
+def test_no_width_loses_a_name_or_a_number(result: onnx_dalr.Result, width: int) -> None:
+    text = render_result(result, width)
+    assert max(map(len, text.splitlines())) <= width
+    assert "…" not in text
+    for shown in ("fc6", "fc7", "fc8", "512×512", "255 is the largest"):
+        assert shown in " ".join(text.split())
+
+
+@pytest.mark.parametrize("width", [80, 120])
+def test_long_names_fold_and_leave_the_numbers_whole(width: int) -> None:
+    model = tiny.mlp()
+    name = "/encoder/layer.0/attention/self/query/a/rather/long/name/of/an/exporter/MatMul"
+    model.graph.node[0].name = name
+    text = render_result(onnx_dalr.optimize(model, calib=tiny.rows(), rank=8), width)
+    assert max(map(len, text.splitlines())) <= width
+    for number in ("48×16", "768 → 512", "3.07 kB → 2.05 kB", "66.7 %"):
+        assert number in text
+    table = text.split("\n\n", maxsplit=1)[0]
+    assert name in "".join(line.split("  ")[0].strip() for line in table.splitlines())
+
+
+def test_names_with_brackets_are_no_markup() -> None:
+    model = tiny.mlp()
+    model.graph.node[0].name = "block[red]/[bold]first[/bold]"
+    text = str(onnx_dalr.optimize(model, calib=tiny.rows(), rank=8))
+    assert "block[red]/[bold]first[/bold]" in "".join(text.split())
+
+
+def test_what_is_not_a_number_becomes_null() -> None:
+    """JSON has no NaN; a file with one in it is read by nothing but Python."""
+    result = onnx_dalr.optimize(tiny.mlp(), calib=np.ones((20, 16), np.float32), rank=8, device="cpu")
+    json.loads(result.to_json(), parse_constant=lambda name: pytest.fail(f"{name} in JSON"))
+
+
+def test_inspection_text_and_json_agree(demo: Path) -> None:
+    found = onnx_dalr.inspect(demo / "digits-target.onnx")
+    facts = json.loads(found.to_json())
+    assert facts["schema"] == SCHEMA
+    assert [layer["name"] for layer in facts["layers"]] == [layer.name for layer in found.layers]
+    for layer in found.layers:
+        assert layer.name in str(found)
+    assert facts == json.loads(to_json(found))

@@ -1,0 +1,159 @@
+"""The walls of DESIGN.md, held up by reading the code."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import onnx_dalr
+
+ROOT = Path(onnx_dalr.__file__).resolve().parent
+FILES = sorted(path.relative_to(ROOT).as_posix() for path in ROOT.rglob("*.py"))
+MOST_LINES = 400
+ONNX = {"onnx", "onnx_graphsurgeon"}
+RUNTIMES = {"onnxruntime", *ONNX}
+
+
+def tree(file: str) -> ast.Module:
+    return ast.parse((ROOT / file).read_text(encoding="utf-8"))
+
+
+def imports(file: str) -> set[str]:
+    """Full names of everything a file imports, wherever in it."""
+    found: set[str] = set()
+    for node in ast.walk(tree(file)):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{file} imports relatively"
+            found |= {f"{node.module}.{alias.name}" for alias in node.names}
+    return found
+
+
+def packages(file: str) -> set[str]:
+    return {name.split(".")[0] for name in imports(file)}
+
+
+def ours(file: str) -> set[str]:
+    """What a file imports of onnx_dalr, without that prefix."""
+    return {name.removeprefix("onnx_dalr.") for name in imports(file) if name.startswith("onnx_dalr.")}
+
+
+def room(name: str) -> str:
+    return name.replace("/", ".").partition(".")[0]
+
+
+@pytest.mark.parametrize("file", [file for file in FILES if room(file) in ("factorize", "allocate")])
+def test_factorize_and_allocate_are_arrays_in_arrays_out(file: str) -> None:
+    assert not packages(file) & RUNTIMES
+    assert {room(name) for name in ours(file)} <= {"factorize", "allocate"}
+
+
+@pytest.mark.parametrize("file", [file for file in FILES if room(file) not in ("graph", "gradient")])
+def test_only_the_graph_room_imports_onnx(file: str) -> None:
+    types = {"onnx.ModelProto"}
+    assert {name for name in imports(file) if name.split(".")[0] in ONNX} <= types
+    assert not any(isinstance(node, ast.Import) and node.names[0].name in ONNX for node in ast.walk(tree(file)))
+
+
+@pytest.mark.parametrize("file", [file for file in FILES if room(file) not in ("cli", "__main__")])
+def test_nothing_imports_the_command_line(file: str) -> None:
+    assert "cli" not in {room(name) for name in ours(file)}
+    assert "typer" not in packages(file)
+
+
+@pytest.mark.parametrize("file", [file for file in FILES if room(file) == "samples"])
+def test_samples_know_no_onnx(file: str) -> None:
+    assert not packages(file) & RUNTIMES
+    assert {room(name) for name in ours(file)} <= {"samples", "errors"}
+
+
+@pytest.mark.parametrize("file", [file for file in FILES if room(file) in ("graph", "cli")])
+def test_graph_and_cli_do_no_linear_algebra(file: str) -> None:
+    assert "scipy" not in packages(file)
+    calls = {node.attr for node in ast.walk(tree(file)) if isinstance(node, ast.Attribute)}
+    assert not calls & {"linalg", "svd", "eigh", "dot", "einsum"}
+    assert not any(isinstance(node, ast.MatMult) for node in ast.walk(tree(file)))
+
+
+@pytest.mark.parametrize("file", [file for file in FILES if room(file) in ("cli",)])
+def test_commands_import_what_is_heavy_only_when_they_run(file: str) -> None:
+    light = {"errors", "_version", "cli", "progress"}
+    top = {
+        node.module.removeprefix("onnx_dalr.").split(".")[0]
+        for node in tree(file).body
+        if isinstance(node, ast.ImportFrom) and node.module and node.module.startswith("onnx_dalr.")
+    }
+    assert top <= light
+
+
+@pytest.mark.parametrize("file", FILES)
+def test_files_can_be_read_in_one_sitting(file: str) -> None:
+    assert len((ROOT / file).read_text(encoding="utf-8").splitlines()) <= MOST_LINES
+
+
+def public(body: list[ast.stmt], prefix: str = "") -> Iterator[tuple[str, ast.AST]]:
+    """Functions and classes without an underscore, methods of such classes too; what overrides a base is its doc."""
+    for node in body:
+        if isinstance(node, ast.FunctionDef | ast.ClassDef) and not node.name.startswith("_"):
+            yield prefix + node.name, node
+            if isinstance(node, ast.ClassDef):
+                yield from public(node.body, f"{prefix}{node.name}.")
+
+
+@pytest.mark.parametrize("file", FILES)
+def test_everything_public_says_what_it_does(file: str) -> None:
+    module = tree(file)
+    silent = [name for name, node in public(module.body) if not ast.get_docstring(node)]  # type: ignore[arg-type]
+    assert silent == []
+    assert ast.get_docstring(module)
+
+
+@pytest.mark.parametrize("file", FILES)
+def test_results_are_frozen(file: str) -> None:
+    """Every public dataclass is frozen."""
+    loose = []
+    for node in ast.walk(tree(file)):
+        if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
+            made = [ast.unparse(decorator) for decorator in node.decorator_list]
+            loose += [node.name for text in made if "dataclass" in text and "frozen=True" not in text]
+    assert loose == []
+
+
+@pytest.mark.parametrize("file", FILES)
+def test_no_module_keeps_state_that_changes(file: str) -> None:
+    walked = list(ast.walk(tree(file)))
+    assert not any(isinstance(node, ast.Global) for node in walked)
+    cached = [node for node in walked if isinstance(node, ast.FunctionDef | ast.ClassDef)]
+    marks = {ast.unparse(mark).split("(")[0] for node in cached for mark in node.decorator_list}
+    assert not marks & {"cache", "lru_cache", "functools.cache", "functools.lru_cache"}
+
+
+def test_every_public_name_can_be_imported() -> None:
+    assert sorted(onnx_dalr.__all__) == list(onnx_dalr.__all__)
+    for name in onnx_dalr.__all__:
+        assert getattr(onnx_dalr, name) is not None, name
+    assert dir(onnx_dalr) == sorted(onnx_dalr.__all__)
+
+
+def test_an_unknown_name_is_an_attribute_error() -> None:
+    with pytest.raises(AttributeError, match="has no attribute 'compress'"):
+        _ = onnx_dalr.compress
+
+
+def test_the_package_says_that_it_is_typed() -> None:
+    assert (ROOT / "py.typed").is_file()
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [("InputError", 2), ("TargetError", 3), ("VerificationError", 4), ("NothingToGainError", 5)],
+)
+def test_every_error_has_the_exit_code_of_the_contract(error: str, code: int) -> None:
+    kind = getattr(onnx_dalr, error)
+    assert issubclass(kind, onnx_dalr.DalrError)
+    assert kind.exit_code == code
+    assert str(kind("what is wrong", "what to do")) == "what is wrong (what to do)"
