@@ -240,7 +240,9 @@ class _Sums:
         if self.labels is not None and top.size == count:
             truth = self.labels[indices]
             if truth.max(initial=0) >= self.classes:
-                raise InputError(f"label {truth.max()} is no class of the model, which has {self.classes}")
+                raise InputError(
+                    f"label {truth.max()} is no class of the model, which has {self.classes}", "classes count from 0"
+                )
             self.figures["before"] += (top.reshape(-1) == truth).astype(float).tolist()
             self.figures["after"] += (top_new.reshape(-1) == truth).astype(float).tolist()
 

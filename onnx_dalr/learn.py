@@ -25,21 +25,26 @@ class Learned:
     Attributes:
         spectra: By layer name.
         rows: Rows behind each, by layer name.
-        calibration: Fingerprint of the fit samples.
+        digests: Of the fit samples.
         notes: What a user should know.
     """
 
     spectra: dict[str, Spectrum]
     rows: dict[str, int]
-    calibration: str
+    digests: frozenset[str]
     notes: tuple[str, ...]
+
+    @property
+    def calibration(self) -> str:
+        """Fingerprint of the fit samples."""
+        return fingerprint(self.digests)
 
 
 def learn(run: Run, layers: Sequence[Layer], sets: Sets) -> Learned:
     """Statistics and from them a Spectrum of every layer, in as few passes over the samples as memory allows."""
     method = run.options.method
     groups = passes(layers, method, min(memory_limit(), max(STATISTICS_FLOOR, run.original.size)))
-    learned = Learned({}, {}, "", ())
+    learned = Learned({}, {}, frozenset(), ())
     for number, group in enumerate(groups, start=1):
         which = f" ({number}/{len(groups)})" if len(groups) > 1 else ""
         seen: list[str] = []
@@ -54,7 +59,7 @@ def learn(run: Run, layers: Sequence[Layer], sets: Sets) -> Learned:
             )
         learned.rows.update((name, statistics.count) for name, statistics in captured.statistics.items())
         learned.spectra.update(_factorize(run, group, captured, which))
-        learned = replace(learned, calibration=fingerprint(seen), notes=(*learned.notes, *captured.notes))
+        learned = replace(learned, digests=frozenset(seen), notes=(*learned.notes, *captured.notes))
     return learned
 
 

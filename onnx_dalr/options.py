@@ -33,7 +33,7 @@ class SampleOptions:
 
     def __post_init__(self) -> None:
         if self.batch_size is not None and self.batch_size < 1:
-            raise InputError(f"--batch-size {self.batch_size} must be at least 1")
+            raise InputError(f"--batch-size {self.batch_size} must be at least 1", "leave it out for 32")
 
 
 @dataclass(frozen=True)

@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-import json
 import os
-import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from json import dumps
 from pathlib import Path
 from typing import Any
 
 from onnx import ModelProto
 
 from onnx_dalr._version import __version__
-from onnx_dalr.errors import InputError, NothingToGainError
+from onnx_dalr.destination import STANDARD_OUTPUT, Destination, loadable, refuse_larger, write_text
+from onnx_dalr.errors import NothingToGainError
 from onnx_dalr.evaluate import Task, evaluate, find_task
 from onnx_dalr.factorize import Spectrum
 from onnx_dalr.graph.layers import Layer, Skipped, find
-from onnx_dalr.graph.model import Model, artifact_size, count_params, input_specs, load, metadata, save, staged
+from onnx_dalr.graph.model import Model, count_params, input_specs, load, metadata, save
 from onnx_dalr.graph.rewrite import Substitution, rewrite
 from onnx_dalr.learn import Learned, learn
 from onnx_dalr.options import Options, SampleOptions, make_options
@@ -30,7 +29,7 @@ from onnx_dalr.samples.image_settings import ImageSettings
 from onnx_dalr.search import DropOf, make_plan, sizes_of
 from onnx_dalr.selection import check_pattern, select
 from onnx_dalr.sets import Sets, opened
-from onnx_dalr.verify import slower_note, verify
+from onnx_dalr.verify import verify
 
 
 def optimize(
@@ -67,12 +66,13 @@ def optimize(
     device: str = "auto",
     force: bool = False,
     dry_run: bool = False,
+    json: str | os.PathLike[str] | None = None,
     progress: Progress | None = None,
 ) -> Result:
     """Makes a model smaller for the data it will see.
 
-    Runs the model on the fit samples, factorizes the weights of its Gemm and MatMul nodes, rewrites each into two
-    thin ones, and measures the file on disk against the original on samples no decision saw.
+    Runs the model on the fit samples, factorizes the weights of its Gemm, MatMul and 1×1 Conv nodes, rewrites each
+    into two thin ones, and measures the file on disk against the original on samples no decision saw.
 
     Args:
         model: Path of the original, or a ModelProto.
@@ -108,6 +108,7 @@ def optimize(
         device: "auto", "cpu" or "cuda".
         force: Replace an existing output.
         dry_run: Do everything but write.
+        json: Write the report as JSON here, just before the model is moved into place.
         progress: Where to report to while it runs.
 
     Returns:
@@ -127,70 +128,62 @@ def optimize(
         calib, eval, eval_labels, labels, samples, seed, batch_size, holdout, mask_input, image
     )
     run = Run(load(model), target, options, progress or Silent())
-    destination = None if output is None else Path(output)
-    _check_destination(run.original, destination, options)
+    destination = Destination(
+        None if output is None else Path(output), None if json is None else Path(json), force, dry_run
+    )
+    destination.check(run.original, list(map(Path, filter(_is_path, (calib, eval, labels, eval_labels)))))
     layers, skipped = _choose_layers(run.original, target, options)
     with opened(sample_options, input_specs(run.original.proto)) as sets:
         _announce(run, sets)
+        plan = _plan_by_sizes(run, layers, sets)
         if thumbnails is not None:
             _draw_thumbnails(sets, Path(thumbnails), options)
         task_found, provider = _look(run, sets)
         learned = learn(run, layers, sets)
-        plan = _decide(run, layers, learned, sets, task_found)
+        if plan is None:
+            plan = _plan_by_search(run, layers, learned, sets, task_found)
         with run.phase("rewrite"):
             note = _note(run, plan, learned.calibration)
             proto = rewrite(run.original, _substitutions(layers, learned.spectra, plan), note)
         layer_results = tuple(_layer_results(run, layers, learned, plan))
+        facts, fitted = sets.facts(learned.calibration), learned.digests
         run.notes.extend(learned.notes)
-        facts = sets.facts(learned.calibration)
         del learned  # the largest thing in memory, and verification needs none of it
-        with _place(run, destination) as written, run.phase("save and verify"):
-            save(proto, run.original, written)
-            size = _refuse_larger(written, run.original)
-            with run.progress.stage("verifying", len(sets.report)) as advance:
-                quality, latency = verify(written, run.original, sets, task_found, options.device, advance)
-        slower = slower_note(latency)
-        return Result(
-            version=__version__,
-            input=run.original.path,
-            output=None if options.dry_run else destination,
-            dry_run=options.dry_run,
-            method=options.method.name,
-            target=str(target),
-            bytes_before=run.original.size,
-            bytes_after=size,
-            params_before=run.original.params,
-            params_after=count_params(proto),
-            layers=layer_results,
-            skipped=tuple(skipped),
-            samples=facts,
-            quality=quality,
-            latency=latency,
-            device=options.device,
-            provider=provider,
-            evaluations=plan.evaluations,
-            seconds=dict(run.seconds),
-            notes=(*run.notes, *(quality.notes if quality else ()), *filter(None, [slower])),
-            model=proto if destination is None else None,
-        )
+        with destination.place() as written:
+            with run.phase("save and verify"), run.progress.stage("verifying", len(sets.report)) as advance:
+                save(proto, run.original, written)
+                size = refuse_larger(written, run.original)
+                verified = verify(written, run.original, sets, task_found, options.device, advance)
+            result = Result(
+                version=__version__,
+                input=run.original.path,
+                output=None if dry_run else destination.output,
+                dry_run=dry_run,
+                method=options.method.name,
+                target=str(target),
+                bytes_before=run.original.size,
+                bytes_after=size,
+                params_before=run.original.params,
+                params_after=count_params(proto),
+                layers=layer_results,
+                skipped=tuple(skipped),
+                samples=facts,
+                quality=verified.quality,
+                latency=verified.latency,
+                device=options.device,
+                provider=provider,
+                evaluations=plan.evaluations,
+                seconds=dict(run.seconds),
+                notes=(*run.notes, *verified.notes(fitted)),
+                model=proto if output is None else None,
+            )
+            if destination.report not in (None, STANDARD_OUTPUT):
+                write_text(destination.report, result.to_json())
+    return result
 
 
-def _check_destination(original: Model, output: Path | None, options: Options) -> None:
-    """Finds out before the work whether the output could be written after it."""
-    if output is None:
-        return
-    if original.path is not None and output.exists() and output.samefile(original.path):
-        raise InputError("the output is the input", "give the output another name; the original is never replaced")
-    data = output.with_name(output.name + ".data")
-    if original.has_external_data and data.exists():
-        if any(data.samefile(file) for file in original.data_files if file.exists()):
-            raise InputError(f"{data} belongs to the input", "give the output another name")
-        if not options.force:
-            raise InputError(f"{data} exists already", "give another name, or --force to replace it")
-    if not options.dry_run:
-        with staged(output, force=options.force) as written:
-            written.touch()
-            written.unlink()
+def _is_path(given: Any) -> bool:
+    return isinstance(given, str | os.PathLike)
 
 
 def _choose_layers(original: Model, target: Target, options: Options) -> tuple[list[Layer], list[Skipped]]:
@@ -206,7 +199,7 @@ def _choose_layers(original: Model, target: Target, options: Options) -> tuple[l
 
 def _why_none(skipped: Sequence[Skipped]) -> str:
     if not skipped:
-        return "the model has no Gemm and no MatMul"
+        return "the model has no Gemm, MatMul or Conv"
     reasons = [entry.reason for entry in skipped]
     common = max(dict.fromkeys(reasons), key=reasons.count)
     return f"{len(skipped)} nodes skipped, {reasons.count(common)} of them: {common}"
@@ -251,20 +244,38 @@ def _look(run: Run, sets: Sets) -> tuple[Task | None, str]:
     return found, reference.provider
 
 
-def _decide(run: Run, layers: Sequence[Layer], learned: Learned, sets: Sets, task: Task | None) -> Plan:
-    """The ranks.
+def _plan_by_sizes(run: Run, layers: Sequence[Layer], sets: Sets) -> Plan | None:
+    """The ranks where the sizes of the layers decide them, before anything is run; None for a drop to be measured.
 
     Raises:
+        TargetError: The target cannot be met.
+        NothingToGainError: All layers stay dense.
+        InputError: A drop is asked for and there are no samples to measure it on.
+    """
+    if run.target.max_drop is not None and len(sets.select):
+        return None
+    return _refuse_all_dense(make_plan(run.target, layers, {}, run.options.method, run.original.params, None))
+
+
+def _plan_by_search(run: Run, layers: Sequence[Layer], learned: Learned, sets: Sets, task: Task | None) -> Plan:
+    """The ranks of the smallest model that stays within a drop.
+
+    Raises:
+        TargetError: None does.
         NothingToGainError: All layers stay dense.
     """
+    assert task is not None
     with run.phase("decide"):
-        scored = None
-        if run.target.max_drop is not None and len(sets.select) and task is not None:
-            scored = _scorer(run, layers, learned, sets, task)
+        scored = _scorer(run, layers, learned, sets, task)
         plan = make_plan(run.target, layers, learned.spectra, run.options.method, run.original.params, scored)
+    return _refuse_all_dense(plan)
+
+
+def _refuse_all_dense(plan: Plan) -> Plan:
     if not plan.compressed:
-        reasons = "; ".join(sorted({choice.reason for choice in plan.choices}))
-        raise NothingToGainError(f"nothing to gain: every layer stays dense ({reasons})")
+        reasons = list(dict.fromkeys(choice.reason for choice in plan.choices))
+        shown = "; ".join(reasons[:2]) + ("; …" if len(reasons) > 2 else "")
+        raise NothingToGainError(f"nothing to gain: every layer stays dense ({shown})", "ask for a smaller model")
     return plan
 
 
@@ -274,9 +285,9 @@ def _scorer(run: Run, layers: Sequence[Layer], learned: Learned, sets: Sets, tas
 
     def drop_of(plan: Plan) -> float:
         proto = rewrite(run.original, _substitutions(layers, learned.spectra, plan))
-        with _loadable(run.original, proto) as source:
+        with loadable(run.original, proto) as source:
             candidate = open_session(source, run.options.device)
-        quality = evaluate(reference, candidate, sets.select, task, sets.select.source.labels)
+        quality = evaluate(reference, candidate, sets.select, task, sets.select.labels)
         drop = quality.drop.value if quality.finite else float("inf")
         params = count_params(proto)
         run.progress.say(
@@ -286,17 +297,6 @@ def _scorer(run: Run, layers: Sequence[Layer], learned: Learned, sets: Sets, tas
         return drop
 
     return drop_of
-
-
-@contextmanager
-def _loadable(original: Model, proto: ModelProto) -> Iterator[Path | bytes]:
-    """A candidate as ONNX Runtime can load it: from memory, or from disk where it may be too large for that."""
-    if not original.has_external_data:
-        yield proto.SerializeToString()
-        return
-    with tempfile.TemporaryDirectory(prefix="onnx-dalr-") as folder:
-        save(proto, original, Path(folder) / "candidate.onnx")
-        yield Path(folder) / "candidate.onnx"
 
 
 def _substitutions(layers: Sequence[Layer], spectra: Mapping[str, Spectrum], plan: Plan) -> Iterator[Substitution]:
@@ -318,31 +318,7 @@ def _note(run: Run, plan: Plan, calibration: str) -> str:
     earlier = metadata(run.original.proto)
     if earlier is not None:
         facts["before"] = earlier
-    return json.dumps(facts, ensure_ascii=False, separators=(",", ":"))
-
-
-@contextmanager
-def _place(run: Run, destination: Path | None) -> Iterator[Path]:
-    """Where the model is written to be verified: beside its destination, or nowhere that lasts."""
-    if destination is not None and not run.options.dry_run:
-        with staged(destination, force=run.options.force) as written:
-            yield written
-        return
-    try:
-        with tempfile.TemporaryDirectory(prefix="onnx-dalr-") as folder:
-            yield Path(folder) / (destination.name if destination else "model.onnx")
-    except OSError as error:
-        raise InputError(f"cannot write to the temporary folder: {error.strerror or error}") from error
-
-
-def _refuse_larger(written: Path, original: Model) -> int:
-    size = artifact_size(written)
-    if size >= original.size:
-        raise NothingToGainError(
-            f"nothing to gain: at these ranks the file would have {size:,} bytes instead of {original.size:,}",
-            "ask for less",
-        )
-    return size
+    return dumps(facts, ensure_ascii=False, separators=(",", ":"))
 
 
 def _layer_results(run: Run, layers: Sequence[Layer], learned: Learned, plan: Plan) -> Iterator[LayerResult]:

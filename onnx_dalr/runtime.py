@@ -102,7 +102,7 @@ def provider_line(session: Session, device: Device) -> str:
     """One honest line: which provider runs, and that CUDA was tried where it was."""
     name = session.provider.removesuffix("ExecutionProvider")
     tried = device == "auto" and "CUDAExecutionProvider" in _onnxruntime().get_available_providers()
-    return f"running on {name}" + (" (CUDA is installed but does not load here)" if tried and name == "CPU" else "")
+    return f"running on {name}" + (" (no usable CUDA here)" if tried and name == "CPU" else "")
 
 
 def all_finite(arrays: Sequence[Any]) -> bool:

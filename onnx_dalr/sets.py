@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -50,6 +50,11 @@ class SampleSet:
         if self.source.classes:
             return len(self.source.classes)
         return int(self.source.labels.max()) + 1 if self.source.labels is not None else 0
+
+    @property
+    def labels(self) -> NDArray[np.int64] | None:
+        """Class by sample index of the source; None where it has none, or all samples are of one folder's class."""
+        return None if len(self.source.classes) == 1 else self.source.labels
 
     def one(self) -> tuple[int, Batch]:
         """(samples, feed) of the smallest batch the model takes: what latency is measured on."""
@@ -121,18 +126,24 @@ def opened(options: SampleOptions, specs: Sequence[InputSpec]) -> Iterator[Sets]
         )
 
 
-def fed(samples: SampleSet, advance: Callable[[int], None], seen: list[str]) -> Iterator[Batch]:
-    """The feeds of a set; every sample's digest goes to `seen`, whatever it was batched with."""
+def watched(samples: SampleSet, seen: list[str]) -> Iterator[tuple[list[int], Batch]]:
+    """The batches of a set; every sample's digest goes to `seen`, whatever it was batched with."""
     source = samples.source
     for indices, batch in samples:
         for row in range(len(indices)):
             whole = source.complete
             seen.append(digest({k: v if whole or k in source.repeated else v[row : row + 1] for k, v in batch.items()}))
+        yield indices, batch
+
+
+def fed(samples: SampleSet, advance: Callable[[int], None], seen: list[str]) -> Iterator[Batch]:
+    """The feeds of a set, watched."""
+    for indices, batch in watched(samples, seen):
         yield batch
         advance(len(indices))
 
 
-def fingerprint(digests: Sequence[str]) -> str:
+def fingerprint(digests: Collection[str]) -> str:
     """One hash of a set of samples, whatever their order."""
     return hashlib.blake2b("".join(sorted(digests)).encode(), digest_size=8).hexdigest()
 

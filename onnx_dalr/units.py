@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from dataclasses import dataclass
 
@@ -54,10 +55,16 @@ def parse_amount(text: str | float | Amount, option: str, *, unit: str = "", zer
     if not found or (found[3] and (not unit or found[2] == "%")):
         raise InputError(f"{option} {text!r} is not an amount", f"write {example}")
     value = float(found[1])
+    if not math.isfinite(value * _FACTORS.get(found[2].lower(), 1)):
+        raise InputError(f"{option} {text!r} is not a finite amount", f"write {example}")
     if value < 0 or (value == 0 and not zero):
         raise InputError(f"{option} {text!r} must be more than zero", f"write {example}")
     if found[2] == "%":
         return Amount(value / 100, relative=True)
+    if 0 < value * _FACTORS[found[2].lower()] < 1:
+        raise InputError(
+            f"{option} {text!r} is less than one", f"a share has a percent sign: {option} {100 * value:g}%"
+        )
     return Amount(value * _FACTORS[found[2].lower()])
 
 

@@ -2,16 +2,47 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
 from pathlib import Path
 
 from onnx_dalr.errors import InputError, VerificationError
 from onnx_dalr.evaluate import Latency, Quality, Task, evaluate, measure_latency
 from onnx_dalr.graph.model import Model, is_valid
 from onnx_dalr.runtime import Device, all_finite, open_session
-from onnx_dalr.sets import SampleSet, Sets
+from onnx_dalr.sets import Sets, watched
 
 SLOWER = 1.05
+NOTICEABLE_MS = 0.02
+
+
+@dataclass(frozen=True)
+class Verified:
+    """What the written file is worth.
+
+    Attributes:
+        quality: On the report samples, None without any.
+        latency: Of both models.
+        digests: Of the report samples.
+    """
+
+    quality: Quality | None
+    latency: Latency
+    digests: tuple[str, ...]
+
+    def notes(self, fitted: Collection[str]) -> tuple[str, ...]:
+        """What a reader should know, given the digests of the fit samples."""
+        found = list(self.quality.notes) if self.quality else []
+        both = len(set(self.digests) & set(fitted))
+        if both:
+            found.append(f"{both} of the {len(self.digests)} report samples are among those that were fitted on")
+        before, after = self.latency.before, self.latency.after
+        if after > SLOWER * before and after - before > NOTICEABLE_MS:
+            found.append(
+                f"slower: {after:.3g} ms instead of {before:.3g} ms a run (batch {self.latency.batch}); two thin "
+                "products can cost more than one small one, a lower rank or --exclude may help"
+            )
+        return tuple(found)
 
 
 def verify(
@@ -21,7 +52,7 @@ def verify(
     task: Task | None,
     device: Device,
     each: Callable[[int], None],
-) -> tuple[Quality | None, Latency]:
+) -> Verified:
     """Checks the file on disk and measures it on the report samples.
 
     Without report samples only one batch of the fit samples is run, and quality is None.
@@ -32,15 +63,17 @@ def verify(
     problem = is_valid(written)
     if problem is not None and (original.path is None or is_valid(original.path) is None):
         raise VerificationError(f"the written model is not valid: {problem}", "please report this, with the model")
+    reference = open_session(original.source(), device)
     try:
-        reference, session = open_session(original.source(), device), open_session(written, device)
+        session = open_session(written, device)
     except InputError as error:
-        raise VerificationError(f"the written model does not load: {error.message}") from error
+        raise VerificationError(f"the written model does not load: {error.message}", "please report this") from error
     if session.signature != reference.signature:
         raise VerificationError("the written model has another signature than the original", "please report this")
-    quality = None
+    quality, digests = None, list[str]()
     if len(sets.report) and task is not None:
-        quality = evaluate(reference, session, sets.report, task, sets.report.source.labels, each)
+        batches = watched(sets.report, digests)
+        quality = evaluate(reference, session, batches, task, sets.report.labels, each)
         finite = quality.finite
     else:
         _, batch = next(iter(sets.fit))
@@ -49,16 +82,6 @@ def verify(
         raise VerificationError(
             "the written model gives NaN or infinity where the original does not", "try a higher rank, or --exclude"
         )
-    shown: SampleSet = sets.report if len(sets.report) else sets.fit
+    shown = sets.report if len(sets.report) else sets.fit
     count, batch = shown.one()
-    return quality, measure_latency(reference, session, batch, count)
-
-
-def slower_note(latency: Latency) -> str | None:
-    """A warning where the new model takes more time than the original."""
-    if latency.after <= SLOWER * latency.before:
-        return None
-    return (
-        f"slower: {latency.after:.2f} ms instead of {latency.before:.2f} ms a run (batch {latency.batch}); two thin "
-        "products can cost more than one small one, a lower rank or --exclude may help"
-    )
+    return Verified(quality, measure_latency(reference, session, batch, count), tuple(digests))

@@ -34,8 +34,7 @@ def check(
         from onnx_dalr.budget import check as run  # noqa: PLC0415 - heavy: not for --help
 
         result = run(models, max_size=max_size, max_params=max_params, baseline=baseline, max_growth=max_growth)
-        if json is not None:
-            write_json(json, result.to_json())
+        write_json(json, result.to_json(), [*models, *([baseline] if baseline else [])])
         if str(json) != "-":
             for line in result.lines:
                 out.print(Text(str(line), style="" if line.passed else "bold red"), soft_wrap=True)

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import errno
+import os
 import signal
 import sys
 import time
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import typer
-from rich.console import Console
+from rich.console import Console, RenderableType
 from rich.text import Text
 
 from onnx_dalr._version import __version__
@@ -24,7 +25,20 @@ EXIT_BUG = 1
 EXIT_INPUT = 2
 EXIT_INTERRUPTED = 130
 
-out = Console(highlight=False, width=None if sys.stdout.isatty() else PLAIN_WIDTH)
+
+class Terminal(Console):
+    """A console whose reader may go away: `onnx-dalr inspect model.onnx | head` ends well."""
+
+    def on_broken_pipe(self) -> None:
+        """Leaves quietly."""
+        self.quiet = True
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise SystemExit(0)
+
+
+out = Terminal(highlight=False)
+if not out.is_terminal:
+    out.width = PLAIN_WIDTH
 err = Console(stderr=True, highlight=False, soft_wrap=True)
 
 
@@ -50,7 +64,7 @@ def exit_codes() -> Iterator[None]:
         raise typer.Exit(EXIT_INPUT) from error
     except OSError as error:
         if error.errno == errno.EPIPE:
-            raise typer.Exit(0) from error
+            out.on_broken_pipe()
         complain(f"{error.filename or 'the system'}: {error.strerror or error}")
         raise typer.Exit(EXIT_INPUT) from error
     except typer.Exit:
@@ -73,19 +87,34 @@ def complain(message: str, hint: str = "") -> None:
         err.print(Text.assemble(("hint: ", "bold"), hint))
 
 
-def write_json(path: Path, text: str) -> None:
-    """Writes a report file; "-" is standard output.
+def show(view: RenderableType) -> None:
+    """A report on stdout: with colours on a terminal, as plain text elsewhere."""
+    if out.is_terminal:
+        out.print(view)
+        return
+    from onnx_dalr.report.text import as_text  # noqa: PLC0415 - not for --help
+
+    out.print(Text(as_text(view)), soft_wrap=True)
+
+
+def write_json(path: Path | None, text: str, read: Sequence[Path]) -> None:
+    """Writes a report file, "-" to standard output; None writes nothing.
 
     Raises:
-        InputError: It cannot be written.
+        InputError: It cannot be written, or is one of the files in `read`.
     """
+    from onnx_dalr.destination import same_file, write_text  # noqa: PLC0415 - heavy: not for --help
+
+    if path is None:
+        return
     if str(path) == "-":
         sys.stdout.write(text)
         return
-    try:
-        path.write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise InputError(f"cannot write {path}: {error.strerror or error}") from error
+    if any(same_file(path, file) for file in read):
+        raise InputError(f"--json {path} would overwrite another file of this run", "give it its own name")
+    if path.exists() and not path.is_file():
+        raise InputError(f"--json {path} is no regular file", "give the name of a file")
+    write_text(path, text)
 
 
 class TerminalProgress:

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from onnx_dalr.cli.common import exit_codes, out, write_json
+from onnx_dalr.cli.common import exit_codes, show, write_json
 
 
 def inspect(
@@ -22,7 +22,6 @@ def inspect(
         from onnx_dalr.report.inspection import inspection_view  # noqa: PLC0415
 
         found = run(model)
-        if json is not None:
-            write_json(json, found.to_json())
+        write_json(json, found.to_json(), [model])
         if str(json) != "-":
-            out.print(inspection_view(found))
+            show(inspection_view(found))

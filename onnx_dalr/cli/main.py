@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Annotated
 
 import typer
 
 from onnx_dalr._version import __version__
 from onnx_dalr.cli.check import check
+from onnx_dalr.cli.common import EXIT_INTERRUPTED
 from onnx_dalr.cli.inspect import inspect
 from onnx_dalr.cli.optimize import optimize
 
@@ -44,4 +46,7 @@ def root(
 
 def main() -> None:
     """Entry point of the console script."""
-    app()
+    try:
+        app(standalone_mode=True)
+    except KeyboardInterrupt:  # before or after a command's own handling
+        sys.exit(EXIT_INTERRUPTED)

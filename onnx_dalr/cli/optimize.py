@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from onnx_dalr.cli.common import TerminalProgress, exit_codes, out, write_json
+from onnx_dalr.cli.common import TerminalProgress, exit_codes, out, show
 from onnx_dalr.cli.values import image_crop, image_size, number, numbers
 
 _TARGET = "Target (one of; default: --max-drop 1%)"
@@ -159,15 +160,15 @@ def optimize(
 ) -> None:
     """Make a model smaller for the data it will see.
 
-    Runs IN.onnx on samples of the target domain, factorizes the weights of its Gemm and MatMul nodes, writes OUT.onnx
-    and measures that file on held-out samples.
+    Runs IN.onnx on samples of the target domain, factorizes the weights of its Gemm, MatMul and 1×1 Conv nodes, writes
+    OUT.onnx and measures that file on held-out samples.
 
         onnx-dalr optimize in.onnx out.onnx --calib images/
     """
     with exit_codes():
         from onnx_dalr.errors import InputError  # noqa: PLC0415 - heavy: not for --help
         from onnx_dalr.pipeline import optimize as run  # noqa: PLC0415
-        from onnx_dalr.report.text import result_view  # noqa: PLC0415
+        from onnx_dalr.report.text import NARROW, result_view  # noqa: PLC0415
 
         if output is None and not dry_run:
             raise InputError("OUT.onnx is missing: where is the smaller model to go?", "name it, or use --dry-run")
@@ -206,10 +207,11 @@ def optimize(
             device=device,
             force=force,
             dry_run=dry_run,
+            json=json,
             progress=TerminalProgress(quiet=quiet),
             **given,
         )
-        if json is not None:
-            write_json(json, result.to_json())
-        if str(json) != "-":
-            out.print(result_view(result))
+        if str(json) == "-":
+            sys.stdout.write(result.to_json())
+        else:
+            show(result_view(result, narrow=out.width < NARROW))

@@ -123,7 +123,11 @@ def load(model: str | os.PathLike[str] | ModelProto) -> Model:
     if not proto.graph.node and not proto.graph.output:
         raise InputError(f"{path} is not an ONNX model: it holds no graph", "export or download it again")
     for tensor in filter(is_external, stored_tensors(proto.graph)):
-        data_file(ExternalDataInfo(tensor).location, tensor, path)
+        file = data_file(ExternalDataInfo(tensor).location, tensor, path)
+        if not file.is_file():
+            raise InputError(
+                f"external data of {tensor.name!r} is missing: no file {file}", "keep it beside the .onnx file"
+            )
     return Model(proto, path)
 
 
@@ -205,6 +209,8 @@ def staged(output: Path, *, force: bool) -> Iterator[Path]:
     """
     if output.is_dir():
         raise InputError(f"{output} is a folder", "give the name of the .onnx file to write")
+    if output.exists() and not output.is_file():
+        raise InputError(f"{output} is no regular file", "give the name of the .onnx file to write")
     if output.exists() and not force:
         raise InputError(f"{output} exists already", "give another name, or --force to replace it")
     if not output.parent.is_dir():
@@ -221,7 +227,9 @@ def staged(output: Path, *, force: bool) -> Iterator[Path]:
             for file in files:
                 file.replace(output.parent / file.name)
     except OSError as error:
-        raise InputError(f"cannot write {output}: {error.strerror or error}") from error
+        raise InputError(
+            f"cannot write {output}: {error.strerror or error}", "check the folder, its rights and the room on its disk"
+        ) from error
 
 
 def save(proto: ModelProto, original: Model, path: Path) -> None:

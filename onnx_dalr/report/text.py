@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from itertools import groupby
 
 from rich.console import Console, Group, RenderableType
@@ -17,6 +17,7 @@ from onnx_dalr.report.result import LayerResult, Result
 from onnx_dalr.units import format_bytes, format_count, format_share
 
 PLAIN_WIDTH = 120
+NARROW = 80
 _SHOWN_NAMES = 3
 
 
@@ -29,12 +30,17 @@ def as_text(renderable: RenderableType, width: int = PLAIN_WIDTH) -> str:
 
 def render_result(result: Result, width: int = PLAIN_WIDTH) -> str:
     """The table of a Result as plain text."""
-    return as_text(result_view(result), width)
+    return as_text(result_view(result, narrow=width < NARROW), width)
 
 
-def result_view(result: Result) -> Group:
-    """The report of `optimize`: layers, what was skipped and why, totals, quality, time."""
-    parts: list[RenderableType] = [_layer_table(result.layers), Text(), *_reasons(result.layers)]
+def result_view(result: Result, *, narrow: bool = False) -> Group:
+    """The report of `optimize`: layers, what was skipped and why, totals, quality, time.
+
+    Args:
+        result: What there is to show.
+        narrow: Leave out the columns that others imply, for fewer than 80 characters a line.
+    """
+    parts: list[RenderableType] = [_layer_table(result.layers, narrow), Text(), *_reasons(result.layers)]
     if result.skipped:
         parts.append(skipped_view(result.skipped))
     parts += [Text(), _totals(result)]
@@ -54,32 +60,25 @@ def table(*columns: tuple[str, str]) -> Table:
     return made
 
 
-def _layer_table(layers: Iterable[LayerResult]) -> Table:
-    made = table(
-        ("layer", "left"),
-        ("op", "left"),
-        ("shape", "right"),
-        ("rank", "right"),
-        ("parameters", "right"),
-        ("bytes", "right"),
-        ("kept", "right"),
-        ("error", "right"),
-    )
+def _layer_table(layers: Iterable[LayerResult], narrow: bool) -> Table:
+    columns = [("layer", "left"), ("op", "left"), ("shape", "right"), ("rank", "right"), ("parameters", "right")]
+    columns += [("bytes", "right"), ("kept", "right"), ("error", "right")]
+    implied = {"op", "bytes", "kept"} if narrow else set()
+    made = table(*(column for column in columns if column[0] not in implied))
     for layer in layers:
         dense = layer.rank is None
-        made.add_row(
-            layer.name,
-            layer.op,
-            f"{layer.m}×{layer.n}",
-            "dense" if dense else str(layer.rank),
-            format_count(layer.params_before) if dense else _change(layer.params_before, layer.params_after),
-            format_bytes(layer.bytes_before)
-            if dense
-            else f"{format_bytes(layer.bytes_before)} → {format_bytes(layer.bytes_after)}",
-            format_share(layer.params_after, layer.params_before),
-            "" if layer.expected_error is None else f"{layer.expected_error:.4f}",
-            style="dim" if dense else "",
-        )
+        cells = {
+            "layer": layer.name,
+            "op": layer.op,
+            "shape": f"{layer.m}×{layer.n}",
+            "rank": "dense" if dense else str(layer.rank),
+            "parameters": _change(format_count, layer.params_before, layer.params_after),
+            "bytes": _change(format_bytes, layer.bytes_before, layer.bytes_after),
+            "kept": format_share(layer.params_after, layer.params_before),
+            "error": "" if layer.expected_error is None else f"{layer.expected_error:.4f}",
+        }
+        shown = [text for heading, text in cells.items() if heading not in implied]
+        made.add_row(*shown, style="dim" if dense else "")
     return made
 
 
@@ -129,7 +128,7 @@ def _totals(result: Result) -> Table:
         speed = latency.before / max(latency.after, 1e-9)
         made.add_row(
             "latency",
-            f"{latency.before:.2f} ms → {latency.after:.2f} ms ({speed:.2f}× as fast; "
+            f"{latency.before:.3g} ms → {latency.after:.3g} ms ({speed:.2f}× as fast; "
             f"medians of {latency.runs} runs in turn, batch {latency.batch}, {device})",
         )
     made.add_row("seconds", ", ".join(f"{name} {seconds:.1f}" for name, seconds in result.seconds.items()))
@@ -159,8 +158,8 @@ def _quality_rows(quality: Quality, also_selected: bool) -> Iterable[tuple[str, 
         yield "", ", ".join(f"{output.name} {output.error:.4f}" for output in quality.outputs)
 
 
-def _change(before: int, after: int) -> str:
-    return f"{format_count(before)} → {format_count(after)}"
+def _change(shown: Callable[[float], str], before: int, after: int) -> str:
+    return shown(before) if before == after else f"{shown(before)} → {shown(after)}"
 
 
 def _percent(value: float) -> str:

@@ -94,8 +94,10 @@ def _planar_target(spec: InputSpec, settings: ImageSettings) -> ImageTarget:
         )
     color = settings.color or ("gray" if count == 1 else "rgb")
     if count is not None and count != _channels(color):
+        by_preset = settings.preset is not None and settings.preset_values.color == color
+        option = f"--preset {settings.preset}" if by_preset else f"--color {color}"
         raise InputError(
-            f"--color {color} gives {_channels(color)} channel(s), the model's input {spec} takes {count}",
+            f"{option} gives {_channels(color)} channel(s), the model's input {spec} takes {count}",
             "choose --color gray" if count == 1 else "choose --color rgb or bgr",
         )
     resample = settings.preset_values.resample

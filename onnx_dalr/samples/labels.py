@@ -33,7 +33,10 @@ def read_labels(path: Path, count: int) -> NDArray[np.int64]:
         if suffix in (".txt", ".csv"):
             return check_labels(_lines(path), count, str(path))
     except OSError as error:
-        raise InputError(f"{path}: the labels cannot be read: {error.strerror or error}") from error
+        raise InputError(
+            f"{path}: the labels cannot be read: {error.strerror or error}",
+            "give the path of a .npy, .txt or .csv file",
+        ) from error
     raise InputError(
         f"{path}: labels cannot be read from a '{path.suffix}' file",
         "give a .npy of integers, or a .txt or .csv with one integer per line",

@@ -247,7 +247,7 @@ CASES = [
         for text in ("", "0", "-3", "8.5", "many", "first=", "=8", "first=x", "nan")
     ),
     Case("rank for no layer", 2, "--rank 'fourth' matches no layer", ("--rank", "fourth=8")),
-    Case("params below one", 3, "--params 0.4", ("--params", "0.4")),
+    Case("params below one", 2, "--params '0.4' is less than one", ("--params", "0.4")),
     Case("params out of reach", 3, "--params 1% cannot be reached", ("--params", "1%")),
     Case("every layer dense", 5, "every layer stays dense", ("--rank", "999")),
     Case("params of everything", 5, "the target is met without it", ("--params", "100%")),

@@ -89,7 +89,7 @@ QUALITY = {
 }
 ESTIMATE = {"value", "low", "high"}
 LATENCY = {"before", "after", "batch", "runs"}
-PHASES = {"load", "capture", "factorize", "decide", "rewrite", "save and verify"}
+PHASES = {"load", "capture", "factorize", "rewrite", "save and verify"}
 
 
 @pytest.fixture(scope="module")

@@ -104,6 +104,11 @@ class TestWhatIsRefused:
         with pytest.raises(InputError, match=r"the mean of --preset imagenet has 3 values and the images have 1"):
             seen(tmp_path, spec(None, 1, 8, 8), preset="imagenet")
 
+    def test_the_colours_of_a_preset_blame_the_preset(self, tmp_path: Path, make_image: MakeImage) -> None:
+        make_image("a.png")
+        with pytest.raises(InputError, match=r"--preset caffe gives 3 channel\(s\), the model's input .* takes 1"):
+            seen(tmp_path, spec(None, 1, 8, 8), preset="caffe")
+
     def test_0_to_1_for_whole_numbers_is_refused(self, tmp_path: Path, make_image: MakeImage) -> None:
         make_image("a.png")
         with pytest.raises(InputError, match=r"0 \.\. 1.*only whole numbers.*--preset raw"):

@@ -1,0 +1,156 @@
+"""Where results go: found out before the work, written in one move after it, and never over something else."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from onnx import ModelProto
+
+from onnx_dalr.errors import InputError, NothingToGainError
+from onnx_dalr.graph.model import Model, artifact_size, save, staged
+
+STANDARD_OUTPUT = Path("-")
+
+
+@dataclass(frozen=True)
+class Destination:
+    """Files one run writes.
+
+    Attributes:
+        output: The model, or None.
+        report: The JSON report, or None; "-" is standard output and none of ours.
+        force: An existing model may be replaced.
+        dry_run: The model is written nowhere that lasts.
+    """
+
+    output: Path | None
+    report: Path | None
+    force: bool
+    dry_run: bool
+
+    def check(self, original: Model, read: Sequence[Path]) -> None:
+        """Finds out before the work whether everything could be written after it.
+
+        Args:
+            original: The input model.
+            read: What else the run reads.
+
+        Raises:
+            InputError: Something would be overwritten, or cannot be written.
+        """
+        inputs = [*([original.path] if original.path else []), *original.data_files, *read]
+        if self.output is not None:
+            self._check_output(original, inputs)
+        if self.report is not None and self.report != STANDARD_OUTPUT:
+            self._check_report(inputs)
+
+    def _check_output(self, original: Model, inputs: Sequence[Path]) -> None:
+        assert self.output is not None
+        if original.path is not None and same_file(self.output, original.path):
+            raise InputError("the output is the input", "give the output another name; the original is never replaced")
+        written = [self.output]
+        if original.has_external_data:
+            written.append(self.output.with_name(self.output.name + ".data"))
+        for file in written:
+            if any(same_file(file, given) for given in inputs):
+                raise InputError(f"{file} is read by this run", "give the output another name")
+            if file.is_dir():
+                raise InputError(f"{file} is a folder", "give the name of the .onnx file to write")
+            if file.exists() and not file.is_file():
+                raise InputError(f"{file} is no regular file", "give the name of the .onnx file to write")
+            if file.exists() and not self.force and not self.dry_run:
+                raise InputError(f"{file} exists already", "give another name, or --force to replace it")
+        if not self.dry_run:
+            with staged(self.output, force=self.force) as stage:
+                stage.touch()
+                stage.unlink()
+
+    def _check_report(self, inputs: Sequence[Path]) -> None:
+        assert self.report is not None
+        clash = [*inputs, *([self.output] if self.output is not None else [])]
+        if any(same_file(self.report, file) for file in clash):
+            raise InputError(f"--json {self.report} would overwrite another file of this run", "give it its own name")
+        if self.report.exists() and not self.report.is_file():
+            raise InputError(f"--json {self.report} is no regular file", "give the name of a file")
+        write_text(self.report, None)
+
+    @contextmanager
+    def place(self) -> Iterator[Path]:
+        """Where the model is written to be verified: beside its destination, or nowhere that lasts."""
+        if self.output is not None and not self.dry_run:
+            with staged(self.output, force=self.force) as written:
+                yield written
+            return
+        try:
+            with tempfile.TemporaryDirectory(prefix="onnx-dalr-") as folder:
+                yield Path(folder) / (self.output.name if self.output else "model.onnx")
+        except OSError as error:
+            raise InputError(
+                f"cannot write to the temporary folder: {error.strerror or error}", "set TMPDIR to one with room"
+            ) from error
+
+
+def same_file(one: Path, other: Path) -> bool:
+    """Whether two paths are or would be the same file, links followed."""
+    try:
+        return one.samefile(other)
+    except OSError:
+        return one.resolve() == other.resolve()
+
+
+def write_text(path: Path, text: str | None) -> None:
+    """Writes a text file in one step, through a temporary file beside it; None only tries whether that would work.
+
+    Raises:
+        InputError: It cannot be written.
+    """
+    try:
+        with tempfile.NamedTemporaryFile(
+            "w", encoding="utf-8", dir=path.parent, prefix=f".{path.name}.", delete=False
+        ) as file:
+            try:
+                file.write(text or "")
+                file.close()
+                if text is None:
+                    os.unlink(file.name)  # noqa: PTH108 - a name, not a Path
+                else:
+                    os.chmod(file.name, 0o644)  # noqa: PTH101
+                    os.replace(file.name, path)  # noqa: PTH105
+            except BaseException:
+                Path(file.name).unlink(missing_ok=True)
+                raise
+    except OSError as error:
+        raise InputError(
+            f"cannot write {path}: {error.strerror or error}", "check the folder and its rights"
+        ) from error
+
+
+@contextmanager
+def loadable(original: Model, proto: ModelProto) -> Iterator[Path | bytes]:
+    """A candidate as ONNX Runtime can load it: from memory, or from disk where it may be too large for that."""
+    if not original.has_external_data:
+        yield proto.SerializeToString()
+        return
+    with tempfile.TemporaryDirectory(prefix="onnx-dalr-") as folder:
+        save(proto, original, Path(folder) / "candidate.onnx")
+        yield Path(folder) / "candidate.onnx"
+
+
+def refuse_larger(written: Path, original: Model) -> int:
+    """The size of the written artifact.
+
+    Raises:
+        NothingToGainError: It is not smaller than the original.
+    """
+    size = artifact_size(written)
+    if size >= original.size:
+        raise NothingToGainError(
+            f"nothing to gain: at these ranks the file would have {size:,} bytes instead of {original.size:,}",
+            "ask for a smaller model, --params 50% for example",
+        )
+    return size
