@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -79,6 +80,74 @@ def within(sizes: Sequence[Size], budget: int) -> Ranks | None:
         if met:
             return at_ratio(sizes, float(met[-1]), small_too=small_too)
     return None
+
+
+def best(sizes: Sequence[Size], curves: Sequence[Curve], budget: int) -> Ranks | None:
+    """The ranks with the least summed distortion within a budget of parameters; None where it cannot be met.
+
+    Staying dense costs m·n and distorts nothing. On the lower convex hull of every layer's (cost, distortion) points,
+    taking the steepest descents first is the exact Lagrangian answer up to the last item; what the budget has left is
+    filled with single rank steps, until no step of any layer fits.
+
+    Args:
+        sizes: What ranks cost.
+        curves: By layer: distortion at rank 0, 1, …, all in one unit.
+        budget: Parameters of all layers together.
+    """
+    ranks = smallest(sizes)
+    left = budget - total(sizes, ranks)
+    if left < 0:
+        return None
+    descents = [
+        (gain / cost, layer, cost, rank)
+        for layer, (size, curve) in enumerate(zip(sizes, curves, strict=True))
+        for gain, cost, rank in _hull_steps(size, curve)
+    ]
+    stopped: set[int] = set()
+    for _, layer, cost, rank in sorted(descents, key=lambda step: -step[0]):
+        if cost > left or layer in stopped:
+            stopped.add(layer)  # later points of this hull cost more still
+        else:
+            ranks[layer], left = rank, left - cost
+    return _fill(sizes, curves, ranks, left)
+
+
+def _hull_steps(size: Size, curve: Curve) -> list[tuple[float, int, int | None]]:
+    """(gain, cost, rank reached) of the steps along the lower convex hull, from rank 1 to dense."""
+    options: list[int | None] = [*range(1, size.largest_rank + 1), None]
+    points = [(size.params(rank), 0.0 if rank is None else float(curve[rank]), rank) for rank in options]
+    hull: list[tuple[int, float, int | None]] = []
+    for point in points:
+        while len(hull) >= 2 and _is_above(hull[-2], hull[-1], point):
+            hull.pop()
+        if not hull or point[1] < hull[-1][1]:
+            hull.append(point)
+    return [(a[1] - b[1], b[0] - a[0], b[2]) for a, b in itertools.pairwise(hull)]
+
+
+def _is_above(
+    a: tuple[int, float, int | None], b: tuple[int, float, int | None], c: tuple[int, float, int | None]
+) -> bool:
+    """Whether b lies on or above the line from a to c."""
+    return (b[1] - a[1]) * (c[0] - a[0]) >= (c[1] - a[1]) * (b[0] - a[0])
+
+
+def _fill(sizes: Sequence[Size], curves: Sequence[Curve], ranks: Ranks, left: int) -> Ranks:
+    """Single rank steps, the best gain for its cost first, until none fits."""
+    while True:
+        steps = []
+        for layer, (size, curve, rank) in enumerate(zip(sizes, curves, ranks, strict=True)):
+            if rank is None:
+                continue
+            above = rank + 1 if rank < size.largest_rank else None
+            cost = size.params(above) - size.params(rank)
+            if cost <= left:
+                after = 0.0 if above is None else float(curve[above])
+                steps.append(((float(curve[rank]) - after) / max(cost, 1), layer, cost, above))
+        if not steps:
+            return ranks
+        _, layer, cost, above = max(steps, key=lambda step: step[0])
+        ranks, left = [*ranks[:layer], above, *ranks[layer + 1 :]], left - cost
 
 
 def total(sizes: Sequence[Size], ranks: Ranks) -> int:

@@ -70,6 +70,7 @@ class Quality:
         cosine: Mean cosine of the new output rows to the original's (embed).
         score: Name of the score: "accuracy", "agreement", "cosine" or "1 − error".
         drop: Original score − new score, as a fraction.
+        distortion: How far the outputs moved: mean KL (classify), 1 − cosine (embed) or squared error (regress).
         finite: Wherever the original's outputs are finite, so are the new ones.
         notes: What a reader should know.
     """
@@ -85,6 +86,7 @@ class Quality:
     cosine: Estimate | None
     score: str
     drop: Estimate
+    distortion: float
     finite: bool
     notes: tuple[str, ...]
 
@@ -165,7 +167,7 @@ def evaluate(
     Raises:
         InputError: A label is no class of the model, or the original gives NaN or infinity.
     """
-    sums = _Sums(task, labels)
+    sums = Comparison(task, labels)
     for indices, batch in batches:
         sums.add(indices, original.run(batch), new.run(batch))
         each(len(indices))
@@ -188,8 +190,11 @@ def measure_latency(original: Session, new: Session, batch: Batch, count: int, b
     return Latency(float(np.median(times[0])), float(np.median(times[1])), count, len(times[0]))
 
 
-class _Sums:
-    """Two numbers per sample and figure: memory is that of the sample list, not of the outputs."""
+class Comparison:
+    """What two models say on the same batches, added up.
+
+    Two numbers per sample and figure: memory is that of the sample list, not of the outputs.
+    """
 
     def __init__(self, task: Task, labels: NDArray[np.int64] | None) -> None:
         self.task, self.labels = task, labels
@@ -202,6 +207,7 @@ class _Sums:
         self.n = 0
 
     def add(self, indices: list[int], before: Sequence[Any], after: Sequence[Any]) -> None:
+        """Takes one batch: its samples' indices, and the outputs of the original and of the other."""
         self.n += len(indices)
         for i, (y, y_new) in enumerate(zip(before, after, strict=True)):
             if not isinstance(y, np.ndarray) or y.dtype.kind not in "fiub":
@@ -246,7 +252,16 @@ class _Sums:
             self.figures["before"] += (top.reshape(-1) == truth).astype(float).tolist()
             self.figures["after"] += (top_new.reshape(-1) == truth).astype(float).tolist()
 
+    def distortion(self) -> float:
+        """How far the outputs moved, in the task's own unit: mean KL, 1 − cosine, or squared relative error."""
+        if self.task.kind == "classify":
+            return float(np.mean(self.figures["kl"]))
+        if self.task.kind == "embed":
+            return 1 - float(np.mean(self.figures["cosine"]))
+        return max(relative_error(np.sum(self.difference[i]), np.sum(self.power[i])) ** 2 for i in self.difference)
+
     def quality(self, names: Sequence[str]) -> Quality:
+        """All figures with their intervals, and by output, given the outputs' names."""
         errors = {i: relative_error(np.sum(self.difference[i]), np.sum(self.power[i])) for i in self.difference}
         worst = max(errors, key=lambda i: errors[i])
         error = error_estimate(np.array(self.difference[worst]), np.array(self.power[worst]))
@@ -271,6 +286,7 @@ class _Sums:
             cosine=mean_estimate(figures["cosine"]) if "cosine" in figures else None,
             score=score,
             drop=drop,
+            distortion=self.distortion(),
             finite=self.finite,
             notes=tuple(notes),
         )

@@ -17,6 +17,7 @@ from onnx_dalr.evaluate import Task, evaluate, find_task
 from onnx_dalr.factorize import Spectrum
 from onnx_dalr.graph.layers import Layer, Skipped, find
 from onnx_dalr.graph.model import Model, count_params, input_specs, load, metadata, save
+from onnx_dalr.graph.overridable import overridable
 from onnx_dalr.graph.rewrite import Substitution, rewrite
 from onnx_dalr.learn import Learned, learn
 from onnx_dalr.options import Options, SampleOptions, make_options
@@ -26,8 +27,9 @@ from onnx_dalr.report.result import LayerResult, Result
 from onnx_dalr.run import Run
 from onnx_dalr.runtime import open_session, provider_line
 from onnx_dalr.samples.image_settings import ImageSettings
-from onnx_dalr.search import DropOf, make_plan, sizes_of
+from onnx_dalr.search import Scorer, Trial, make_plan, sizes_of
 from onnx_dalr.selection import check_pattern, select
+from onnx_dalr.sensitivity import Sensitivity, samples_for
 from onnx_dalr.sets import Sets, opened
 from onnx_dalr.verify import verify
 
@@ -141,7 +143,7 @@ def optimize(
         task_found, provider = _look(run, sets)
         learned = learn(run, layers, sets)
         if plan is None:
-            plan = _plan_by_search(run, layers, learned, sets, task_found)
+            plan = _plan_by_samples(run, layers, learned, sets, task_found)
         with run.phase("rewrite"):
             note = _note(run, plan, learned.calibration)
             proto = rewrite(run.original, _substitutions(layers, learned.spectra, plan), note)
@@ -245,7 +247,7 @@ def _look(run: Run, sets: Sets) -> tuple[Task | None, str]:
 
 
 def _plan_by_sizes(run: Run, layers: Sequence[Layer], sets: Sets) -> Plan | None:
-    """The ranks where the sizes of the layers decide them, before anything is run; None for a drop to be measured.
+    """The ranks where the sizes of the layers decide them, before anything is run; None where samples have a say.
 
     Raises:
         TargetError: The target cannot be met.
@@ -254,21 +256,40 @@ def _plan_by_sizes(run: Run, layers: Sequence[Layer], sets: Sets) -> Plan | None
     """
     if run.target.max_drop is not None and len(sets.select):
         return None
-    return _refuse_all_dense(make_plan(run.target, layers, {}, run.options.method, run.original.params, None))
+    plan = _refuse_all_dense(make_plan(run.target, layers, {}, run.options.method, run.original.params, None))
+    return None if run.target.params is not None and len(sets.select) else plan
 
 
-def _plan_by_search(run: Run, layers: Sequence[Layer], learned: Learned, sets: Sets, task: Task | None) -> Plan:
-    """The ranks of the smallest model that stays within a drop.
+def _plan_by_samples(run: Run, layers: Sequence[Layer], learned: Learned, sets: Sets, task: Task | None) -> Plan:
+    """The ranks that models scored on the select samples decide.
 
     Raises:
-        TargetError: None does.
+        TargetError: No model stays within the drop.
         NothingToGainError: All layers stay dense.
     """
     assert task is not None
     with run.phase("decide"):
-        scored = _scorer(run, layers, learned, sets, task)
-        plan = make_plan(run.target, layers, learned.spectra, run.options.method, run.original.params, scored)
+        plan = make_plan(
+            run.target,
+            layers,
+            learned.spectra,
+            run.options.method,
+            run.original.params,
+            _scorer(run, layers, learned, sets, task),
+            lambda: _sensitivity(run, layers, learned, sets, task),
+        )
     return _refuse_all_dense(plan)
+
+
+def _sensitivity(run: Run, layers: Sequence[Layer], learned: Learned, sets: Sets, task: Task) -> Sensitivity:
+    """What measures each layer's effect on the output, on a few of the select samples."""
+    count = samples_for(layers, {name: rows / len(sets.fit) for name, rows in learned.rows.items()})
+    few = sets.select.spread(count)
+    proto, overrides = overridable(run.original, layers)
+    session = open_session(proto.SerializeToString(), run.options.device, run.original.folder)
+    run.progress.say(f"measuring how much each of {len(layers)} layers matters, on {len(few)} select samples")
+    sizes = sizes_of(layers, run.options.method)
+    return Sensitivity(session, overrides, layers, sizes, learned.spectra, list(few), task)
 
 
 def _refuse_all_dense(plan: Plan) -> Plan:
@@ -279,11 +300,11 @@ def _refuse_all_dense(plan: Plan) -> Plan:
     return plan
 
 
-def _scorer(run: Run, layers: Sequence[Layer], learned: Learned, sets: Sets, task: Task) -> DropOf:
-    """Measures the drop of a plan's model on the select samples."""
+def _scorer(run: Run, layers: Sequence[Layer], learned: Learned, sets: Sets, task: Task) -> Scorer:
+    """Scores a plan's model on the select samples."""
     reference = open_session(run.original.source(), run.options.device)
 
-    def drop_of(plan: Plan) -> float:
+    def score(plan: Plan) -> Trial:
         proto = rewrite(run.original, _substitutions(layers, learned.spectra, plan))
         with loadable(run.original, proto) as source:
             candidate = open_session(source, run.options.device)
@@ -294,9 +315,9 @@ def _scorer(run: Run, layers: Sequence[Layer], learned: Learned, sets: Sets, tas
             f"tried {params:,} parameters ({100 * params / run.original.params:.1f} %): "
             f"{quality.score} drops {100 * drop:.2f} points on {quality.n} select samples"
         )
-        return drop
+        return Trial(drop, quality.distortion if quality.finite else float("inf"))
 
-    return drop_of
+    return score
 
 
 def _substitutions(layers: Sequence[Layer], spectra: Mapping[str, Spectrum], plan: Plan) -> Iterator[Substitution]:

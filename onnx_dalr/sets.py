@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -55,6 +55,11 @@ class SampleSet:
     def labels(self) -> NDArray[np.int64] | None:
         """Class by sample index of the source; None where it has none, or all samples are of one folder's class."""
         return None if len(self.source.classes) == 1 else self.source.labels
+
+    def spread(self, count: int) -> SampleSet:
+        """At most `count` of the samples, spread evenly."""
+        chosen = np.linspace(0, len(self) - 1, min(count, len(self))).round().astype(int)
+        return replace(self, indices=self.indices[np.unique(chosen)])
 
     def one(self) -> tuple[int, Batch]:
         """(samples, feed) of the smallest batch the model takes: what latency is measured on."""

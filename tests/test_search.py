@@ -16,11 +16,11 @@ from onnx_dalr.factorize import METHODS, Method, Spectrum, Statistics
 from onnx_dalr.graph.layers import Layer, find
 from onnx_dalr.graph.model import load
 from onnx_dalr.plan import Plan, make_target
-from onnx_dalr.search import EVALUATIONS, make_plan, sizes_of
+from onnx_dalr.search import EVALUATIONS, Trial, make_plan, sizes_of
 from onnx_dalr.units import parse_points
 
 DALR, SVD = METHODS["dalr"], METHODS["svd"]
-DropOf = Callable[[Plan], float]
+Scorer = Callable[[Plan], Trial]
 
 
 def zeros(count: int) -> str:
@@ -63,9 +63,10 @@ class Scored:
     def __init__(self, drop: Callable[[dict[str, int | None]], float]) -> None:
         self.drop, self.plans = drop, list[Plan]()
 
-    def __call__(self, plan: Plan) -> float:
+    def __call__(self, plan: Plan) -> Trial:
         self.plans.append(plan)
-        return self.drop({choice.layer: choice.rank for choice in plan.choices})
+        drop = self.drop({choice.layer: choice.rank for choice in plan.choices})
+        return Trial(drop, drop)
 
 
 def kept(ranks: dict[str, int | None]) -> float:
@@ -74,7 +75,7 @@ def kept(ranks: dict[str, int | None]) -> float:
     return sum(sizes[name].params(rank) for name, rank in ranks.items()) / whole
 
 
-def plan(scored: DropOf | None, **target: object) -> Plan:
+def plan(scored: Scorer | None, **target: object) -> Plan:
     return make_plan(make_target(**target), THREE, SPECTRA, DALR, PARAMS, scored)  # type: ignore[arg-type]
 
 

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from onnx import GraphProto, ModelProto, NodeProto, TensorProto, ValueInfoProto, helper, numpy_helper
 
-from onnx_dalr.graph.index import bodies
 from onnx_dalr.graph.layers import KINDS, Layer
 from onnx_dalr.graph.model import METADATA_KEY, Model
+from onnx_dalr.graph.names import Names
 from onnx_dalr.graph.probe import names_read
 from onnx_dalr.graph.use import Use
 
@@ -48,7 +48,7 @@ def rewrite(model: Model, substitutions: Iterable[Substitution], note: str | Non
     """
     proto = ModelProto()
     proto.CopyFrom(model.proto)
-    names = _Names(proto)
+    names = Names(proto)
     replaced: dict[int, list[NodeProto]] = {}
     made: dict[str, list[TensorProto]] = {}
     old: set[str] = set()
@@ -72,37 +72,10 @@ def rewrite(model: Model, substitutions: Iterable[Substitution], note: str | Non
     return proto
 
 
-@dataclass
-class _Names:
-    """Names taken anywhere in a model, and new ones beside them."""
-
-    proto: ModelProto
-    taken: set[str] = field(init=False)
-
-    def __post_init__(self) -> None:
-        self.taken = set()
-        self._collect(self.proto.graph)
-
-    def _collect(self, graph: GraphProto) -> None:
-        for values in (graph.input, graph.output, graph.value_info, graph.initializer, graph.node):
-            self.taken |= {value.name for value in values}
-        for node in graph.node:
-            self.taken |= {*node.input, *node.output}
-            for _, body in bodies(node):
-                self._collect(body)
-
-    def new(self, base: str) -> str:
-        name, count = base, 2
-        while name in self.taken:
-            name, count = f"{base}_{count}", count + 1
-        self.taken.add(name)
-        return name
-
-
 class _LayerRewrite:
     """The constants of one layer and, use by use, its nodes. It is the Replacement the layer kinds are handed."""
 
-    def __init__(self, model: Model, substitution: Substitution, names: _Names) -> None:
+    def __init__(self, model: Model, substitution: Substitution, names: Names) -> None:
         self._model, self._names, self._layer = model, names, substitution.layer
         self._shift = substitution.shift
         self._biases: dict[tuple[str | None, float, bool], str | None] = {}

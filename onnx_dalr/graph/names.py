@@ -1,0 +1,42 @@
+"""Names that are taken anywhere in a model, and new ones beside them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from onnx import GraphProto, ModelProto
+
+from onnx_dalr.graph.index import bodies
+
+
+@dataclass
+class Names:
+    """Names taken anywhere in a model, its bodies included.
+
+    Attributes:
+        proto: The model.
+        taken: Names of its tensors and nodes, and those handed out.
+    """
+
+    proto: ModelProto
+    taken: set[str] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.taken = set()
+        self._collect(self.proto.graph)
+
+    def _collect(self, graph: GraphProto) -> None:
+        for values in (graph.input, graph.output, graph.value_info, graph.initializer, graph.node):
+            self.taken |= {value.name for value in values}
+        for node in graph.node:
+            self.taken |= {*node.input, *node.output}
+            for _, body in bodies(node):
+                self._collect(body)
+
+    def new(self, base: str) -> str:
+        """A name nobody has, `base` itself where it is free."""
+        name, count = base, 2
+        while name in self.taken:
+            name, count = f"{base}_{count}", count + 1
+        self.taken.add(name)
+        return name
