@@ -43,7 +43,7 @@ def optimize(
     ] = None,
     params: Annotated[
         str | None,
-        typer.Option(metavar="6M|40%", help="Parameters of the whole model, one ratio.", rich_help_panel=_TARGET),
+        typer.Option(metavar="6M|40%", help="Parameters of the whole model.", rich_help_panel=_TARGET),
     ] = None,
     max_drop: Annotated[
         str | None,

@@ -2,28 +2,21 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-
 from onnx import GraphProto, ModelProto
 
 from onnx_dalr.graph.index import bodies
 
 
-@dataclass
 class Names:
     """Names taken anywhere in a model, its bodies included.
 
     Attributes:
-        proto: The model.
         taken: Names of its tensors and nodes, and those handed out.
     """
 
-    proto: ModelProto
-    taken: set[str] = field(init=False)
-
-    def __post_init__(self) -> None:
-        self.taken = set()
-        self._collect(self.proto.graph)
+    def __init__(self, proto: ModelProto) -> None:
+        self.taken: set[str] = set()
+        self._collect(proto.graph)
 
     def _collect(self, graph: GraphProto) -> None:
         for values in (graph.input, graph.output, graph.value_info, graph.initializer, graph.node):

@@ -84,6 +84,7 @@ QUALITY = {
     "cosine",
     "score",
     "drop",
+    "distortion",
     "finite",
     "notes",
 }
