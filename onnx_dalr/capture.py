@@ -172,7 +172,8 @@ class _Sink:
 def _probe_session(model: Model, computed: list[str], device: Device) -> Session | None:
     if not computed:
         return None
-    return open_session(probe(model.proto, computed).SerializeToString(), device, model.folder)
+    made, folder = model.in_memory(probe(model.proto, computed))
+    return open_session(made, device, folder)
 
 
 def _refuse_above_limit(what: str, needed: int) -> None:

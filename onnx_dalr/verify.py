@@ -61,7 +61,7 @@ def verify(
         VerificationError: Not a valid model, another signature, or outputs that are not finite.
     """
     problem = is_valid(written)
-    if problem is not None and (original.path is None or is_valid(original.path) is None):
+    if problem is not None and is_valid(original.path or original.proto) is None:
         raise VerificationError(f"the written model is not valid: {problem}", "please report this, with the model")
     reference = open_session(original.source(), device)
     try:

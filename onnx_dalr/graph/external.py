@@ -14,6 +14,7 @@ from onnx import TensorProto, external_data_helper, helper, numpy_helper
 from onnx_dalr.errors import InputError
 
 _ALIGNMENT = 4096  # of tensors in the data file: ONNX Runtime maps them where they start on a page
+_DAMAGED = "the file is damaged"
 _SMALLEST = 1024  # bytes from which a new tensor goes to the data file
 _BITS = {
     getattr(TensorProto, name): bits
@@ -51,15 +52,50 @@ def map_bytes(tensor: TensorProto, path: Path | None) -> NDArray[np.uint8]:
     Raises:
         InputError: As `read_external`.
     """
-    info = external_data_helper.ExternalDataInfo(tensor)
-    file = data_file(info.location, tensor, path)
-    offset, needed = int(info.offset or 0), _bytes_of(tensor)
+    file, offset, needed = place(tensor, path)
     try:
-        if offset < 0 or file.stat().st_size < offset + needed:
-            raise InputError(f"external data of {tensor.name!r} ends too early in {file.name}", "the file is damaged")
         return np.memmap(file, np.uint8, "r", offset, (needed,)) if needed else np.zeros(0, np.uint8)
     except OSError as error:
         raise InputError(f"cannot read the external data of {tensor.name!r}: {error.strerror or error}") from error
+
+
+def place(tensor: TensorProto, path: Path | None) -> tuple[Path, int, int]:
+    """Where an external tensor lies: file, first byte, and how many; nothing is read but the file's size.
+
+    Raises:
+        InputError: As `read_external`.
+    """
+    try:
+        info = external_data_helper.ExternalDataInfo(tensor)
+        offset, length = int(info.offset or 0), int(info.length or 0)
+    except ValueError as error:
+        raise InputError(f"external data of {tensor.name!r} has no usable place: {error}", _DAMAGED) from error
+    file, needed = data_file(info.location, tensor, path), _bytes_of(tensor)
+    if not file.is_file():
+        hint = "keep it beside the .onnx file"
+        raise InputError(f"external data of {tensor.name!r} is missing: no file {file}", hint)
+    if length not in (0, needed):
+        raise InputError(f"external data of {tensor.name!r} has {length:,} bytes instead of {needed:,}", _DAMAGED)
+    if file.stat().st_size < offset + needed:
+        raise InputError(f"external data of {tensor.name!r} ends too early in {file.name}", _DAMAGED)
+    return file, offset, needed
+
+
+def follow_links(tensors: Iterable[TensorProto], path: Path) -> Path:
+    """Makes external tensors refer to the files that links lead to, and returns the folder these are relative to.
+
+    ONNX Runtime follows the links of a download cache for a model it opens by path, not for one in memory.
+    """
+    external = [tensor for tensor in tensors if is_external(tensor)]
+    files = [place(tensor, path)[0].resolve() for tensor in external]
+    folder = path.parent.resolve()
+    if not all(file.is_relative_to(folder) for file in files):
+        folder = path.resolve().parent
+    for tensor, file in zip(external, files, strict=True):
+        entry = next(entry for entry in tensor.external_data if entry.key == "location")
+        if file.is_relative_to(folder):
+            entry.value = file.relative_to(folder).as_posix()
+    return folder
 
 
 def _bytes_of(tensor: TensorProto) -> int:

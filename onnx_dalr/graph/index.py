@@ -80,9 +80,11 @@ class GraphIndex:
         if tensor is not None:
             return Stored(name, tensor)
         position = self.producer(name)
-        if position is None or self.nodes[position].op_type not in _CARRIERS or self.nodes[position].domain:
+        if position is None or self.nodes[position].op_type not in _CARRIERS:
             return None
         node = self.nodes[position]
+        if node.domain not in ("", "ai.onnx"):
+            return None
         behind = self.stored(node.input[0])
         if behind is None:
             return None
@@ -101,6 +103,8 @@ class GraphIndex:
             return self.initializers[name]
         position = self.producer(name)
         if position is None or self.nodes[position].op_type != "Constant":
+            return None
+        if self.nodes[position].domain not in ("", "ai.onnx"):
             return None
         return next((a.t for a in self.nodes[position].attribute if a.name == "value"), None)
 

@@ -16,10 +16,9 @@ import onnx
 from google.protobuf.message import DecodeError
 from numpy.typing import NDArray
 from onnx import GraphProto, ModelProto, TensorProto, numpy_helper
-from onnx.external_data_helper import ExternalDataInfo
 
 from onnx_dalr.errors import InputError
-from onnx_dalr.graph.external import data_file, external_files, is_external, read_external, write_external
+from onnx_dalr.graph.external import external_files, follow_links, is_external, place, read_external, write_external
 from onnx_dalr.samples.base import InputSpec
 
 METADATA_KEY = "onnx_dalr"
@@ -98,6 +97,11 @@ class Model:
         """What a fresh ONNX Runtime session loads."""
         return self.path if self.path else self.proto.SerializeToString()
 
+    def in_memory(self, made: ModelProto) -> tuple[bytes, Path | None]:
+        """A model made from this one, as ONNX Runtime takes it from memory: its bytes and its data's folder."""
+        folder = follow_links(stored_tensors(made.graph), self.path) if self.path else None
+        return made.SerializeToString(), folder
+
 
 def load(model: str | os.PathLike[str] | ModelProto) -> Model:
     """Loads a model from a path, or takes a ModelProto as it is.
@@ -123,11 +127,7 @@ def load(model: str | os.PathLike[str] | ModelProto) -> Model:
     if not proto.graph.node and not proto.graph.output:
         raise InputError(f"{path} is not an ONNX model: it holds no graph", "export or download it again")
     for tensor in filter(is_external, stored_tensors(proto.graph)):
-        file = data_file(ExternalDataInfo(tensor).location, tensor, path)
-        if not file.is_file():
-            raise InputError(
-                f"external data of {tensor.name!r} is missing: no file {file}", "keep it beside the .onnx file"
-            )
+        place(tensor, path)
     return Model(proto, path)
 
 
@@ -187,10 +187,10 @@ def metadata(proto: ModelProto) -> str | None:
     return next((entry.value for entry in proto.metadata_props if entry.key == METADATA_KEY), None)
 
 
-def is_valid(path: Path) -> str | None:
-    """None for a model that passes the full check of onnx, by path; else the first line of what is wrong."""
+def is_valid(model: Path | ModelProto) -> str | None:
+    """None for a model that passes the full check of onnx; else the first line of what is wrong."""
     try:
-        onnx.checker.check_model(path, full_check=True)
+        onnx.checker.check_model(model, full_check=True)
     except Exception as error:  # the checker and shape inference raise their own types
         return _first_line(error)
     return None
@@ -236,9 +236,10 @@ def save(proto: ModelProto, original: Model, path: Path) -> None:
     """Writes a model made from `original`.
 
     Where tensors of the original are external they stay so, with the large ones that are new, in one file beside the
-    proto and named after it. Saving twice gives the same bytes.
+    proto and named after it, even if only new ones are left: they too may be more than a proto can hold. Saving
+    twice gives the same bytes.
     """
-    if not any(map(is_external, stored_tensors(proto.graph))):
+    if not original.has_external_data:
         path.write_bytes(proto.SerializeToString())
         return
     copy = ModelProto()
@@ -246,7 +247,10 @@ def save(proto: ModelProto, original: Model, path: Path) -> None:
     known = {tensor.name for tensor in original.proto.graph.initializer}
     new = {tensor.name for tensor in copy.graph.initializer} - known
     moved = [tensor for tensor in stored_tensors(copy.graph) if is_external(tensor) or tensor.name in new]
-    write_external(moved, original.path, path.with_name(path.name + ".data"))
+    data = path.with_name(path.name + ".data")
+    write_external(moved, original.path, data)
+    if not any(map(is_external, moved)):
+        data.unlink()
     path.write_bytes(copy.SerializeToString())
 
 

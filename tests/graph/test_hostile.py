@@ -29,7 +29,7 @@ from onnx_dalr.graph.layers import find, matrix
 from onnx_dalr.graph.model import load
 from onnx_dalr.graph.rewrite import rewrite
 from tests.conftest import REPOSITORY
-from tests.graph.helpers import assert_same_outputs, exact, layers_of, model, reason, rewritten
+from tests.graph.helpers import assert_same_outputs, exact, layers_of, model, reason, rewritten, with_constant_nodes
 
 TEXT = """
 g (float[N,16] x) => (float[N,16] y) <float[N,16] h, float[N,16] r> {
@@ -430,6 +430,14 @@ def test_a_constant_stored_twice_is_left_alone(twice: str) -> None:
     assert_same_outputs(proto, made)
     assert [tensor.name for tensor in made.graph.initializer].count(twice) == 2
     assert [entry.reason for entry in skipped] == (["2 constants have its weight's name"] if twice == "W1" else [])
+
+
+def test_a_constant_of_another_domain_is_not_onnx_s() -> None:
+    proto = with_constant_nodes(small(), "W1", "W2")
+    proto.graph.node[0].domain = "custom"
+    layers, skipped = find(load(proto))
+    assert [layer.weight for layer in layers] == ["W1"]
+    assert len(skipped) == 1
 
 
 def test_every_name_may_be_odd() -> None:
