@@ -27,6 +27,8 @@ def read(node: NodeProto, position: int, index: GraphIndex) -> Use | Refused:
         return weight
     dims = list(weight.tensor.dims)
     kernel = dims[2:]
+    if not kernel:
+        return Refused(f"its weight has {len(dims)} axes, which is no kernel")
     if math.prod(kernel) != 1:
         return Refused(f"{'×'.join(map(str, kernel))} convolution: only 1×1 is supported")
     if attribute(node, "group", 1) != 1:

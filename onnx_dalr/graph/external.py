@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Iterable
 from pathlib import Path
 from typing import IO, Any
@@ -14,8 +15,8 @@ from onnx import TensorProto, external_data_helper, helper, numpy_helper
 from onnx_dalr.errors import InputError
 
 _ALIGNMENT = 4096  # of tensors in the data file: ONNX Runtime maps them where they start on a page
-_DAMAGED = "the file is damaged"
 _SMALLEST = 1024  # bytes from which a new tensor goes to the data file
+_DAMAGED = "the file is damaged: export or download it again"
 _BITS = {
     getattr(TensorProto, name): bits
     for name, bits in (("INT4", 4), ("UINT4", 4), ("FLOAT4E2M1", 4), ("INT2", 2), ("UINT2", 2))
@@ -66,7 +67,8 @@ def place(tensor: TensorProto, path: Path | None) -> tuple[Path, int, int]:
         InputError: As `read_external`.
     """
     try:
-        info = external_data_helper.ExternalDataInfo(tensor)
+        with warnings.catch_warnings(action="ignore"):  # of keys it does not know
+            info = external_data_helper.ExternalDataInfo(tensor)
         offset, length = int(info.offset or 0), int(info.length or 0)
     except ValueError as error:
         raise InputError(f"external data of {tensor.name!r} has no usable place: {error}", _DAMAGED) from error
@@ -118,7 +120,11 @@ def data_file(location: str, tensor: TensorProto, path: Path | None) -> Path:
     file = folder / location
     # A model file that is itself a link (a download cache) may have its data beside what it points to.
     allowed = {folder.resolve(), path.resolve().parent} if path is not None else {folder.resolve()}
-    inside = any(file.resolve().is_relative_to(parent) for parent in allowed)
+    try:
+        inside = any(file.resolve().is_relative_to(parent) for parent in allowed)
+        file.exists()  # which raises where it cannot even be asked
+    except (ValueError, RuntimeError, OSError) as error:  # a NUL in the name; a link to itself; a name too long
+        raise InputError(f"the external data of {tensor.name!r} cannot be found: {error}", _DAMAGED) from error
     if Path(location).is_absolute() or ".." in Path(location).parts or not inside:
         raise InputError(
             f"external data of {tensor.name!r} points outside the model's folder: {location}",
@@ -157,4 +163,10 @@ def _append(tensor: TensorProto, values: bytes | memoryview, location: str, file
 
 def external_files(tensors: Iterable[TensorProto]) -> set[str]:
     """The external data files that tensors name, relative to the model's folder."""
-    return {external_data_helper.ExternalDataInfo(tensor).location for tensor in tensors if is_external(tensor)}
+    return {
+        entry.value
+        for tensor in tensors
+        if is_external(tensor)
+        for entry in tensor.external_data
+        if entry.key == "location"
+    }

@@ -21,6 +21,8 @@ def read(node: NodeProto, position: int, index: GraphIndex) -> Use | Refused:
     beta = float(attribute(node, "beta", 1.0))
     name = node.input[2] if len(node.input) > 2 and beta != 0 else ""
     bias = index.constant(name) if name else None
+    if bias is not None and len(bias.dims) > 2:
+        return Refused(f"its bias has {len(bias.dims)} axes, which only some runtimes read")
     row = bias is not None and one_row(bias, m)
     return Use(
         op=node.op_type,

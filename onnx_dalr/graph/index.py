@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -9,6 +10,8 @@ from typing import Any
 
 import onnx_graphsurgeon as gs
 from onnx import AttributeProto, GraphProto, ModelProto, NodeProto, TensorProto, helper
+
+from onnx_dalr.errors import InputError
 
 _CARRIERS = {"Identity", "Transpose", "Cast"}
 
@@ -40,7 +43,7 @@ class GraphIndex:
     """
 
     def __init__(self, proto: ModelProto) -> None:
-        gs.logger.G_LOGGER.severity = gs.logger.G_LOGGER.CRITICAL
+        gs.logger.G_LOGGER.severity = gs.logger.G_LOGGER.CRITICAL + 1  # it raises what it would print
         self._proto, self.graph = proto, proto.graph
         self.nodes = list(proto.graph.node)
         self.opset = next((o.version for o in proto.opset_import if o.domain in ("", "ai.onnx")), 1)
@@ -49,9 +52,14 @@ class GraphIndex:
         self._position = {id(node): position for position, node in enumerate(view.nodes)}
 
     @cached_property
+    def copies(self) -> Counter[str]:
+        """How many initializers have a name: one, in a valid model."""
+        return Counter(tensor.name for tensor in self.graph.initializer)
+
+    @cached_property
     def initializers(self) -> dict[str, TensorProto]:
-        """Initializers of the main graph by name."""
-        return {tensor.name: tensor for tensor in self.graph.initializer}
+        """Initializers of the main graph by name, without names that several have: runtimes differ on which counts."""
+        return {tensor.name: tensor for tensor in self.graph.initializer if self.copies[tensor.name] == 1}
 
     @cached_property
     def outputs(self) -> set[str]:
@@ -76,37 +84,43 @@ class GraphIndex:
 
     def stored(self, name: str) -> Stored | None:
         """The constant that a tensor is, or becomes through Identity, Transpose of a matrix and Cast; else None."""
-        tensor = self.constant(name)
-        if tensor is not None:
-            return Stored(name, tensor)
-        position = self.producer(name)
-        if position is None or self.nodes[position].op_type not in _CARRIERS:
-            return None
-        node = self.nodes[position]
-        if node.domain not in ("", "ai.onnx"):
-            return None
-        behind = self.stored(node.input[0])
-        if behind is None:
-            return None
-        path = (name, *behind.path)
-        if node.op_type == "Transpose":
-            matrix = len(behind.tensor.dims) == 2 and list(attribute(node, "perm", [1, 0])) == [1, 0]
-            return replace(behind, transposed=not behind.transposed, path=path) if matrix else None
-        if node.op_type == "Cast":
-            # Two casts in a row may round on the way: left alone.
-            return None if behind.cast_to else replace(behind, cast_to=attribute(node, "to", 0), path=path)
-        return replace(behind, path=path)
+        carriers: dict[str, NodeProto] = {}
+        while (tensor := self.constant(name)) is None:
+            position = self.producer(name)
+            if position is None or name in carriers:  # computed, or a cycle
+                return None
+            node = self.nodes[position]
+            if node.op_type not in _CARRIERS or node.domain not in ("", "ai.onnx") or not node.input:
+                return None
+            carriers[name] = node
+            name = node.input[0]
+        found: Stored | None = Stored(name, tensor, path=tuple(carriers))
+        for node in reversed(carriers.values()):
+            found = _carried(found, node) if found is not None else None
+        return found
 
     def constant(self, name: str) -> TensorProto | None:
         """The tensor behind a name, from an initializer or a Constant node; None where it is computed."""
         if name in self.initializers:
             return self.initializers[name]
         position = self.producer(name)
-        if position is None or self.nodes[position].op_type != "Constant":
+        if position is None:
             return None
-        if self.nodes[position].domain not in ("", "ai.onnx"):
+        node = self.nodes[position]
+        if node.op_type != "Constant" or node.domain not in ("", "ai.onnx"):
             return None
-        return next((a.t for a in self.nodes[position].attribute if a.name == "value"), None)
+        return next((a.t for a in node.attribute if a.name == "value"), None)
+
+
+def _carried(stored: Stored, node: NodeProto) -> Stored | None:
+    """What a constant is behind one more Identity, Transpose or Cast; None where it is left alone."""
+    if node.op_type == "Transpose":
+        matrix = len(stored.tensor.dims) == 2 and list(attribute(node, "perm", [1, 0])) == [1, 0]
+        return replace(stored, transposed=not stored.transposed) if matrix else None
+    if node.op_type == "Cast":
+        # Two casts in a row may round on the way: left alone.
+        return None if stored.cast_to else replace(stored, cast_to=attribute(node, "to", 0))
+    return stored
 
 
 def bodies(node: NodeProto) -> Iterator[tuple[str, GraphProto]]:
@@ -119,8 +133,17 @@ def bodies(node: NodeProto) -> Iterator[tuple[str, GraphProto]]:
 
 
 def attribute(node: NodeProto, name: str, default: Any) -> Any:
-    """The value of an attribute, or the default."""
+    """The value of an attribute, or the default.
+
+    Raises:
+        InputError: It has none of its own.
+    """
     found = next((entry for entry in node.attribute if entry.name == name), None)
+    if found is not None and found.ref_attr_name:
+        raise InputError(
+            f"{name} of {node.op_type} {node.name!r} refers to an attribute of a function outside of one",
+            "the file is damaged: export or download it again",
+        )
     return default if found is None else helper.get_attribute_value(found)
 
 

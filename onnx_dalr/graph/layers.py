@@ -16,6 +16,7 @@ from onnx import NodeProto, TensorProto
 from onnx_dalr.graph import advice, conv1x1, gemm, matmul
 from onnx_dalr.graph.index import GraphIndex, bodies
 from onnx_dalr.graph.model import Model
+from onnx_dalr.graph.soundness import blaming
 from onnx_dalr.graph.use import Refused, Use
 
 KINDS = (gemm, matmul, conv1x1)
@@ -95,7 +96,16 @@ class Skipped:
 
 
 def find(model: Model) -> tuple[list[Layer], list[Skipped]]:
-    """All Layers of a model in graph order, and all nodes that look like one and are not, with the reason."""
+    """All Layers of a model in graph order, and all nodes that look like one and are not, with the reason.
+
+    Raises:
+        InputError: The graph is damaged.
+    """
+    with blaming(model.proto, model.path):
+        return _find(model)
+
+
+def _find(model: Model) -> tuple[list[Layer], list[Skipped]]:
     index = GraphIndex(model.proto)
     readers = {op: kind for kind in KINDS for op in kind.OPS}
     uses: dict[str, list[Use]] = defaultdict(list)

@@ -19,6 +19,7 @@ from onnx import GraphProto, ModelProto, TensorProto, numpy_helper
 
 from onnx_dalr.errors import InputError
 from onnx_dalr.graph.external import external_files, follow_links, is_external, place, read_external, write_external
+from onnx_dalr.graph.soundness import check, what_it_is
 from onnx_dalr.samples.base import InputSpec
 
 METADATA_KEY = "onnx_dalr"
@@ -76,7 +77,7 @@ class Model:
         """Constants of the main graph by name: initializers and values of Constant nodes."""
         found = {tensor.name: tensor for tensor in self.proto.graph.initializer}
         for node in self.proto.graph.node:
-            if node.op_type == "Constant" and node.domain in ("", "ai.onnx"):
+            if node.op_type == "Constant" and node.output and node.domain in ("", "ai.onnx"):
                 found.update((node.output[0], entry.t) for entry in node.attribute if entry.name == "value")
         return found
 
@@ -112,8 +113,11 @@ def load(model: str | os.PathLike[str] | ModelProto) -> Model:
     if isinstance(model, ModelProto):
         if any(map(is_external, stored_tensors(model.graph))):
             raise InputError("the ModelProto refers to external data files", "pass the path of the model instead")
+        check(model, model.ByteSize())
         return Model(model)
     path = Path(model)
+    if path.exists() and not (path.is_file() or path.is_dir()):
+        raise InputError(f"{path} is not a regular file", "give the path of an .onnx file")
     try:
         proto = onnx.load(path, format="protobuf", load_external_data=False)
     except FileNotFoundError as error:
@@ -123,9 +127,13 @@ def load(model: str | os.PathLike[str] | ModelProto) -> Model:
     except OSError as error:
         raise InputError(f"cannot read {path}: {error.strerror or error}") from error
     except (DecodeError, ValueError, UnicodeDecodeError) as error:
-        raise InputError(f"{path} is not an ONNX model, or it is damaged", "export or download it again") from error
+        found, hint = what_it_is(path)
+        what = f"it is {found}" if found else "or it is damaged"
+        raise InputError(f"{path} is not an ONNX model, {what}", hint) from error
     if not proto.graph.node and not proto.graph.output:
-        raise InputError(f"{path} is not an ONNX model: it holds no graph", "export or download it again")
+        found, hint = what_it_is(path)
+        raise InputError(f"{path} is not an ONNX model: it {f'is {found}' if found else 'holds no graph'}", hint)
+    check(proto, path.stat().st_size)
     for tensor in filter(is_external, stored_tensors(proto.graph)):
         place(tensor, path)
     return Model(proto, path)
@@ -175,6 +183,8 @@ def _input_spec(value: onnx.ValueInfoProto) -> InputSpec:
     kind = value.type.tensor_type
     if not value.type.HasField("tensor_type"):
         raise InputError(f"model input {value.name!r} is not a tensor", "models with sequence inputs cannot be fed")
+    if kind.elem_type == TensorProto.UNDEFINED:
+        raise InputError(f"model input {value.name!r} has no element type", "the file is damaged")
     dtype = np.dtype(onnx.helper.tensor_dtype_to_np_dtype(kind.elem_type))
     if not kind.HasField("shape"):
         return InputSpec(value.name, None, dtype)

@@ -53,6 +53,7 @@ def overridable(model: Model, layers: Sequence[Layer]) -> tuple[ModelProto, dict
     """
     proto = ModelProto()
     proto.CopyFrom(model.proto)
+    proto.ir_version = max(proto.ir_version, 4)  # before, initializers among the inputs could not be overridden
     names, graph = Names(proto), proto.graph
     listed = {value.name for value in graph.input}
     adds: dict[int, list[Any]] = {}

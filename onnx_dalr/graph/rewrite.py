@@ -136,7 +136,8 @@ class _LayerRewrite:
 
     def _constant(self, name: str, values: NDArray[Any], dtype: np.dtype[Any] | None = None) -> str:
         name = self._names.new(name)
-        made = np.asarray(values).astype(dtype or self._computed, order="C")
+        with np.errstate(over="ignore"):  # what does not fit into float16 is found by the verification
+            made = np.asarray(values).astype(dtype or self._computed, order="C")
         self.constants.append(numpy_helper.from_array(made, name))
         return name
 

@@ -125,6 +125,8 @@ def right_operand(factor: NDArray[Any], dims: Sequence[int]) -> NDArray[Any]:
 def _why_no_constant(node: NodeProto, index: GraphIndex, constant_on_left: bool) -> str:
     if constant_on_left:
         return "its constant is on the left: the weight must be the right operand"
+    if index.copies[node.input[1]] > 1:
+        return f"{index.copies[node.input[1]]} constants have its weight's name"
     if node.input[1] in {sparse.values.name for sparse in index.graph.sparse_initializer}:
         return "its weight is stored sparse"
     position = index.producer(node.input[1])
