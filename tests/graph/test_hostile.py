@@ -6,9 +6,8 @@ The long part is `python tools/fuzz.py`; here are fixed seeds of its stages and 
 from __future__ import annotations
 
 import gzip
-import importlib.util
+import importlib
 import os
-import sys
 import threading
 import zipfile
 from collections.abc import Callable
@@ -28,7 +27,6 @@ from onnx_dalr.errors import DalrError, InputError
 from onnx_dalr.graph.layers import find, matrix
 from onnx_dalr.graph.model import load
 from onnx_dalr.graph.rewrite import rewrite
-from tests.conftest import REPOSITORY
 from tests.graph.helpers import assert_same_outputs, exact, layers_of, model, reason, rewritten, with_constant_nodes
 
 TEXT = """
@@ -88,13 +86,7 @@ def listing(folder: Path) -> set[str]:
 @pytest.fixture(scope="module")
 def fuzz() -> ModuleType:
     """tools/fuzz.py, which is no package."""
-    spec = importlib.util.spec_from_file_location("fuzz", REPOSITORY / "tools" / "fuzz.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["fuzz"] = module  # dataclasses look their module up
-    spec.loader.exec_module(module)
-    return module
+    return importlib.import_module("fuzz")
 
 
 @pytest.mark.parametrize(("stage", "count"), [("loader", 120), ("layers", 120), ("optimize", 40)])
