@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import onnx
+from numpy.typing import NDArray
 from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
 
 DEMO = Path(__file__).resolve().parent.parent / "models" / "digits-target.onnx"
@@ -373,6 +374,7 @@ def _external(proto: ModelProto) -> ModelProto:
 
 
 def random_samples(proto: ModelProto, rng: random.Random) -> dict[str, NDArray[Any]]:
+    """Random samples for a model's inputs, mostly of shapes that fit."""
     numbers, count = np.random.default_rng(rng.getrandbits(32)), rng.choice([1, 2, 7, 40, 40, 40, 120])
     given = {tensor.name for tensor in proto.graph.initializer}
     feeds = {}
