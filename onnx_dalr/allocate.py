@@ -13,6 +13,9 @@ SMALL_SHARE = 0.02
 """Under one ratio for all, a layer with less than this share of the largest one's parameters stays dense: a
 classifier's last layer has hardly anything to give and every direction of it is needed."""
 
+_BROKEN = 1e6
+"""A rank at which the model gives NaN or infinity counts as this many times the largest finite distortion."""
+
 Ranks = list[int | None]
 """A rank per layer; None keeps the layer dense."""
 
@@ -98,11 +101,13 @@ def best(sizes: Sequence[Size], curves: Sequence[Curve], budget: int) -> Ranks |
     left = budget - total(sizes, ranks)
     if left < 0:
         return None
-    descents = [
-        (gain / cost, layer, cost, rank)
-        for layer, (size, curve) in enumerate(zip(sizes, curves, strict=True))
-        for gain, cost, rank in _hull_steps(size, curve)
-    ]
+    curves = _finite(curves)
+    descents = []
+    for layer, (size, curve) in enumerate(zip(sizes, curves, strict=True)):
+        worth = np.inf
+        for gain, cost, rank in _hull_steps(size, curve):
+            worth = min(worth, gain / cost)  # rounding must not put a step before the one it starts from
+            descents.append((worth, layer, cost, rank))
     stopped: set[int] = set()
     for _, layer, cost, rank in sorted(descents, key=lambda step: -step[0]):
         if cost > left or layer in stopped:
@@ -110,6 +115,13 @@ def best(sizes: Sequence[Size], curves: Sequence[Curve], budget: int) -> Ranks |
         else:
             ranks[layer], left = rank, left - cost
     return _fill(sizes, curves, ranks, left)
+
+
+def _finite(curves: Sequence[Curve]) -> list[Curve]:
+    """Curves to reckon with: where one is infinite or unknown, a distortion far above all others."""
+    known = [float(np.max(curve, initial=0.0, where=np.isfinite(curve))) for curve in curves]
+    far = _BROKEN * max(known, default=0.0) or 1.0
+    return [np.where(np.isfinite(curve), curve, far) for curve in curves]
 
 
 def _hull_steps(size: Size, curve: Curve) -> list[tuple[float, int, int | None]]:

@@ -26,12 +26,14 @@ class Destination:
         report: The JSON report, or None; "-" is standard output and none of ours.
         force: An existing model may be replaced.
         dry_run: The model is written nowhere that lasts.
+        thumbnails: The sheet of images, or None.
     """
 
     output: Path | None
     report: Path | None
     force: bool
     dry_run: bool
+    thumbnails: Path | None = None
 
     def check(self, original: Model, read: Sequence[Path]) -> None:
         """Finds out before the work whether everything could be written after it.
@@ -47,17 +49,18 @@ class Destination:
         if self.output is not None:
             self._check_output(original, inputs)
         if self.report is not None and self.report != STANDARD_OUTPUT:
-            self._check_report(inputs)
+            self._check_beside("--json", self.report, [*inputs, *self._written(original)])
+            write_text(self.report, None)
+        if self.thumbnails is not None:
+            others = [*inputs, *self._written(original), *([self.report] if self.report else [])]
+            self._check_beside("--thumbnails", self.thumbnails, others)
 
     def _check_output(self, original: Model, inputs: Sequence[Path]) -> None:
         assert self.output is not None
         if original.path is not None and same_file(self.output, original.path):
             raise InputError("the output is the input", "give the output another name; the original is never replaced")
-        written = [self.output]
-        if original.has_external_data:
-            written.append(self.output.with_name(self.output.name + ".data"))
-        for file in written:
-            if any(same_file(file, given) for given in inputs):
+        for file in self._written(original):
+            if any(same_file(file, given) or _is_sample(file, given) for given in inputs):
                 raise InputError(f"{file} is read by this run", "give the output another name")
             if file.is_dir():
                 raise InputError(f"{file} is a folder", "give the name of the .onnx file to write")
@@ -70,14 +73,18 @@ class Destination:
                 stage.touch()
                 stage.unlink()
 
-    def _check_report(self, inputs: Sequence[Path]) -> None:
-        assert self.report is not None
-        clash = [*inputs, *([self.output] if self.output is not None else [])]
-        if any(same_file(self.report, file) for file in clash):
-            raise InputError(f"--json {self.report} would overwrite another file of this run", "give it its own name")
-        if self.report.exists() and not self.report.is_file():
-            raise InputError(f"--json {self.report} is no regular file", "give the name of a file")
-        write_text(self.report, None)
+    def _written(self, original: Model) -> list[Path]:
+        """The model and the data file that comes with it."""
+        if self.output is None:
+            return []
+        data = [self.output.with_name(self.output.name + ".data")] if original.has_external_data else []
+        return [self.output, *data]
+
+    def _check_beside(self, option: str, file: Path, others: Sequence[Path]) -> None:
+        if any(same_file(file, other) or _is_sample(file, other) for other in others):
+            raise InputError(f"{option} {file} would overwrite another file of this run", "give it its own name")
+        if file.exists() and not file.is_file():
+            raise InputError(f"{option} {file} is no regular file", "give the name of a file")
 
     @contextmanager
     def place(self) -> Iterator[Path]:
@@ -101,6 +108,13 @@ def same_file(one: Path, other: Path) -> bool:
         return one.samefile(other)
     except OSError:
         return one.resolve() == other.resolve()
+
+
+def _is_sample(file: Path, given: Path) -> bool:
+    """Whether a file lies in a folder of samples and may be one of them: no model or report of an earlier run."""
+    if not given.is_dir() or not file.is_file() or file.suffix.lower() in (".onnx", ".data", ".json"):
+        return False
+    return given.resolve() in file.resolve().parents
 
 
 def write_text(path: Path, text: str | None) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from json import dumps
 from pathlib import Path
 from typing import Any
@@ -131,9 +132,13 @@ def optimize(
     )
     run = Run(load(model), target, options, progress or Silent())
     destination = Destination(
-        None if output is None else Path(output), None if json is None else Path(json), force, dry_run
+        None if output is None else Path(output),
+        None if json is None else Path(json),
+        force,
+        dry_run,
+        None if thumbnails is None else Path(thumbnails),
     )
-    destination.check(run.original, list(map(Path, filter(_is_path, (calib, eval, labels, eval_labels)))))
+    destination.check(run.original, _files_read(calib, eval, labels, eval_labels, preprocess))
     layers, skipped = _choose_layers(run.original, target, options)
     with opened(sample_options, input_specs(run.original.proto)) as sets:
         _announce(run, sets)
@@ -175,6 +180,7 @@ def optimize(
                 device=options.device,
                 provider=provider,
                 evaluations=plan.evaluations,
+                passes=plan.passes,
                 seconds=dict(run.seconds),
                 notes=(*run.notes, *verified.notes(fitted)),
                 model=proto if output is None else None,
@@ -184,8 +190,11 @@ def optimize(
     return result
 
 
-def _is_path(given: Any) -> bool:
-    return isinstance(given, str | os.PathLike)
+def _files_read(calib: Any, eval: Any, labels: Any, eval_labels: Any, preprocess: Any) -> list[Path]:
+    """Files and folders among what a user gave; "file.py:function" is one too."""
+    code = preprocess.rpartition(":")[0] if isinstance(preprocess, str) else ""
+    given = (calib, eval, labels, eval_labels, code or None)
+    return [Path(path) for path in given if isinstance(path, str | os.PathLike)]
 
 
 def _choose_layers(original: Model, target: Target, options: Options) -> tuple[list[Layer], list[Skipped]]:
@@ -268,6 +277,12 @@ def _plan_by_samples(run: Run, layers: Sequence[Layer], learned: Learned, sets: 
         NothingToGainError: All layers stay dense.
     """
     assert task is not None
+    made: list[Sensitivity] = []
+
+    def sensitivity() -> Sensitivity:
+        made.append(_sensitivity(run, layers, learned, sets, task))
+        return made[-1]
+
     with run.phase("decide"):
         plan = make_plan(
             run.target,
@@ -276,9 +291,9 @@ def _plan_by_samples(run: Run, layers: Sequence[Layer], learned: Learned, sets: 
             run.options.method,
             run.original.params,
             _scorer(run, layers, learned, sets, task),
-            lambda: _sensitivity(run, layers, learned, sets, task),
+            sensitivity,
         )
-    return _refuse_all_dense(plan)
+    return _refuse_all_dense(replace(plan, passes=sum(each.passes for each in made)))
 
 
 def _sensitivity(run: Run, layers: Sequence[Layer], learned: Learned, sets: Sets, task: Task) -> Sensitivity:

@@ -69,11 +69,13 @@ class Plan:
         method: Name of the factorization.
         choices: One per Layer.
         evaluations: How often a candidate model was scored on the select samples to get here.
+        passes: Forward passes over a few select samples to measure the sensitivity of the layers.
     """
 
     method: str
     choices: tuple[Choice, ...]
     evaluations: int = 0
+    passes: int = 0
 
     @property
     def compressed(self) -> tuple[Choice, ...]:

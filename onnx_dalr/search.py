@@ -275,27 +275,30 @@ def _search_by_sensitivity(search: _Search, sizes: Sequence[Size], sensitivity: 
     """
     for ratio in _STARTING_RATIOS:
         sensitivity.measure(allocate.at_ratio(sizes, ratio, small_too=True))
-    dense = allocate.total(sizes, [None] * len(sizes))
-    least = float(allocate.total(sizes, allocate.smallest(sizes)))
+    fixed = sum(size.params(None) for size in sizes if not size.largest_rank)  # what no budget changes
+    dense = allocate.total(sizes, [None] * len(sizes)) - fixed
+    least = float(allocate.total(sizes, allocate.smallest(sizes)) - fixed)
     low, high = least, float(dense)
     why = "ranks by measured sensitivity, the smallest model that stays within the drop"
     close = _CLOSE_SHARE * dense
     for evaluations in (EVALUATIONS // 2, EVALUATIONS):
-        spend = _spender(sizes, sensitivity.curves())
+        spend = _spender(sizes, sensitivity.curves(), fixed)
         low, high = search.bisect(low, high, spend, why, evaluations=evaluations, close=close)
         if search.best_ranks is not None:
             sensitivity.measure(search.best_ranks)
             low = max(_FURTHER * low, least)
     # Scores of few samples are not monotone: what evaluations are left look further down for a smaller model.
-    spend = _spender(sizes, sensitivity.curves())
+    spend = _spender(sizes, sensitivity.curves(), fixed)
+    if not search.drops:  # all that can be saved is too little to look between
+        search.passes(allocate.smallest(sizes), why)
     while search.best_ranks is not None and len(search.drops) < EVALUATIONS and low > 2 * least:
         low /= 2
         if search.passes(spend(low), why):
             search.bisect(low / 2, low, spend, why, close=close)
 
 
-def _spender(sizes: Sequence[Size], curves: list[Curve]) -> Callable[[float], Ranks]:
-    return lambda budget: allocate.best(sizes, curves, int(budget)) or allocate.smallest(sizes)
+def _spender(sizes: Sequence[Size], curves: list[Curve], fixed: int) -> Callable[[float], Ranks]:
+    return lambda budget: allocate.best(sizes, curves, int(budget) + fixed) or allocate.smallest(sizes)
 
 
 def _search_one_number(search: _Search, sizes: Sequence[Size], curves: Sequence[Curve]) -> None:
@@ -304,14 +307,15 @@ def _search_one_number(search: _Search, sizes: Sequence[Size], curves: Sequence[
     Where even the largest ranks that save anything lose too much in every layer at once, one expected error for all
     layers takes the place of one ratio: layers that cannot meet it stay dense.
     """
-    largest = allocate.at_ratio(sizes, _ALMOST_ONE)
+    small_too = not any(allocate.at_ratio(sizes, _ALMOST_ONE))  # the large ones save nothing at any rank
+    largest = allocate.at_ratio(sizes, _ALMOST_ONE, small_too=small_too)
     if not any(largest):
         return
     if search.passes(largest, "the smallest that stays within the drop"):
         search.bisect(
             allocate.smallest_ratio(sizes),
             1.0,
-            lambda ratio: allocate.at_ratio(sizes, ratio),
+            lambda ratio: allocate.at_ratio(sizes, ratio, small_too=small_too),
             f"{EQUAL}, the smallest that stays within the drop",
         )
         return

@@ -80,7 +80,8 @@ class Sensitivity:
         scale = np.interp(
             np.log(np.maximum(np.arange(len(tails)), 1)), np.log(ranks), np.log([points[rank] for rank in ranks])
         )
-        return np.asarray(tails * np.exp(scale))
+        scaled = np.multiply(tails, np.exp(scale), out=np.zeros(len(tails)), where=tails > 0)  # 0·∞ is 0: exact
+        return np.asarray(scaled)
 
 
 def samples_for(layers: Sequence[Layer], rows_per_sample: Mapping[str, float]) -> int:

@@ -158,6 +158,46 @@ def test_dtln_with_its_state_one_complete_feed_at_a_time(assets: Path, tmp_path:
     assert result.quality.error.value == pytest.approx(worst, rel=0.01)
 
 
+def test_minilm_with_512_questions_spends_its_parameters_where_they_are_felt(assets: Path, tmp_path: Path) -> None:
+    original, calib = assets / "models/minilm-l6-v2.onnx", assets / "data/banking77-train.npz"
+    unseen = {name: values[:500] for name, values in np.load(assets / "data/banking77-test.npz").items()}
+    before, reached = outputs(original, unseen), {}
+    # Without held-out samples it is one ratio for all layers, and all 512 questions are fitted on.
+    for name, holdout in (("measured", 0.3), ("one ratio", 0)):
+        result = onnx_dalr.optimize(
+            *(original, tmp_path / f"{name}.onnx"),
+            **{"calib": calib, "samples": 512, "params": "85.9%", "holdout": holdout, "device": "cpu"},
+        )
+        small = expect_smaller_and_valid(result, original)
+        kept = sum(layer.params_after for layer in result.layers) / sum(layer.params_before for layer in result.layers)
+        assert kept == pytest.approx(0.70, abs=0.005)
+        assert len({layer.reason for layer in result.layers if layer.rank is not None}) == 1
+        reasons = " ".join(layer.reason for layer in result.layers)
+        assert ("ranks by measured sensitivity, the least distortion" in reasons) == (name == "measured")
+        reached[name] = cosine(before, outputs(small, unseen))
+    assert reached["measured"] >= 0.955
+    assert reached["measured"] > reached["one ratio"] + 0.005
+
+
+def test_dtln_at_four_fifths_keeps_its_outputs_on_frames_it_never_saw(assets: Path, tmp_path: Path) -> None:
+    original, feeds = assets / "models/dtln-2.onnx", dict(np.load(assets / "data/dtln-2-feeds.npz"))
+    result = onnx_dalr.optimize(
+        original, tmp_path / "dtln.onnx", calib=assets / "data/dtln-2-feeds.npz", params="80%", device="cpu"
+    )
+    small = expect_smaller_and_valid(result, original)
+    assert result.params_after <= 0.8 * result.params_before
+    rows = positions(result.samples.report)
+    assert not set(rows) & set(positions(result.samples.fit))
+    found = [
+        [session.run(None, {name: values[row] for name, values in feeds.items()}) for row in rows]
+        for session in (
+            ort.InferenceSession(str(path), providers=["CPUExecutionProvider"]) for path in (original, small)
+        )
+    ]
+    for i in range(len(found[0][0])):
+        assert drift(*(np.concatenate([ys[i].reshape(-1) for ys in each]) for each in found)) < 0.02
+
+
 def test_magika_with_bytes_and_labels(assets: Path, tmp_path: Path) -> None:
     original, data = assets / "models/magika-standard-v3_3.onnx", assets / "data"
     result = onnx_dalr.optimize(

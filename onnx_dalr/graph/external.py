@@ -14,7 +14,8 @@ from onnx import TensorProto, external_data_helper, helper, numpy_helper
 
 from onnx_dalr.errors import InputError
 
-_ALIGNMENT = 4096  # of tensors in the data file: ONNX Runtime maps them where they start on a page
+_PAGE, _LINE = 4096, 64  # large tensors start on a page, so that a runtime can map them, small ones on a cache line
+_LARGE = 1 << 20
 _SMALLEST = 1024  # bytes from which a new tensor goes to the data file
 _DAMAGED = "the file is damaged: export or download it again"
 _BITS = {
@@ -153,7 +154,7 @@ def write_external(tensors: Iterable[TensorProto], path: Path | None, data: Path
 
 
 def _append(tensor: TensorProto, values: bytes | memoryview, location: str, file: IO[bytes]) -> None:
-    file.write(b"\0" * (-file.tell() % _ALIGNMENT))
+    file.write(b"\0" * (-file.tell() % (_PAGE if len(values) >= _LARGE else _LINE)))
     offset = file.tell()
     file.write(values)
     del tensor.external_data[:]

@@ -111,6 +111,7 @@ class Result:
         device: Device asked for.
         provider: Execution provider that really ran.
         evaluations: Candidate models scored on the select set.
+        passes: Forward passes that measured the sensitivity of the layers.
         seconds: Wall time by phase.
         notes: What a reader should know.
         model: The new model, where no output path was given.
@@ -134,6 +135,7 @@ class Result:
     device: str
     provider: str
     evaluations: int
+    passes: int
     seconds: dict[str, float]
     notes: tuple[str, ...]
     model: Any = field(default=None, repr=False, compare=False)

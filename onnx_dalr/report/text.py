@@ -117,7 +117,7 @@ def _totals(result: Result) -> Table:
     made.add_row("size", f"{format_bytes(before)} → {format_bytes(after)} ({format_share(after, before)})")
     before, after = result.params_before, result.params_after
     made.add_row("parameters", f"{before:,} → {after:,} ({format_share(after, before)})")
-    made.add_row("method", f"{result.method}, target {result.target}" + _evaluated(result.evaluations))
+    made.add_row("method", f"{result.method}, target {result.target}" + _effort(result))
     if result.quality is None:
         made.add_row("quality", "not measured: no samples were held out")
     else:
@@ -135,8 +135,9 @@ def _totals(result: Result) -> Table:
     return made
 
 
-def _evaluated(count: int) -> str:
-    return f", {count} candidates scored" if count else ""
+def _effort(result: Result) -> str:
+    scored = f", {result.evaluations} candidates scored" if result.evaluations else ""
+    return scored + (f", {result.passes} passes to measure sensitivity" if result.passes else "")
 
 
 def _quality_rows(quality: Quality, also_selected: bool) -> Iterable[tuple[str, str]]:

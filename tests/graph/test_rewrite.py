@@ -326,7 +326,7 @@ def test_a_gemm_of_any_size(
     )
     layers, _ = find(Model(proto))
     if not layers:
-        assert m * n <= m + n
+        assert m * n <= m + n + 1  # a loose bias may need a constant for beta
         return
     shift = values("shift", (m,)) if moved else 0.0
     assert_same_outputs(proto, rewritten(proto, shift), moved_by=shift)

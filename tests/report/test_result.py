@@ -35,6 +35,7 @@ RESULT = {
     "device",
     "provider",
     "evaluations",
+    "passes",
     "seconds",
     "notes",
 }
