@@ -30,7 +30,7 @@ class Capture:
     """What one pass learned.
 
     Attributes:
-        statistics: By layer name.
+        statistics: By layer name; a layer that no row reached, a seldom used branch say, has none.
         provider: The execution provider that ran the probe, or "none" where every layer reads a model input.
         notes: What a user should know: a mask that does not fit a tensor, say.
     """
@@ -66,7 +66,7 @@ def capture(
         each: Called after every batch.
 
     Raises:
-        InputError: Statistics too large for this machine, a layer that sees NaN, infinity or no rows at all.
+        InputError: Statistics too large for this machine, a layer that sees NaN or infinity, or no rows at all.
     """
     made = {output for node in model.proto.graph.node for output in node.output}
     tensors = list(dict.fromkeys(use.data for layer in layers for use in layer.uses))
@@ -92,10 +92,10 @@ def capture(
     for sink in sinks:
         check_memory()
         sink.flush()
-        if sink.statistics.count == 0:
-            raise InputError(f"no row of the samples reached layer {sink.layer.name!r}", "is everything masked?")
+    if layers and not any(sink.statistics.count for sink in sinks):
+        raise InputError(f"no row of the samples reached layer {layers[0].name!r}, nor any other", "is all masked?")
     return Capture(
-        statistics={sink.layer.name: sink.statistics for sink in sinks},
+        statistics={sink.layer.name: sink.statistics for sink in sinks if sink.statistics.count},
         provider=session.provider if session else "none",
         notes=tuple(_mask_notes(unmasked, mask_input)),
     )
@@ -144,7 +144,8 @@ class _Sink:
         if not np.isfinite(rows).all():
             raise InputError(
                 f"layer {self.layer.name!r} sees NaN or infinity on these samples",
-                "check the preprocessing and the value range the model was trained on",
+                "check the preprocessing and the value range the model was trained on, or leave it out: "
+                f"--exclude {self.layer.name!r}",
             )
         while self._count + len(rows) >= self._chunk:
             taken = self._chunk - self._count

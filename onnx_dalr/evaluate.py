@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -120,8 +120,10 @@ def find_task(name: TaskName, outputs: Sequence[Any], classes: int) -> Task:
         classes: Number of classes the samples come in, 0 where unknown.
 
     Raises:
-        InputError: classify or embed is asked for and no output fits.
+        InputError: classify or embed is asked for and no output fits; no output is numeric.
     """
+    if not any(map(_is_numeric, outputs)):
+        raise _nothing_to_compare()
     floats = [i for i, y in enumerate(outputs) if _is_float(y) and y.ndim >= 2 and y.size]
     rows = {i: outputs[i].astype(np.float64) for i in floats}
     if name in ("auto", "classify"):
@@ -172,17 +174,17 @@ def evaluate(
         sums.add(indices, original.run(batch), new.run(batch))
         each(len(indices))
     if not sums.difference:
-        raise InputError("the model has no numeric output to compare on these samples")
+        raise _nothing_to_compare()
     return sums.quality(original.outputs)
 
 
 def measure_latency(original: Session, new: Session, batch: Batch, count: int, budget: float = 1.0) -> Latency:
-    """Runs both models in turn on one batch: medians of at least 5 and at most 200 runs each, in about `budget` s."""
-    for session in (original, new) * 2:
+    """Runs both models in turn on one batch: medians of 3 to 200 runs each, in about `budget` seconds."""
+    for session in (original, new):
         session.run(batch)
     times: tuple[list[float], list[float]] = ([], [])
     deadline = time.perf_counter() + budget
-    while len(times[0]) < 5 or (len(times[0]) < 200 and time.perf_counter() < deadline):
+    while len(times[0]) < 3 or (len(times[0]) < 200 and time.perf_counter() < deadline):
         for session, taken in zip((original, new), times, strict=True):
             start = time.perf_counter()
             session.run(batch)
@@ -204,19 +206,21 @@ class Comparison:
         self.figures: dict[str, list[float]] = defaultdict(list)
         self.classes = 0
         self.finite = True
+        self.reshaped: Counter[int] = Counter()
         self.n = 0
 
     def add(self, indices: list[int], before: Sequence[Any], after: Sequence[Any]) -> None:
         """Takes one batch: its samples' indices, and the outputs of the original and of the other."""
         self.n += len(indices)
         for i, (y, y_new) in enumerate(zip(before, after, strict=True)):
-            if not isinstance(y, np.ndarray) or y.dtype.kind not in "fiub":
+            if not _is_numeric(y):
                 continue
-            wide, delta = self._compare(y, y_new)
+            self.reshaped[i] += y.shape != y_new.shape
+            wide, delta = self._compare(*_same_shape(y, y_new))
             self.difference[i] += _per_sample(delta**2, len(indices)).sum(axis=1).tolist()
             self.power[i] += _per_sample(wide**2, len(indices)).sum(axis=1).tolist()
             self.max_abs[i] = max(self.max_abs[i], float(np.abs(delta).max(initial=0.0)))
-            if i == self.task.output:
+            if i == self.task.output and wide.size:
                 self._add_scored(indices, wide, wide + delta)
 
     def _compare(self, y: NDArray[Any], y_new: NDArray[Any]) -> tuple[Float64, Float64]:
@@ -273,6 +277,12 @@ class Comparison:
                 "do not fit this model, agreement with the original is used instead"
             )
             before = after = None
+        notes += [
+            f"output {names[i]!r} has another shape than the original's in {count} runs: as many values as the model "
+            "finds; those that only one of the two has count as 0 in the other"
+            for i, count in sorted(self.reshaped.items())
+            if count
+        ]
         score, drop = _score(self.task, figures, before, after, error)
         return Quality(
             task=self.task,
@@ -292,6 +302,13 @@ class Comparison:
         )
 
 
+def _nothing_to_compare() -> InputError:
+    return InputError(
+        "the model has no numeric output to compare on these samples",
+        "--holdout 0 with --rank or --params compresses without measuring",
+    )
+
+
 def _score(
     task: Task, figures: dict[str, Float64], before: Float64 | None, after: Float64 | None, error: Estimate
 ) -> tuple[str, Estimate]:
@@ -303,6 +320,21 @@ def _score(
     if before is not None and after is not None:
         return "accuracy", paired_drop(before, after)
     return "agreement", complement(mean_estimate(figures["agreement"]))
+
+
+def _is_numeric(y: Any) -> bool:
+    return isinstance(y, np.ndarray) and y.dtype.kind in "fiub"
+
+
+def _same_shape(y: NDArray[Any], y_new: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
+    """Both, filled up with zeros to one shape: boxes after an NMS, say, are as many as the model finds."""
+    if y.shape == y_new.shape:
+        return y, y_new
+    if y.ndim != y_new.ndim:
+        y, y_new = y.reshape(-1), y_new.reshape(-1)
+    shape = np.maximum(y.shape, y_new.shape)
+    filled = [np.pad(part, [(0, int(gap)) for gap in shape - part.shape]) for part in (y, y_new)]
+    return filled[0], filled[1]
 
 
 def _is_float(y: Any) -> bool:

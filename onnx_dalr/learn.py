@@ -73,8 +73,10 @@ def _factorize(run: Run, layers: Sequence[Layer], captured: Capture, which: str)
         threadpool_limits(1, user_api="blas"),
     ):
         for layer in layers:
+            advance(1)
+            if layer.name not in captured.statistics:
+                continue
             W, statistics = matrix(run.original, layer), captured.statistics.pop(layer.name)
             spectrum = run.options.method.spectrum(W, statistics, run.options.ridge)
             spectra[layer.name] = spectrum.compact() if W.dtype == np.float32 else spectrum
-            advance(1)
     return spectra

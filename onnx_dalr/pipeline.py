@@ -3,23 +3,22 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from json import dumps
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from onnx import ModelProto
 
 from onnx_dalr._version import __version__
-from onnx_dalr.destination import STANDARD_OUTPUT, Destination, loadable, refuse_larger, write_text
+from onnx_dalr.decide import plan_by_samples, plan_by_sizes, substitutions
+from onnx_dalr.destination import STANDARD_OUTPUT, Destination, refuse_larger, write_text
 from onnx_dalr.errors import NothingToGainError
-from onnx_dalr.evaluate import Task, evaluate, find_task
-from onnx_dalr.factorize import Spectrum
+from onnx_dalr.evaluate import Task, find_task
 from onnx_dalr.graph.layers import Layer, Skipped, find
 from onnx_dalr.graph.model import Model, count_params, input_specs, load, metadata, save
-from onnx_dalr.graph.overridable import overridable
-from onnx_dalr.graph.rewrite import Substitution, rewrite
+from onnx_dalr.graph.rewrite import rewrite
 from onnx_dalr.learn import Learned, learn
 from onnx_dalr.options import Options, SampleOptions, make_options
 from onnx_dalr.plan import Plan, Target, make_target
@@ -28,9 +27,8 @@ from onnx_dalr.report.result import LayerResult, Result
 from onnx_dalr.run import Run
 from onnx_dalr.runtime import open_session, provider_line
 from onnx_dalr.samples.image_settings import ImageSettings
-from onnx_dalr.search import Scorer, Trial, make_plan, sizes_of
-from onnx_dalr.selection import check_pattern, select
-from onnx_dalr.sensitivity import Sensitivity, samples_for
+from onnx_dalr.search import sizes_of
+from onnx_dalr.selection import check_pattern, left_out, select
 from onnx_dalr.sets import Sets, opened
 from onnx_dalr.verify import verify
 
@@ -142,16 +140,21 @@ def optimize(
     layers, skipped = _choose_layers(run.original, target, options)
     with opened(sample_options, input_specs(run.original.proto)) as sets:
         _announce(run, sets)
-        plan = _plan_by_sizes(run, layers, sets)
+        plan = plan_by_sizes(run, layers, sets)
         if thumbnails is not None:
             _draw_thumbnails(sets, Path(thumbnails), options)
         task_found, provider = _look(run, sets)
         learned = learn(run, layers, sets)
+        unreached = [layer for layer in layers if layer.name not in learned.spectra]
+        if unreached:
+            layers = [layer for layer in layers if layer.name in learned.spectra]
+            skipped = [*skipped, *(left_out(layer, "no row of the samples reached it") for layer in unreached)]
+            plan = plan_by_sizes(run, layers, sets)
         if plan is None:
-            plan = _plan_by_samples(run, layers, learned, sets, task_found)
+            plan = plan_by_samples(run, layers, learned, sets, task_found)
         with run.phase("rewrite"):
             note = _note(run, plan, learned.calibration)
-            proto = rewrite(run.original, _substitutions(layers, learned.spectra, plan), note)
+            proto = rewrite(run.original, substitutions(layers, learned.spectra, plan), note)
         layer_results = tuple(_layer_results(run, layers, learned, plan))
         facts, fitted = sets.facts(learned.calibration), learned.digests
         run.notes.extend(learned.notes)
@@ -250,98 +253,15 @@ def _look(run: Run, sets: Sets) -> tuple[Task | None, str]:
     if not len(held_out):
         return None, reference.provider
     _, batch = next(iter(held_out))
-    found = find_task(run.options.task, reference.run(batch), held_out.classes)
+    outputs = reference.run(batch)
+    if not all(np.array_equal(one, two) for one, two in zip(outputs, reference.run(batch), strict=True)):
+        run.notes.append(
+            "the original gives other outputs each time it runs (it draws random numbers, perhaps): that much of the "
+            "error is its own"
+        )
+    found = find_task(run.options.task, outputs, held_out.classes)
     run.progress.say(f"task: {found.kind} ({found.why})")
     return found, reference.provider
-
-
-def _plan_by_sizes(run: Run, layers: Sequence[Layer], sets: Sets) -> Plan | None:
-    """The ranks where the sizes of the layers decide them, before anything is run; None where samples have a say.
-
-    Raises:
-        TargetError: The target cannot be met.
-        NothingToGainError: All layers stay dense.
-        InputError: A drop is asked for and there are no samples to measure it on.
-    """
-    if run.target.max_drop is not None and len(sets.select):
-        return None
-    plan = _refuse_all_dense(make_plan(run.target, layers, {}, run.options.method, run.original.params, None))
-    return None if run.target.params is not None and len(sets.select) else plan
-
-
-def _plan_by_samples(run: Run, layers: Sequence[Layer], learned: Learned, sets: Sets, task: Task | None) -> Plan:
-    """The ranks that models scored on the select samples decide.
-
-    Raises:
-        TargetError: No model stays within the drop.
-        NothingToGainError: All layers stay dense.
-    """
-    assert task is not None
-    made: list[Sensitivity] = []
-
-    def sensitivity() -> Sensitivity:
-        made.append(_sensitivity(run, layers, learned, sets, task))
-        return made[-1]
-
-    with run.phase("decide"):
-        plan = make_plan(
-            run.target,
-            layers,
-            learned.spectra,
-            run.options.method,
-            run.original.params,
-            _scorer(run, layers, learned, sets, task),
-            sensitivity,
-        )
-    return _refuse_all_dense(replace(plan, passes=sum(each.passes for each in made)))
-
-
-def _sensitivity(run: Run, layers: Sequence[Layer], learned: Learned, sets: Sets, task: Task) -> Sensitivity:
-    """What measures each layer's effect on the output, on a few of the select samples."""
-    count = samples_for(layers, {name: rows / len(sets.fit) for name, rows in learned.rows.items()})
-    few = sets.select.spread(count)
-    proto, overrides = overridable(run.original, layers)
-    made_in_memory, folder = run.original.in_memory(proto)
-    session = open_session(made_in_memory, run.options.device, folder)
-    run.progress.say(f"measuring how much each of {len(layers)} layers matters, on {len(few)} select samples")
-    sizes = sizes_of(layers, run.options.method)
-    return Sensitivity(session, overrides, layers, sizes, learned.spectra, list(few), task)
-
-
-def _refuse_all_dense(plan: Plan) -> Plan:
-    if not plan.compressed:
-        reasons = list(dict.fromkeys(choice.reason for choice in plan.choices))
-        shown = "; ".join(reasons[:2]) + ("; …" if len(reasons) > 2 else "")
-        raise NothingToGainError(f"nothing to gain: every layer stays dense ({shown})", "ask for a smaller model")
-    return plan
-
-
-def _scorer(run: Run, layers: Sequence[Layer], learned: Learned, sets: Sets, task: Task) -> Scorer:
-    """Scores a plan's model on the select samples."""
-    reference = open_session(run.original.source(), run.options.device)
-
-    def score(plan: Plan) -> Trial:
-        proto = rewrite(run.original, _substitutions(layers, learned.spectra, plan))
-        with loadable(run.original, proto) as source:
-            candidate = open_session(source, run.options.device)
-        quality = evaluate(reference, candidate, sets.select, task, sets.select.labels)
-        drop = quality.drop.value if quality.finite else float("inf")
-        params = count_params(proto)
-        run.progress.say(
-            f"tried {params:,} parameters ({100 * params / run.original.params:.1f} %): "
-            f"{quality.score} drops {100 * drop:.2f} points on {quality.n} select samples"
-        )
-        return Trial(drop, quality.distortion if quality.finite else float("inf"))
-
-    return score
-
-
-def _substitutions(layers: Sequence[Layer], spectra: Mapping[str, Spectrum], plan: Plan) -> Iterator[Substitution]:
-    """One layer's factors at a time: in float64 those of all layers would be more than the model."""
-    for layer, choice in zip(layers, plan.choices, strict=True):
-        if choice.rank is not None:
-            factors = spectra[layer.name].factors(choice.rank)
-            yield Substitution(layer, factors.A, factors.B, factors.shift)
 
 
 def _note(run: Run, plan: Plan, calibration: str) -> str:

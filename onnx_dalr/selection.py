@@ -32,9 +32,9 @@ def select(
     for layer in layers:
         by = next((pattern for pattern in exclude if matches(pattern, names_of(layer))), None)
         if by is not None:
-            left.append(_left_out(layer, f"excluded by --exclude {by!r}"))
+            left.append(left_out(layer, f"excluded by --exclude {by!r}"))
         elif include and not any(matches(pattern, names_of(layer)) for pattern in include):
-            left.append(_left_out(layer, "not among --include"))
+            left.append(left_out(layer, "not among --include"))
         else:
             chosen.append(layer)
     return chosen, left
@@ -70,5 +70,6 @@ def rank_for(layer: Layer, rules: Sequence[RankRule]) -> int | None:
     return ranks[-1] if ranks else None
 
 
-def _left_out(layer: Layer, reason: str) -> Skipped:
+def left_out(layer: Layer, reason: str) -> Skipped:
+    """The entry of a Layer that does not take part."""
     return Skipped(layer.name, layer.op, reason, layer.weight, (layer.m, layer.n))

@@ -21,6 +21,8 @@ from onnx_dalr.runtime import Session
 _SMALLEST = 1e-12
 MOST_SAMPLES = 32
 FEWEST_SAMPLES = 4
+TRIALS = 4  # a layer, at most, as allocate's candidates and the search ask for them
+MOST_BYTES = 5e11  # of weights read by all passes together
 WORK = 2e12  # multiply-adds in the eligible layers that all passes together may take
 
 
@@ -84,8 +86,12 @@ class Sensitivity:
         return np.asarray(scaled)
 
 
+def is_affordable(layers: Sequence[Layer], model_bytes: int) -> bool:
+    """Whether every layer can be tried alone a few times: each pass reads the whole model, so it grows with both."""
+    return TRIALS * len(layers) * model_bytes <= MOST_BYTES
+
+
 def samples_for(layers: Sequence[Layer], rows_per_sample: Mapping[str, float]) -> int:
     """How many samples to measure on so that the work stays bounded, the same on every machine."""
     per_sample = sum(rows_per_sample[layer.name] * layer.m * layer.n for layer in layers)
-    trials = 4 * len(layers)
-    return int(np.clip(WORK / max(per_sample * trials, 1), FEWEST_SAMPLES, MOST_SAMPLES))
+    return int(np.clip(WORK / max(per_sample * TRIALS * len(layers), 1), FEWEST_SAMPLES, MOST_SAMPLES))

@@ -17,6 +17,7 @@ _QUANTIZED = {
     "QLinearConv",
     "ConvInteger",
 }
+_RECURRENT = {"LSTM", "GRU", "RNN"}
 _FUSED = {"FusedMatMul", "FusedGemm", "Attention", "MultiHeadAttention", "FusedConv", "GemmFastGelu", "TransposeMatMul"}
 
 
@@ -26,4 +27,6 @@ def reason(node: NodeProto) -> str | None:
         return "quantized: compress the float model first, quantize after"
     if node.op_type in _FUSED and node.domain not in ("", "ai.onnx"):
         return f"fused ({node.domain}.{node.op_type}): compress the model before it is optimized for a runtime"
+    if node.op_type in _RECURRENT and node.domain in ("", "ai.onnx"):
+        return "recurrent: its weights are left as they are"
     return None

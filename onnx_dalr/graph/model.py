@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -15,7 +15,7 @@ import numpy as np
 import onnx
 from google.protobuf.message import DecodeError
 from numpy.typing import NDArray
-from onnx import GraphProto, ModelProto, TensorProto, numpy_helper
+from onnx import GraphProto, ModelProto, NodeProto, TensorProto, numpy_helper
 
 from onnx_dalr.errors import InputError
 from onnx_dalr.graph.external import external_files, follow_links, is_external, place, read_external, write_external
@@ -55,12 +55,12 @@ class Model:
     @property
     def has_external_data(self) -> bool:
         """Whether any tensor lies in a file of its own."""
-        return any(map(is_external, stored_tensors(self.proto.graph)))
+        return any(map(is_external, all_tensors(self.proto)))
 
     @property
     def data_files(self) -> list[Path]:
         """The files external data lies in."""
-        return [(self.folder or Path()) / name for name in external_files(stored_tensors(self.proto.graph))]
+        return [(self.folder or Path()) / name for name in external_files(all_tensors(self.proto))]
 
     @property
     def size(self) -> int:
@@ -100,7 +100,7 @@ class Model:
 
     def in_memory(self, made: ModelProto) -> tuple[bytes, Path | None]:
         """A model made from this one, as ONNX Runtime takes it from memory: its bytes and its data's folder."""
-        folder = follow_links(stored_tensors(made.graph), self.path) if self.path else None
+        folder = follow_links(all_tensors(made), self.path) if self.path else None
         return made.SerializeToString(), folder
 
 
@@ -111,7 +111,7 @@ def load(model: str | os.PathLike[str] | ModelProto) -> Model:
         InputError: No such file, no permission, not an ONNX model, or a ModelProto with external data.
     """
     if isinstance(model, ModelProto):
-        if any(map(is_external, stored_tensors(model.graph))):
+        if any(map(is_external, all_tensors(model))):
             raise InputError("the ModelProto refers to external data files", "pass the path of the model instead")
         check(model, model.ByteSize())
         return Model(model)
@@ -134,7 +134,7 @@ def load(model: str | os.PathLike[str] | ModelProto) -> Model:
         found, hint = what_it_is(path)
         raise InputError(f"{path} is not an ONNX model: it {f'is {found}' if found else 'holds no graph'}", hint)
     check(proto, path.stat().st_size)
-    for tensor in filter(is_external, stored_tensors(proto.graph)):
+    for tensor in filter(is_external, all_tensors(proto)):
         place(tensor, path)
     return Model(proto, path)
 
@@ -144,7 +144,11 @@ def stored_tensors(graph: GraphProto) -> Iterator[TensorProto]:
     yield from graph.initializer
     for sparse in graph.sparse_initializer:
         yield sparse.values
-    for node in graph.node:
+    yield from _in_attributes(graph.node)
+
+
+def _in_attributes(nodes: Iterable[NodeProto]) -> Iterator[TensorProto]:
+    for node in nodes:
         for attribute in node.attribute:
             if attribute.HasField("t"):
                 yield attribute.t
@@ -154,18 +158,23 @@ def stored_tensors(graph: GraphProto) -> Iterator[TensorProto]:
                     yield from stored_tensors(body)
 
 
+def all_tensors(proto: ModelProto) -> Iterator[TensorProto]:
+    """Every tensor stored in a model: those of its graph and of its functions."""
+    yield from stored_tensors(proto.graph)
+    for function in proto.functions:
+        yield from _in_attributes(function.node)
+
+
 def count_params(proto: ModelProto) -> int:
     """All floating constants of a model, shared ones once."""
-    stored = list(stored_tensors(proto.graph))
-    for function in proto.functions:
-        stored += stored_tensors(GraphProto(node=function.node))
+    stored = all_tensors(proto)
     return sum(int(np.prod(tensor.dims, dtype=np.int64)) for tensor in stored if tensor.data_type in _FLOATING)
 
 
 def artifact_size(path: Path) -> int:
     """Bytes on disk of a model file and of its external data files, each once."""
     proto = onnx.load(path, format="protobuf", load_external_data=False)
-    files = {path, *(path.parent / name for name in external_files(stored_tensors(proto.graph)))}
+    files = {path, *(path.parent / name for name in external_files(all_tensors(proto)))}
     return sum(file.stat().st_size for file in files if file.exists())
 
 
@@ -256,7 +265,7 @@ def save(proto: ModelProto, original: Model, path: Path) -> None:
     copy.CopyFrom(proto)
     known = {tensor.name for tensor in original.proto.graph.initializer}
     new = {tensor.name for tensor in copy.graph.initializer} - known
-    moved = [tensor for tensor in stored_tensors(copy.graph) if is_external(tensor) or tensor.name in new]
+    moved = [tensor for tensor in all_tensors(copy) if is_external(tensor) or tensor.name in new]
     data = path.with_name(path.name + ".data")
     write_external(moved, original.path, data)
     if not any(map(is_external, moved)):

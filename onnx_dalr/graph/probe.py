@@ -45,12 +45,17 @@ def names_read(node: NodeProto) -> set[str]:
 
 
 def _nodes_behind(proto: ModelProto, wanted: set[str]) -> list[NodeProto]:
-    kept = []
-    for node in reversed(proto.graph.node):
-        if wanted & set(node.output):
-            kept.append(node)
-            wanted = wanted | names_read(node)
-    return kept[::-1]
+    """In the file's order, which ONNX Runtime does not need to be one of computation."""
+    nodes = list(proto.graph.node)
+    makers = {output: position for position, node in enumerate(nodes) for output in node.output if output}
+    kept: set[int] = set()
+    waiting = list(wanted)
+    while waiting:
+        position = makers.get(waiting.pop())
+        if position is not None and position not in kept:
+            kept.add(position)
+            waiting += names_read(nodes[position])
+    return [nodes[position] for position in sorted(kept)]
 
 
 def _is_fed(name: str, proto: ModelProto) -> bool:

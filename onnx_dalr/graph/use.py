@@ -12,6 +12,8 @@ from onnx import NodeProto, TensorProto
 
 from onnx_dalr.graph.index import GraphIndex, Stored
 
+_DYNAMIC = "dynamic weight: both operands are computed at run time"
+
 
 @dataclass(frozen=True)
 class Refused:
@@ -109,7 +111,7 @@ def constant_operand(node: NodeProto, index: GraphIndex) -> Stored | Refused:
     left, right = (index.stored(name) for name in node.input[:2])
     if right is None:
         return Refused(_why_no_constant(node, index, left is not None))
-    if left is not None:
+    if left is not None or _is_sparse(node.input[0], index):
         return Refused("both operands are constant")
     if 0 in right.tensor.dims:
         return Refused("its weight is empty")
@@ -127,15 +129,26 @@ def _why_no_constant(node: NodeProto, index: GraphIndex, constant_on_left: bool)
         return "its constant is on the left: the weight must be the right operand"
     if index.copies[node.input[1]] > 1:
         return f"{index.copies[node.input[1]]} constants have its weight's name"
-    if node.input[1] in {sparse.values.name for sparse in index.graph.sparse_initializer}:
+    if _is_sparse(node.input[1], index):
         return "its weight is stored sparse"
     position = index.producer(node.input[1])
-    maker = index.nodes[position] if position is not None else None
-    if maker is not None and maker.op_type == "DequantizeLinear":
+    return _why_dynamic(index.nodes[position], index) if position is not None else _DYNAMIC
+
+
+def _is_sparse(name: str, index: GraphIndex) -> bool:
+    return any(sparse.values.name == name for sparse in index.graph.sparse_initializer)
+
+
+def _why_dynamic(maker: NodeProto, index: GraphIndex) -> str:
+    """Why what a node makes is no weight."""
+    if maker.op_type == "Constant":
+        form = next((entry.name for entry in maker.attribute), "no value")
+        return f"its weight is a Constant with {form}, which is not supported"
+    if not maker.input or any(index.stored(name) is None for name in maker.input if name):
+        return _DYNAMIC
+    if maker.op_type == "DequantizeLinear":
         return "quantized weight (DequantizeLinear): compress the float model first, quantize after"
-    if maker is not None and maker.input and all(index.stored(name) is not None for name in maker.input if name):
-        return f"its weight comes from a constant through {maker.op_type}, which is not supported"
-    return "dynamic weight: both operands are computed at run time"
+    return f"its weight comes from a constant through {maker.op_type}, which is not supported"
 
 
 def one_row(tensor: TensorProto, m: int) -> bool:

@@ -1,0 +1,105 @@
+"""What a hunt over several hundred other models found, made small."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from onnx import ModelProto, TensorProto, helper, numpy_helper
+
+import onnx_dalr
+from onnx_dalr.graph.layers import find
+from onnx_dalr.graph.model import Model
+from tests.survival.helpers import W, feeds, node_model
+
+ONE = {"x": (TensorProto.FLOAT, ["N", 64])}
+LAYER = [
+    helper.make_node("MatMul", ["x", "U"], ["p"], "one"),
+    helper.make_node("Relu", ["p"], ["r"]),
+    helper.make_node("MatMul", ["r", "V"], ["y"], "two"),
+]
+U, V = (numpy_helper.from_array(W[name], name) for name in "UV")
+
+
+def optimize(model: ModelProto | Path, **options: object) -> onnx_dalr.Result:
+    return onnx_dalr.optimize(model, calib=feeds(), **({"rank": 8} | options))
+
+
+def test_outputs_that_are_as_many_as_the_model_finds_are_compared() -> None:
+    nodes = [*LAYER, helper.make_node("Greater", ["y", "t"], ["c"]), helper.make_node("NonZero", ["c"], ["found"])]
+    threshold = numpy_helper.from_array(np.float32(0), "t")
+    model = node_model(nodes, ONE, {"found": (TensorProto.INT64, None)}, [U, V, threshold])
+    for options in ({"rank": 8}, {"rank": None, "params": "60%"}):
+        result = optimize(model, **options)
+        assert result.quality.error.value > 0
+        assert any("'found' has another shape" in note for note in result.notes)
+
+
+@pytest.mark.parametrize("options", [{}, {"rank": None, "params": "60%"}, {"rank": None}], ids=str)
+def test_a_model_of_text_is_refused_before_the_work(options: dict[str, object]) -> None:
+    model = node_model(
+        [*LAYER, helper.make_node("Cast", ["y"], ["text"], to=TensorProto.STRING)],
+        ONE,
+        {"text": (TensorProto.STRING, ["N", 64])},
+        [U, V],
+    )
+    with pytest.raises(onnx_dalr.InputError, match="no numeric output"):
+        optimize(model, **options)
+    assert optimize(model, holdout=0).model is not None
+
+
+def test_nodes_in_any_order() -> None:
+    """As float16 converters leave them, which onnx refuses and ONNX Runtime runs."""
+    model = node_model(LAYER[::-1], ONE, {"y": (TensorProto.FLOAT, ["N", 64])}, [U, V])
+    assert optimize(model).quality.error.value < 1
+
+
+def test_external_data_of_a_function_comes_along(tmp_path: Path) -> None:
+    constant = numpy_helper.from_array(W["W"], "k")
+    function = helper.make_function(
+        "local",
+        "F",
+        ["a"],
+        ["b"],
+        [helper.make_node("Constant", [], ["k"], value=constant), helper.make_node("MatMul", ["a", "k"], ["b"])],
+        [helper.make_opsetid("", 17)],
+    )
+    nodes = [*LAYER, helper.make_node("F", ["y"], ["z"], domain="local")]
+    model = node_model(nodes, ONE, {"z": (TensorProto.FLOAT, ["N", 64])}, [U, V], {"": 17, "local": 1})
+    model.functions.append(function)
+    stored = model.functions[0].node[0].attribute[0].t
+    (tmp_path / "k.bin").write_bytes(stored.raw_data)
+    stored.ClearField("raw_data")
+    stored.data_location = TensorProto.EXTERNAL
+    stored.external_data.add(key="location", value="k.bin")
+    onnx.save(model, tmp_path / "in.onnx")
+    (tmp_path / "there").mkdir()
+    result = optimize(tmp_path / "in.onnx", output=tmp_path / "there" / "out.onnx")
+    assert result.bytes_after == sum(file.stat().st_size for file in (tmp_path / "there").iterdir())
+    assert (tmp_path / "there" / "out.onnx.data").exists()
+
+
+def test_reasons_say_what_is_there() -> None:
+    scale = numpy_helper.from_array(np.float32(0.1), "s")
+    sparse = helper.make_sparse_tensor(
+        numpy_helper.from_array(np.ones(3, np.float32), "few"), numpy_helper.from_array(np.arange(3), "where"), [64, 64]
+    )
+    nodes = [
+        helper.make_node("QuantizeLinear", ["x", "s"], ["q"]),
+        helper.make_node("DequantizeLinear", ["q", "s"], ["d"]),
+        helper.make_node("Transpose", ["d"], ["t"]),
+        helper.make_node("MatMul", ["x", "d2"], ["a"], "attention"),
+        helper.make_node("DequantizeLinear", ["q2", "s"], ["d2"]),
+        helper.make_node("QuantizeLinear", ["t", "s"], ["q2"]),
+        helper.make_node("Constant", [], ["k"], sparse_value=sparse),
+        helper.make_node("MatMul", ["x", "k"], ["b"], "sparse"),
+        helper.make_node("MatMul", ["few", "U"], ["c"], "left"),
+    ]
+    model = node_model(nodes, ONE, {"a": (TensorProto.FLOAT, None)}, [U, scale])
+    model.graph.sparse_initializer.append(sparse)
+    found = {entry.name: entry.reason for entry in find(Model(model))[1]}
+    assert found["attention"].startswith("dynamic weight")
+    assert found["sparse"].startswith("its weight is a Constant with sparse_value")
+    assert found["left"] == "both operands are constant"
