@@ -216,7 +216,8 @@ def _mask_notes(unmasked: set[str], mask_input: str | None) -> Iterator[str]:
     if unmasked:
         names = sorted(unmasked)
         shown = ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
-        yield f"mask {mask_input!r} does not fit the rows of {shown}: padding enters their statistics"
+        what = "padding, if they hold any, enters their statistics"
+        yield f"mask {mask_input!r} does not fit the rows of {shown}: {what}"
 
 
 __all__ = ["Capture", "capture", "memory_limit", "passes", "rows_of"]

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 
 from onnx_dalr.destination import loadable
-from onnx_dalr.errors import NothingToGainError
+from onnx_dalr.errors import NothingToGainError, TargetError
 from onnx_dalr.evaluate import Task, evaluate
 from onnx_dalr.factorize import Spectrum
 from onnx_dalr.graph.layers import Layer
@@ -55,7 +56,7 @@ def plan_by_samples(run: Run, layers: Sequence[Layer], learned: Learned, sets: S
         run.notes.append(
             "the model is too large to measure what each layer matters to the output: one number serves all layers"
         )
-    with run.phase("decide"):
+    with run.phase("decide"), _labels_hinted(task, sets):
         plan = make_plan(
             run.target,
             layers,
@@ -66,6 +67,18 @@ def plan_by_samples(run: Run, layers: Sequence[Layer], learned: Learned, sets: S
             measured,
         )
     return _refuse_all_dense(replace(plan, passes=sum(each.passes for each in made)))
+
+
+@contextmanager
+def _labels_hinted(task: Task, sets: Sets) -> Iterator[None]:
+    """Agreement counts every answer that flips, the wrong ones too: where that is what fails, labels may help."""
+    try:
+        yield
+    except TargetError as error:
+        if task.kind == "classify" and sets.select.labels is None:
+            more = f"one sample is {100 / len(sets.select):.2g} points here; with --labels, accuracy counts instead"
+            raise TargetError(error.message, f"{error.hint}; {more}") from error
+        raise
 
 
 def _sensitivity(run: Run, layers: Sequence[Layer], learned: Learned, sets: Sets, task: Task) -> Sensitivity:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -133,7 +134,7 @@ def write_text(path: Path, text: str | None) -> None:
                 if text is None:
                     os.unlink(file.name)  # noqa: PTH108 - a name, not a Path
                 else:
-                    os.chmod(file.name, 0o644)  # noqa: PTH101
+                    os.chmod(file.name, _mode(path))  # noqa: PTH101
                     os.replace(file.name, path)  # noqa: PTH105
             except BaseException:
                 Path(file.name).unlink(missing_ok=True)
@@ -142,6 +143,15 @@ def write_text(path: Path, text: str | None) -> None:
         raise InputError(
             f"cannot write {path}: {error.strerror or error}", "check the folder and its rights"
         ) from error
+
+
+def _mode(path: Path) -> int:
+    """Permissions of the file that is replaced, else those a new file gets here."""
+    if path.exists():
+        return stat.S_IMODE(path.stat().st_mode)
+    mask = os.umask(0)
+    os.umask(mask)
+    return 0o666 & ~mask
 
 
 @contextmanager

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 
-def _one_line(text: str) -> str:
+def one_line(text: str) -> str:
     """Names of files and tensors may hold anything: what would break the line or the terminal is written out."""
     return "".join(char if char.isprintable() else repr(char)[1:-1] for char in text)
 
@@ -20,7 +20,7 @@ class DalrError(Exception):
     exit_code = 2
 
     def __init__(self, message: str, hint: str = "") -> None:
-        message, hint = _one_line(message), _one_line(hint)
+        message, hint = one_line(message), one_line(hint)
         super().__init__(f"{message} ({hint})" if hint else message)
         self.message = message
         self.hint = hint

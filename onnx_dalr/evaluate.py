@@ -28,6 +28,7 @@ from onnx_dalr.samples.base import Batch
 TaskName = Literal["auto", "classify", "regress", "embed"]
 Float64 = NDArray[np.float64]
 Labelled = tuple[list[int], Batch]
+_MOST_CLASSES = 1000
 
 
 @dataclass(frozen=True)
@@ -145,7 +146,18 @@ def find_task(name: TaskName, outputs: Sequence[Any], classes: int) -> Task:
                 return Task("embed", i, "as asked" if name == "embed" else "outputs have unit length")
         if name == "embed":
             raise InputError("--task embed: no output has rows of numbers", "use --task regress")
-    return Task("regress", None, "as asked" if name == "regress" else "outputs are neither classes nor unit vectors")
+    if name == "regress":
+        return Task("regress", None, "as asked")
+    return Task(
+        "regress", None, "outputs are neither classes nor unit vectors" + _could_be_classes(list(rows.values()))
+    )
+
+
+def _could_be_classes(outputs: list[Float64]) -> str:
+    """A hint where there is a single output of a classifier's shape."""
+    if len(outputs) == 1 and outputs[0].ndim == 2 and 2 <= outputs[0].shape[-1] <= _MOST_CLASSES:
+        return "; if they are class scores, say --task classify"
+    return ""
 
 
 def evaluate(

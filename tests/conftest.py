@@ -3,13 +3,24 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Callable
 from pathlib import Path
 
 import onnx
 import pytest
+from hypothesis import settings
 
 REPOSITORY = Path(__file__).resolve().parent.parent
+
+settings.register_profile("busy", deadline=None)  # nothing in the suite measures time: a busy machine is no failure
+settings.load_profile("busy")
+
+
+def pytest_configure() -> None:
+    """A shell's background job ignores SIGINT, and so would the commands that the tests start and interrupt."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def assets_folder() -> Path | None:

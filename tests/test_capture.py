@@ -240,7 +240,9 @@ def test_a_mask_with_axes_of_length_one_fits() -> None:
 def test_a_mask_of_another_size_is_noted() -> None:
     found = captured(POOLED, [{"x": tokens(), "attention_mask": MASK}], mask_input="attention_mask")
     assert (seen(found).count, seen(found, "pool").count) == (4, 2)
-    assert found.notes == ("mask 'attention_mask' does not fit the rows of pool: padding enters their statistics",)
+    assert found.notes == (
+        "mask 'attention_mask' does not fit the rows of pool: padding, if they hold any, enters their statistics",
+    )
 
 
 def test_all_rows_masked_is_an_error_that_names_the_layer() -> None:

@@ -9,12 +9,13 @@ import typer
 from rich.text import Text
 
 from onnx_dalr.cli.common import exit_codes, out, write_json
+from onnx_dalr.errors import one_line
 
 _OVER_BUDGET = 3
 
 
 def check(
-    models: Annotated[list[Path], typer.Argument(metavar="MODEL...", help="One .onnx file or more.")],
+    models: Annotated[list[Path], typer.Argument(metavar="MODEL...", readable=False, help="One .onnx file or more.")],
     max_size: Annotated[
         str | None, typer.Option(metavar="25MB|80%", help="Bytes on disk, external data included; % of the baseline.")
     ] = None,
@@ -37,6 +38,6 @@ def check(
         write_json(json, result.to_json(), [*models, *([baseline] if baseline else [])])
         if str(json) != "-":
             for line in result.lines:
-                out.print(Text(str(line), style="" if line.passed else "bold red"), soft_wrap=True)
+                out.print(Text(one_line(str(line)), style="" if line.passed else "bold red"), soft_wrap=True)
         if not result.passed:
             raise typer.Exit(_OVER_BUDGET)

@@ -18,7 +18,7 @@ from rich.console import Console, RenderableType
 from rich.text import Text
 
 from onnx_dalr._version import __version__
-from onnx_dalr.errors import DalrError, InputError
+from onnx_dalr.errors import DalrError, InputError, one_line
 
 PLAIN_WIDTH = 120
 EXIT_BUG = 1
@@ -50,7 +50,12 @@ def exit_codes() -> Iterator[None]:
         del number, frame
         raise KeyboardInterrupt
 
-    before = signal.signal(signal.SIGTERM, interrupt)
+    # A closed terminal (SIGHUP) must leave no half-written file either; `nohup` has it ignored, and so it stays.
+    ends = (signal.SIGTERM, getattr(signal, "SIGHUP", signal.SIGTERM))
+    before = {number: signal.getsignal(number) for number in ends}
+    for number, handler in before.items():
+        if handler is not signal.SIG_IGN:
+            signal.signal(number, interrupt)
     try:
         yield
     except DalrError as error:
@@ -73,11 +78,12 @@ def exit_codes() -> Iterator[None]:
         traceback.print_exc()
         complain(
             f"a bug in onnx-dalr {__version__}: {type(error).__name__}: {error}",
-            "please report it with the lines above; nothing was written",
+            "please report it with the lines above",
         )
         raise typer.Exit(EXIT_BUG) from error
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def complain(message: str, hint: str = "") -> None:
@@ -126,7 +132,7 @@ class TerminalProgress:
     def say(self, line: str) -> None:
         """Prints a fact."""
         if not self._quiet:
-            err.print(Text(line, style="dim"))
+            err.print(Text(one_line(line), style="dim"))
 
     @contextmanager
     def stage(self, name: str, total: int | None) -> Iterator[Callable[[int], None]]:

@@ -49,4 +49,5 @@ def main() -> None:
     try:
         app(standalone_mode=True)
     except KeyboardInterrupt:  # before or after a command's own handling
+        sys.stderr.write("error: interrupted\n")
         sys.exit(EXIT_INTERRUPTED)

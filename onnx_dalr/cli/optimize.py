@@ -19,7 +19,9 @@ _OUTPUT = "Output"
 
 
 def optimize(
-    model: Annotated[Path, typer.Argument(metavar="IN.onnx", help="The model to compress; never changed.")],
+    model: Annotated[
+        Path, typer.Argument(metavar="IN.onnx", readable=False, help="The model to compress; never changed.")
+    ],
     output: Annotated[
         Path | None, typer.Argument(metavar="OUT.onnx", help="Where to write the smaller one.", show_default=False)
     ] = None,

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from onnx_dalr.factorize.linalg import Side, eigenvectors, quadratic, smaller_side, tail
 from onnx_dalr.factorize.spectrum import Spectrum
-from onnx_dalr.factorize.statistics import Float64, Need, Statistics
+from onnx_dalr.factorize.statistics import Float64, Need, Statistics, symmetric
 
 _SAFE = 1e-9
 
@@ -75,7 +75,7 @@ _Solved = tuple[Float64, Float64, Float64, Float64]
 def _primal(side: Side, stats: Statistics, lam: float) -> _Solved:
     """From the n×n moment: W K with K = M (M + λI)⁻¹, then E[y yᵀ], E[y ỹᵀ], E[ỹ ỹᵀ] in the core, ỹ = W K x."""
     assert stats.input is not None
-    M = np.triu(stats.input) + np.triu(stats.input, 1).T
+    M = symmetric(stats.input)
     K = _solve(M, lam, M)  # M and (M + λI)⁻¹ commute
     core, core_K = side.core, side.core @ K
     core_M = core @ M

@@ -10,6 +10,7 @@ from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from onnx_dalr.errors import one_line
 from onnx_dalr.estimates import Estimate
 from onnx_dalr.evaluate import Quality
 from onnx_dalr.graph.layers import Skipped
@@ -46,7 +47,7 @@ def result_view(result: Result, *, narrow: bool = False) -> Group:
     parts += [Text(), _totals(result)]
     if result.notes:
         parts.append(Text())
-    parts += [Text.assemble(("note: ", "yellow"), note) for note in result.notes]
+    parts += [Text.assemble(("note: ", "yellow"), one_line(note)) for note in result.notes]
     return Group(*parts)
 
 
@@ -58,6 +59,11 @@ def table(*columns: tuple[str, str]) -> Table:
             heading, justify="right" if side == "right" else "left", overflow="fold", no_wrap=side == "right"
         )
     return made
+
+
+def add_row(made: Table, *cells: str, style: str = "") -> None:
+    """A row of plain text: names may hold anything, rich's markup and what would move a terminal's cursor among it."""
+    made.add_row(*(Text(one_line(cell)) for cell in cells), style=style)
 
 
 def _layer_table(layers: Iterable[LayerResult], narrow: bool) -> Table:
@@ -78,7 +84,7 @@ def _layer_table(layers: Iterable[LayerResult], narrow: bool) -> Table:
             "error": "" if layer.expected_error is None else f"{layer.expected_error:.4f}",
         }
         shown = [text for heading, text in cells.items() if heading not in implied]
-        made.add_row(*shown, style="dim" if dense else "")
+        add_row(made, *shown, style="dim" if dense else "")
     return made
 
 
@@ -89,12 +95,12 @@ def _reasons(layers: Iterable[LayerResult]) -> Iterable[Text]:
         name = layer.name if layer.rank is None else f"{layer.name} {layer.rank}"
         by_reason.setdefault(layer.reason, []).append(name)
     for reason, names in by_reason.items():
-        yield Text.assemble(("why ", "bold"), f"{reason} ", (f"({_some(names)})", "dim"))
+        yield Text.assemble(("why ", "bold"), f"{one_line(reason)} ", (f"({_some(names)})", "dim"))
 
 
 def _some(names: list[str]) -> str:
     more = f" and {len(names) - _SHOWN_NAMES} more" if len(names) > _SHOWN_NAMES else ""
-    return ", ".join(names[:_SHOWN_NAMES]) + more
+    return ", ".join(map(one_line, names[:_SHOWN_NAMES])) + more
 
 
 def skipped_view(skipped: Iterable[Skipped]) -> Group:
@@ -103,7 +109,9 @@ def skipped_view(skipped: Iterable[Skipped]) -> Group:
     by_reason = sorted(skipped, key=lambda entry: (entry.op, entry.reason))
     for (op, reason), group in groupby(by_reason, key=lambda entry: (entry.op, entry.reason)):
         names = [entry.name for entry in group]
-        lines.append(Text.assemble(("skipped ", "bold"), f"{len(names)} {op}: {reason} ", (f"({_some(names)})", "dim")))
+        lines.append(
+            Text.assemble(("skipped ", "bold"), f"{len(names)} {op}: {one_line(reason)} ", (f"({_some(names)})", "dim"))
+        )
     return Group(*lines)
 
 
@@ -113,25 +121,26 @@ def _totals(result: Result) -> Table:
     made.add_column(overflow="fold")
     wrote = f"{result.output}" if result.output else ("nothing written (dry run)" if result.dry_run else "in memory")
     before, after = result.bytes_before, result.bytes_after
-    made.add_row("output", wrote)
-    made.add_row("size", f"{format_bytes(before)} → {format_bytes(after)} ({format_share(after, before)})")
+    add_row(made, "output", wrote)
+    add_row(made, "size", f"{format_bytes(before)} → {format_bytes(after)} ({format_share(after, before)})")
     before, after = result.params_before, result.params_after
-    made.add_row("parameters", f"{before:,} → {after:,} ({format_share(after, before)})")
-    made.add_row("method", f"{result.method}, target {result.target}" + _effort(result))
+    add_row(made, "parameters", f"{before:,} → {after:,} ({format_share(after, before)})")
+    add_row(made, "method", f"{result.method}, target {result.target}" + _effort(result))
     if result.quality is None:
-        made.add_row("quality", "not measured: no samples were held out")
+        add_row(made, "quality", "not measured: no samples were held out")
     else:
         for name, line in _quality_rows(result.quality, result.samples.select_is_report):
-            made.add_row(name, line)
+            add_row(made, name, line)
     if result.latency:
         latency, device = result.latency, result.provider.removesuffix("ExecutionProvider")
         speed = latency.before / max(latency.after, 1e-9)
-        made.add_row(
+        add_row(
+            made,
             "latency",
             f"{latency.before:.3g} ms → {latency.after:.3g} ms ({speed:.2f}× as fast; "
             f"medians of {latency.runs} runs in turn, batch {latency.batch}, {device})",
         )
-    made.add_row("seconds", ", ".join(f"{name} {seconds:.1f}" for name, seconds in result.seconds.items()))
+    add_row(made, "seconds", ", ".join(f"{name} {seconds:.1f}" for name, seconds in result.seconds.items()))
     return made
 
 

@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import onnx
 import pytest
 
+from tests.cli import tiny
 from tests.cli.conftest import Run
 
 
@@ -117,3 +119,17 @@ def test_check_refuses_what_it_cannot_read(run: Run, arguments: tuple[str, ...],
     assert len(outcome.errors) == 1
     assert fragment in outcome.errors[0]
     assert len(outcome.hints) == 1
+
+
+@pytest.mark.usefixtures("bench")
+def test_names_are_shown_as_they_are_whatever_markup_or_control_characters_are_in_them(run: Run) -> None:
+    made = tiny.mlp()
+    made.graph.node[0].name, made.graph.node[2].name = "a[/b][bold]", "c\x1b[2J\nd"
+    onnx.save(made, "odd.onnx")
+    outcome = run("inspect", "odd.onnx")
+    assert outcome.code == 0
+    assert "a[/b][bold]" in outcome.stdout
+    assert r"c\x1b[2J\nd" in outcome.stdout
+    outcome = run("optimize", "odd.onnx", "out/small[v1].onnx", "--calib", "calib.npz", "--rank", "2")
+    assert outcome.code == 0
+    assert "out/small[v1].onnx" in outcome.stdout
