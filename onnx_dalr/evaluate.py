@@ -125,20 +125,11 @@ def find_task(name: TaskName, outputs: Sequence[Any], classes: int) -> Task:
     """
     if not any(map(_is_numeric, outputs)):
         raise _nothing_to_compare()
-    floats = [i for i, y in enumerate(outputs) if _is_float(y) and y.ndim >= 2 and y.size]
-    rows = {i: outputs[i].astype(np.float64) for i in floats}
+    rows = {i: y.astype(np.float64) for i, y in enumerate(outputs) if _is_float(y) and y.ndim >= 2 and y.size}
     if name in ("auto", "classify"):
-        for i, y in rows.items():
-            if classes >= 2 and y.shape[-1] == classes:
-                return Task("classify", i, "as many outputs as classes")
-        for i, y in rows.items():
-            if y.shape[-1] >= 2 and _are_probabilities(y):
-                return Task("classify", i, "outputs are probabilities")
-        if name == "classify":
-            wide = [i for i in floats if outputs[i].shape[-1] >= 2]
-            if not wide:
-                raise InputError("--task classify: no output has classes on its last axis", "use --task regress")
-            return Task("classify", wide[0], "as asked")
+        found = _classification(name, rows, classes)
+        if found is not None:
+            return found
     if name in ("auto", "embed"):
         for i, y in rows.items():
             unit = y.ndim == 2 and y.shape[-1] >= 2 and np.allclose(np.linalg.norm(y, axis=-1), 1, atol=1e-3)
@@ -151,6 +142,22 @@ def find_task(name: TaskName, outputs: Sequence[Any], classes: int) -> Task:
     return Task(
         "regress", None, "outputs are neither classes nor unit vectors" + _could_be_classes(list(rows.values()))
     )
+
+
+def _classification(name: TaskName, rows: dict[int, Float64], classes: int) -> Task | None:
+    """The output with the classes on its last axis: as many as the samples have, or probabilities; else as asked."""
+    wide = {i: y for i, y in rows.items() if y.shape[-1] >= 2}
+    for i, y in wide.items():
+        if classes >= 2 and y.shape[-1] == classes:
+            return Task("classify", i, "as many outputs as classes")
+    for i, y in wide.items():
+        if _are_probabilities(y):
+            return Task("classify", i, "outputs are probabilities")
+    if name != "classify":
+        return None
+    if not wide:
+        raise InputError("--task classify: no output has classes on its last axis", "use --task regress")
+    return Task("classify", next(iter(wide)), "as asked")
 
 
 def _could_be_classes(outputs: list[Float64]) -> str:
