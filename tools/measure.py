@@ -155,9 +155,10 @@ def main() -> None:
         "# Benchmarks\n\n"
         "Made by `python tools/measure.py ASSETS`. Every figure is of the written file, run on data the calibration\n"
         "never saw. In the columns named after a method all samples go to the statistics (`--holdout 0`) and one\n"
-        "keep ratio serves all layers: they compare the methods. *Ranks measured* is what `--params` does by default: 70 %\n"
-        "of the samples go to the statistics, and the others decide how the parameters are spent. *Parameters kept* is\n"
-        "of the whole model. The best of a row is bold; differences of a few tenths of a point are noise.\n"
+        "keep ratio serves all layers: they compare the methods. *Ranks measured* is what `--params` does by\n"
+        "default: 70 % of the samples go to the statistics, and the others decide how the parameters are spent.\n"
+        "*Parameters kept* is of the whole model. The best of a row is bold; differences of a few tenths of a point\n"
+        "are noise.\n"
     )
     parts = [table(case, options.assets) for case in cases(options.assets)]
     options.out.write_text("\n".join([head, *parts]), encoding="utf-8")
