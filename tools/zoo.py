@@ -32,6 +32,8 @@ import onnx_dalr
 from onnx_dalr.graph.model import input_specs, load
 from onnx_dalr.samples import ImageSettings, InputSpec, open_samples
 
+ort.set_default_logger_severity(4)
+
 FREE_AXIS = 16
 RANDOM_SAMPLES = 24
 MEANING = {0: "ok", 1: "BUG", 2: "input", 3: "target not met", 4: "VERIFICATION", 5: "nothing to gain"}
