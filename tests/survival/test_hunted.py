@@ -103,3 +103,61 @@ def test_reasons_say_what_is_there() -> None:
     assert found["attention"].startswith("dynamic weight")
     assert found["sparse"].startswith("its weight is a Constant with sparse_value")
     assert found["left"] == "both operands are constant"
+
+
+def test_a_gemm_whose_computed_bias_leaves_the_output_shape_open() -> None:
+    """ONNX Runtime infers less of such a shape from the Add than from the Gemm: callers see no other signature."""
+    inputs = ONE | {"c": (TensorProto.FLOAT, ["M", 1])}
+    model = node_model(
+        [helper.make_node("Gemm", ["x", "U", "c"], ["y"], "fc")], inputs, {"y": (TensorProto.FLOAT, None)}, [U]
+    )
+    samples = [feed | {"c": np.ones((len(feed["x"]), 1), np.float32)} for feed in feeds()]
+    result = onnx_dalr.optimize(model, calib=samples, rank=8)
+    assert [layer.rank for layer in result.layers] == [8]
+
+
+def test_a_layer_that_no_row_reaches_is_left_alone_and_the_rest_compressed() -> None:
+    nodes = [
+        *LAYER,
+        helper.make_node("ReduceMax", ["x"], ["top"], axes=[1], keepdims=0),
+        helper.make_node("Greater", ["top", "never"], ["chosen"]),
+        helper.make_node("Compress", ["x", "chosen"], ["few"], axis=0),
+        helper.make_node("MatMul", ["few", "E"], ["z"], "expert"),
+    ]
+    never = numpy_helper.from_array(np.float32(1e30), "never")
+    outputs = {"y": (TensorProto.FLOAT, ["N", 64]), "z": (TensorProto.FLOAT, ["K", 64])}
+    model = node_model(nodes, ONE, outputs, [U, V, never, numpy_helper.from_array(W["U"], "E")])
+    for options in ({}, {"rank": None, "params": "60%"}):
+        result = optimize(model, **options)
+        assert {layer.name for layer in result.layers} == {"one", "two"}
+        assert {entry.name: entry.reason for entry in result.skipped} == {"expert": "no row of the samples reached it"}
+
+
+def test_a_model_that_draws_random_numbers_is_noted_as_one() -> None:
+    noisy = [*LAYER[:-1], helper.make_node("MatMul", ["r", "V"], ["s"], "two")]
+    noisy += [helper.make_node("RandomNormalLike", ["s"], ["n"]), helper.make_node("Add", ["s", "n"], ["y"])]
+    output = {"y": (TensorProto.FLOAT, ["N", 64])}
+    said = [
+        any(
+            "other outputs each time it runs" in note for note in optimize(node_model(nodes, ONE, output, [U, V])).notes
+        )
+        for nodes in (noisy, LAYER)
+    ]
+    assert said == [True, False]
+
+
+def test_recurrent_nodes_are_skipped_with_the_reason() -> None:
+    W_, R = (
+        numpy_helper.from_array(np.zeros((1, 32, 64 if name == "Wl" else 8), np.float32), name) for name in ("Wl", "Rl")
+    )
+    nodes = [
+        *LAYER,
+        helper.make_node("Unsqueeze", ["y", "axis"], ["u"]),
+        helper.make_node("LSTM", ["u", "Wl", "Rl"], ["z"], "lstm", hidden_size=8),
+    ]
+    axis = numpy_helper.from_array(np.array([1]), "axis")
+    model = node_model(nodes, ONE, {"z": (TensorProto.FLOAT, None)}, [U, V, W_, R, axis])
+    _, skipped = find(Model(model))
+    assert [(entry.name, entry.reason) for entry in skipped] == [
+        ("lstm", "recurrent: its weights are left as they are")
+    ]
