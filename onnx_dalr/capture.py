@@ -49,6 +49,7 @@ def capture(
     device: Device = "auto",
     mask_input: str | None = None,
     each: Callable[[Batch], None] = lambda batch: None,
+    metric: bool = False,
 ) -> Capture:
     """Runs the probe over the batches and sums up what each layer's weight sees.
 
@@ -64,6 +65,7 @@ def capture(
         mask_input: Model input whose zeros mark padding; its rows do not enter, wherever a tensor's row count is
             the mask's size.
         each: Called after every batch.
+        metric: Leave room for the gradients too.
 
     Raises:
         InputError: Statistics too large for this machine, a layer that sees NaN or infinity, or no rows at all.
@@ -72,7 +74,7 @@ def capture(
     tensors = list(dict.fromkeys(use.data for layer in layers for use in layer.uses))
     computed = [name for name in tensors if name in made]
     session = _probe_session(model, computed, device)
-    sinks = [_Sink(model, layer, method) for layer in layers]
+    sinks = [_Sink(model, layer, needs_of(layer, method, metric=metric)) for layer in layers]
 
     def check_memory() -> None:
         _refuse_above_limit(f"{method.name} on {len(layers)} layers", sum(sink.bytes_after_flush for sink in sinks))
@@ -126,9 +128,9 @@ def rows_of(tensor: NDArray[Any], use: Use, n: int, mask: NDArray[Any] | None = 
 class _Sink:
     """Rows of one layer on their way into its Statistics, a fixed number at a time."""
 
-    def __init__(self, model: Model, layer: Layer, method: Method) -> None:
+    def __init__(self, model: Model, layer: Layer, needs: Need) -> None:
         self.layer = layer
-        self.statistics = Statistics(layer.m, layer.n, method.needs(layer.m, layer.n))
+        self.statistics = Statistics(layer.m, layer.n, needs)
         self._model = model
         self._chunk = max(1, min(CHUNK_ROWS, CHUNK_BYTES // (8 * layer.n)))
         self._waiting: list[NDArray[Any]] = []
@@ -186,7 +188,12 @@ def _refuse_above_limit(what: str, needed: int) -> None:
         )
 
 
-def passes(layers: Sequence[Layer], method: Method, limit: int) -> list[list[Layer]]:
+def needs_of(layer: Layer, method: Method, *, metric: bool = False) -> Need:
+    """The statistics a method reads of a layer, with the gradients where there is to be a metric."""
+    return method.needs(layer.m, layer.n) | (Need.METRIC if metric else Need.NONE)
+
+
+def passes(layers: Sequence[Layer], method: Method, limit: int, *, metric: bool = False) -> list[list[Layer]]:
     """The layers in groups whose statistics fit into `limit` bytes each: one pass over the samples per group.
 
     A layer that does not fit by itself is a group of its own.
@@ -194,7 +201,7 @@ def passes(layers: Sequence[Layer], method: Method, limit: int) -> list[list[Lay
     groups: list[list[Layer]] = [[]]
     held = 0
     for layer in layers:
-        needs = method.needs(layer.m, layer.n)
+        needs = needs_of(layer, method, metric=metric)
         needed = Statistics.bytes_needed(layer.m, layer.n, needs, layer.n if Need.ROWS in needs else 0)
         if groups[-1] and held + needed > limit:
             groups.append([])
@@ -220,4 +227,4 @@ def _mask_notes(unmasked: set[str], mask_input: str | None) -> Iterator[str]:
         yield f"mask {mask_input!r} does not fit the rows of {shown}: {what}"
 
 
-__all__ = ["Capture", "capture", "memory_limit", "passes", "rows_of"]
+__all__ = ["Capture", "capture", "memory_limit", "needs_of", "passes", "rows_of"]

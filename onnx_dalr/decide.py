@@ -1,72 +1,125 @@
-"""The ranks of one run: by the sizes of the layers alone, or by models scored on the select samples."""
+"""The ranks of one run: what the sizes of the layers decide alone, and what models scored on the select samples do."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from json import dumps
 
+import numpy as np
+
+from onnx_dalr._version import __version__
+from onnx_dalr.allocate import Ranks
+from onnx_dalr.contest import Judge, Scorer, Trial, plan_of
 from onnx_dalr.destination import loadable
+from onnx_dalr.effects import MetricEffects
 from onnx_dalr.errors import NothingToGainError, TargetError
 from onnx_dalr.evaluate import Task, evaluate
 from onnx_dalr.factorize import Spectrum
 from onnx_dalr.graph.layers import Layer
-from onnx_dalr.graph.model import count_params
+from onnx_dalr.graph.model import count_params, metadata, saved_size
 from onnx_dalr.graph.overridable import overridable
 from onnx_dalr.graph.rewrite import Substitution, rewrite
-from onnx_dalr.learn import Learned
+from onnx_dalr.learn import DEFAULT, Learned
 from onnx_dalr.plan import Plan
+from onnx_dalr.problem import Problem
 from onnx_dalr.run import Run
 from onnx_dalr.runtime import open_session
-from onnx_dalr.search import Scorer, Trial, make_plan, sizes_of
+from onnx_dalr.search import TOLERANCES, make_plan
 from onnx_dalr.sensitivity import Sensitivity, is_affordable, samples_for
 from onnx_dalr.sets import Sets
+from onnx_dalr.target import Target
+from onnx_dalr.units import format_bytes
+
+_NO_FINGERPRINT = "0" * 16
 
 
-def plan_by_sizes(run: Run, layers: Sequence[Layer], sets: Sets) -> Plan | None:
-    """The ranks where the sizes of the layers decide them, before anything is run; None where samples have a say.
+def check_target(run: Run, target: Target, layers: Sequence[Layer], *, select: bool) -> Plan | None:
+    """Refuses what the sizes of the layers say cannot be done, before anything is run.
+
+    Args:
+        run: The run.
+        target: What was asked for.
+        layers: The layers that take part.
+        select: There will be samples to score on.
+
+    Returns:
+        The plan, where the sizes alone decide it.
 
     Raises:
         TargetError: The target cannot be met.
         NothingToGainError: All layers stay dense.
-        InputError: A drop is asked for and there are no samples to measure it on.
+        InputError: A tolerance is asked for and there is nothing to measure it on.
     """
-    if run.target.max_drop is not None and len(sets.select):
+    if target.kind == "energy" or (target.kind in TOLERANCES and select):
         return None
-    plan = _refuse_all_dense(make_plan(run.target, layers, {}, run.options.method, run.original.params, None))
-    return None if run.target.params is not None and len(sets.select) else plan
+    plan = refuse_all_dense(make_plan(problem_of(run, target, layers, None), None))
+    return plan if target.kind == "rank" or not select else None
 
 
-def plan_by_samples(run: Run, layers: Sequence[Layer], learned: Learned, sets: Sets, task: Task | None) -> Plan:
-    """The ranks that models scored on the select samples decide.
+def problem_of(run: Run, target: Target, layers: Sequence[Layer], learned: Learned | None) -> Problem:
+    """What there is to decide on."""
+    spectra = {} if learned is None else learned.spectra
+    calibration = _NO_FINGERPRINT if learned is None else learned.calibration
+
+    def weigh(ranks: Ranks) -> int:
+        problem = problem_of(run, target, layers, learned)
+        proto = rewrite(run.original, _blanks(problem, ranks), note(run, plan_of(problem, ranks, ""), calibration))
+        return saved_size(proto, run.original, run.file)
+
+    return Problem(target, layers, spectra, run.options.method, run.original.params, run.original.size, weigh)
+
+
+def _blanks(problem: Problem, ranks: Ranks) -> Iterator[Substitution]:
+    """Factors of the right shapes with nothing in them: what an artifact weighs does not depend on their values."""
+    for layer, rank in zip(problem.layers, ranks, strict=True):
+        if rank is not None:
+            spectrum = problem.spectrum(layer)
+            moved = problem.method.compensates and (spectrum is None or _moves(spectrum))
+            shift = np.full(layer.m, 1e-3 if moved else 0.0)
+            yield Substitution(
+                layer, np.zeros((layer.m, rank), np.float32), np.zeros((rank, layer.n), np.float32), shift
+            )
+
+
+def _moves(spectrum: Spectrum) -> bool:
+    """Whether the factors come with a shift of the bias."""
+    return spectrum.mean is not None and bool(spectrum.mean.any())
+
+
+def decide(
+    run: Run, target: Target, layers: Sequence[Layer], learned: Learned, sets: Sets | None, task: Task | None
+) -> Plan:
+    """The plan for a target, from what was learned and from models scored on the select samples, where there are any.
 
     Raises:
-        TargetError: No model stays within the drop.
+        TargetError: No model meets it.
         NothingToGainError: All layers stay dense.
     """
-    assert task is not None
+    problem = problem_of(run, target, layers, learned)
+    if sets is None or task is None or not len(sets.select):
+        return refuse_all_dense(make_plan(problem, None))
     made: list[Sensitivity] = []
 
-    def sensitivity() -> Sensitivity:
-        made.append(_sensitivity(run, layers, learned, sets, task))
+    def measuring(wanted: Sequence[bool]) -> Sensitivity:
+        made.append(_sensitivity(run, problem, learned, sets, task, wanted))
         return made[-1]
 
-    measured = sensitivity if is_affordable(layers, run.original.size) else None
-    if measured is None:
+    unmeasured = [layer for layer in layers if learned.spectra[DEFAULT][layer.name].metric_tails is None]
+    affordable = is_affordable(unmeasured, run.original.size)
+    if not affordable:
         run.notes.append(
-            "the model is too large to measure what each layer matters to the output: one number serves all layers"
+            "the model is too large to measure what each layer matters to the output: its own error stands for it"
         )
+    judge = Judge(
+        _scorer(run, layers, learned, sets, task),
+        lambda posed: MetricEffects(posed, measuring if affordable else None),
+    )
     with run.phase("decide"), _labels_hinted(task, sets):
-        plan = make_plan(
-            run.target,
-            layers,
-            learned.spectra,
-            run.options.method,
-            run.original.params,
-            _scorer(run, layers, learned, sets, task),
-            measured,
-        )
-    return _refuse_all_dense(replace(plan, passes=sum(each.passes for each in made)))
+        plan = make_plan(problem, judge)
+    return refuse_all_dense(replace(plan, passes=sum(each.passes for each in made)))
 
 
 @contextmanager
@@ -75,25 +128,33 @@ def _labels_hinted(task: Task, sets: Sets) -> Iterator[None]:
     try:
         yield
     except TargetError as error:
-        if task.kind == "classify" and sets.select.labels is None:
+        if task.kind == "classify" and task.score is None and sets.select.labels is None:
             more = f"one sample is {100 / len(sets.select):.2g} points here; with --labels, accuracy counts instead"
             raise TargetError(error.message, f"{error.hint}; {more}") from error
         raise
 
 
-def _sensitivity(run: Run, layers: Sequence[Layer], learned: Learned, sets: Sets, task: Task) -> Sensitivity:
-    """What measures each layer's effect on the output, on a few of the select samples."""
-    count = samples_for(layers, {name: rows / len(sets.fit) for name, rows in learned.rows.items()})
+def _sensitivity(
+    run: Run, problem: Problem, learned: Learned, sets: Sets, task: Task, wanted: Sequence[bool]
+) -> Sensitivity:
+    """What measures the effect of the wanted layers on the output, on a few of the select samples."""
+    layers = [layer for layer, is_wanted in zip(problem.layers, wanted, strict=True) if is_wanted]
+    count = samples_for(layers, {name: rows / max(len(sets.fit), 1) for name, rows in learned.rows.items()})
     few = sets.select.spread(count)
     proto, overrides = overridable(run.original, layers)
     made_in_memory, folder = run.original.in_memory(proto)
     session = open_session(made_in_memory, run.options.device, folder)
     run.progress.say(f"measuring how much each of {len(layers)} layers matters, on {len(few)} select samples")
-    sizes = sizes_of(layers, run.options.method)
-    return Sensitivity(session, overrides, layers, sizes, learned.spectra, list(few), task)
+    spectra = learned.spectra[DEFAULT]
+    return Sensitivity(session, overrides, problem.layers, problem.sizes, spectra, list(few), task, wanted)
 
 
-def _refuse_all_dense(plan: Plan) -> Plan:
+def refuse_all_dense(plan: Plan) -> Plan:
+    """The same plan.
+
+    Raises:
+        NothingToGainError: All layers stay dense.
+    """
     if not plan.compressed:
         reasons = list(dict.fromkeys(choice.reason for choice in plan.choices))
         shown = "; ".join(reasons[:2]) + ("; …" if len(reasons) > 2 else "")
@@ -106,24 +167,45 @@ def _scorer(run: Run, layers: Sequence[Layer], learned: Learned, sets: Sets, tas
     reference = open_session(run.original.source(), run.options.device)
 
     def score(plan: Plan) -> Trial:
-        proto = rewrite(run.original, substitutions(layers, learned.spectra, plan))
+        proto = rewrite(
+            run.original, substitutions(layers, learned.spectra, plan), note(run, plan, learned.calibration)
+        )
         with loadable(run.original, proto) as source:
             candidate = open_session(source, run.options.device)
-        quality = evaluate(reference, candidate, sets.select, task, sets.select.labels)
-        drop = quality.drop.value if quality.finite else float("inf")
-        params = count_params(proto)
+        quality = evaluate(reference, candidate, sets.select, task, sets.select.labels, intervals=False)
+        drop = quality.drop.value if quality.finite else math.inf
+        params, size = count_params(proto), saved_size(proto, run.original, run.file)
         run.progress.say(
-            f"tried {params:,} parameters ({100 * params / run.original.params:.1f} %): "
+            f"tried {params:,} parameters ({100 * params / run.original.params:.1f} %, {format_bytes(size)}): "
             f"{quality.score} drops {100 * drop:.2f} points on {quality.n} select samples"
         )
-        return Trial(drop, quality.distortion if quality.finite else float("inf"))
+        if not quality.finite:
+            return Trial(math.inf, math.inf, math.inf, size)
+        return Trial(drop, quality.distortion, quality.error.value, size)
 
     return score
 
 
-def substitutions(layers: Sequence[Layer], spectra: Mapping[str, Spectrum], plan: Plan) -> Iterator[Substitution]:
+def substitutions(
+    layers: Sequence[Layer], spectra: Mapping[str, Mapping[str, Spectrum]], plan: Plan
+) -> Iterator[Substitution]:
     """One layer's factors at a time: in float64 those of all layers would be more than the model."""
+    chosen = spectra[DEFAULT] | dict(spectra.get(plan.factors, {}))  # type: ignore[operator]
     for layer, choice in zip(layers, plan.choices, strict=True):
         if choice.rank is not None:
-            factors = spectra[layer.name].factors(choice.rank)
+            factors = chosen[layer.name].factors(choice.rank)
             yield Substitution(layer, factors.A, factors.B, factors.shift)
+
+
+def note(run: Run, plan: Plan, calibration: str) -> str:
+    """The metadata entry: enough to know what was done to the model, and on which samples."""
+    facts = {
+        "version": __version__,
+        "method": plan.method,
+        "calibration": calibration,
+        "ranks": {choice.layer: choice.rank for choice in plan.compressed},
+    }
+    earlier = metadata(run.original.proto)
+    if earlier is not None:
+        facts["before"] = earlier
+    return dumps(facts, ensure_ascii=False, separators=(",", ":"))

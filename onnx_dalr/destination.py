@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import stat
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,12 +36,13 @@ class Destination:
     dry_run: bool
     thumbnails: Path | None = None
 
-    def check(self, original: Model, read: Sequence[Path]) -> None:
+    def check(self, original: Model, read: Sequence[Path], more: Mapping[str, Path | None] | None = None) -> None:
         """Finds out before the work whether everything could be written after it.
 
         Args:
             original: The input model.
             read: What else the run reads.
+            more: What else it writes, by option.
 
         Raises:
             InputError: Something would be overwritten, or cannot be written.
@@ -55,6 +56,12 @@ class Destination:
         if self.thumbnails is not None:
             others = [*inputs, *self._written(original), *([self.report] if self.report else [])]
             self._check_beside("--thumbnails", self.thumbnails, others)
+        taken = [*inputs, *self._written(original), *filter(None, (self.report, self.thumbnails))]
+        for option, file in (more or {}).items():
+            if file is not None:
+                self._check_beside(option, file, taken)
+                write_text(file, None)
+                taken.append(file)
 
     def _check_output(self, original: Model, inputs: Sequence[Path]) -> None:
         assert self.output is not None

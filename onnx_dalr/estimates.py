@@ -87,6 +87,32 @@ def paired_drop(before: Float64, after: Float64) -> Estimate:
     return Estimate((lost - won) / n, max(float(centre - spread), -1.0), min(float(centre + spread), 1.0), n)
 
 
+def paired_difference(before: Float64, after: Float64) -> Estimate:
+    """Mean of before − after on the same samples: `paired_drop` for 0/1 values, the bootstrap for others."""
+    if np.isin([before, after], (0, 1)).all():
+        return paired_drop(before, after)
+    difference = before - after
+    value, n = float(difference.mean()), len(difference)
+    if n < 2:
+        return Estimate(value, value, value, n)
+    low, high = _bootstrap((difference,), lambda v, axis=-1: np.asarray(v.mean(axis=axis)))
+    return Estimate(value, low, high, n)
+
+
+def subsampled_estimate(value: float, found: Float64, size: int, n: int) -> Estimate:
+    """A figure of n samples, given what it is on subsets of `size` of them, drawn without replacement.
+
+    What it deviates by from their mean, times √(size / (n − size)), is what it deviates by on all (the delete-d
+    jackknife of Shao and Wu, 1989). Unlike the bootstrap's, no subset holds a sample twice, which would be its own
+    nearest neighbour; and the interval lies about `value` also where a figure depends on how many samples there are.
+    """
+    if len(found) < 2:
+        return Estimate(value, value, value, n)
+    spread = (found - found.mean()) * math.sqrt(size / (n - size))
+    low, high = np.quantile(spread, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+    return Estimate(value, value + float(low), value + float(high), n)
+
+
 def complement(estimate: Estimate) -> Estimate:
     """1 − a share: what is lost of it."""
     return Estimate(1 - estimate.value, 1 - estimate.high, 1 - estimate.low, estimate.n)

@@ -1,21 +1,27 @@
-"""The fit samples become Spectra: capture and factorize, as many layers at a time as memory allows."""
+"""The fit samples become Statistics, and these Spectra: as many layers at a time as memory allows."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 from threadpoolctl import threadpool_limits
 
-from onnx_dalr.capture import Capture, capture, memory_limit, passes
-from onnx_dalr.factorize import Spectrum
+from onnx_dalr.capture import capture, memory_limit, passes
+from onnx_dalr.factorize import Settings, Spectrum, Statistics, shrinkage_of
 from onnx_dalr.graph.layers import Layer, matrix
+from onnx_dalr.metric import add_metric
 from onnx_dalr.run import Run
 from onnx_dalr.sets import Sets, fed, fingerprint
+from onnx_dalr.stats_set import StatisticsSet
+from onnx_dalr.task import Task
 
 STATISTICS_FLOOR = 1 << 30
 """Bytes of statistics that are always allowed at a time; above, as much as the model itself."""
+
+DEFAULT = "default"
+_CAUTIOUS_METRIC = 0.8
 
 
 @dataclass(frozen=True, eq=False)
@@ -23,15 +29,20 @@ class Learned:
     """What the fit samples taught.
 
     Attributes:
-        spectra: By layer name.
+        spectra: By the name of the factors, then by layer name. "default" is always there; others, to choose from on
+            the select samples, where there were too few samples to trust everything they say.
         rows: Rows behind each, by layer name.
         digests: Of the fit samples.
+        statistics: By layer name; empty where they were not to be kept.
+        passes: Forward passes over the fit samples it took beyond the first.
         notes: What a user should know.
     """
 
-    spectra: dict[str, Spectrum]
+    spectra: dict[str, dict[str, Spectrum]]
     rows: dict[str, int]
     digests: frozenset[str]
+    statistics: Mapping[str, Statistics]
+    passes: int
     notes: tuple[str, ...]
 
     @property
@@ -40,11 +51,21 @@ class Learned:
         return fingerprint(self.digests)
 
 
-def learn(run: Run, layers: Sequence[Layer], sets: Sets) -> Learned:
-    """Statistics and from them a Spectrum of every layer, in as few passes over the samples as memory allows."""
-    method = run.options.method
-    groups = passes(layers, method, min(memory_limit(), max(STATISTICS_FLOOR, run.original.size)))
-    learned = Learned({}, {}, frozenset(), ())
+def learn(run: Run, layers: Sequence[Layer], sets: Sets, task: Task | None, *, keep: bool = False) -> Learned:
+    """Statistics and from them a Spectrum of every layer, in as few passes over the samples as memory allows.
+
+    Args:
+        run: The run.
+        layers: The layers to look at.
+        sets: Of which the fit samples are run.
+        task: What the outputs are; None for a model without any to seed gradients at.
+        keep: Hold on to the statistics.
+    """
+    method, metric = run.options.method, run.options.wants_metric and task is not None
+    limit = max(STATISTICS_FLOOR, run.original.size)
+    groups = passes(layers, method, min(memory_limit(), limit), metric=metric)
+    kept: dict[str, Statistics] = {}
+    learned = Learned({}, {}, frozenset(), kept, 0, ())
     for number, group in enumerate(groups, start=1):
         which = f" ({number}/{len(groups)})" if len(groups) > 1 else ""
         seen: list[str] = []
@@ -56,16 +77,59 @@ def learn(run: Run, layers: Sequence[Layer], sets: Sets) -> Learned:
                 fed(sets.fit, advance, seen),
                 device=run.options.device,
                 mask_input=sets.mask_input,
+                metric=metric,
             )
-        learned.rows.update((name, statistics.count) for name, statistics in captured.statistics.items())
-        learned.spectra.update(_factorize(run, group, captured, which))
-        learned = replace(learned, digests=frozenset(seen), notes=(*learned.notes, *captured.notes))
+        statistics, notes, extra = captured.statistics, captured.notes, 0
+        if metric and statistics:
+            assert task is not None
+            with run.phase("metric"), run.progress.stage(f"probing{which}", None) as advance:
+                probed = add_metric(
+                    run.original,
+                    group,
+                    statistics,
+                    sets.fit,
+                    task,
+                    device=run.options.device,
+                    mask_input=sets.mask_input,
+                    advance=advance,
+                )
+            notes, extra = (*notes, *probed.notes), probed.passes
+        learned.rows.update((name, each.count) for name, each in statistics.items())
+        kept.update(statistics if keep else {})
+        factorize(run, group, statistics, learned.spectra, which=which, keep=keep)
+        learned = replace(
+            learned, digests=frozenset(seen), passes=learned.passes + extra, notes=(*learned.notes, *notes)
+        )
     return learned
 
 
-def _factorize(run: Run, layers: Sequence[Layer], captured: Capture, which: str) -> dict[str, Spectrum]:
-    """Takes the statistics out of the capture as it goes: one layer's at a time is let go."""
-    spectra = {}
+def learn_from(run: Run, layers: Sequence[Layer], stats: StatisticsSet) -> Learned:
+    """Spectra from statistics that are there already; no sample is run."""
+    learned = Learned({}, {}, stats.samples, {}, 0, stats.notes)
+    learned.rows.update((layer.name, stats.facts(layer.name).rows) for layer in layers if layer.name in stats.layers)
+    factorize(run, layers, stats.layers, learned.spectra)
+    return replace(learned, statistics=stats.layers)
+
+
+def factorize(
+    run: Run,
+    layers: Sequence[Layer],
+    statistics: Mapping[str, Statistics],
+    into: dict[str, dict[str, Spectrum]],
+    *,
+    which: str = "",
+    keep: bool = True,
+) -> None:
+    """Adds the spectra of layers to those by factors' name.
+
+    Args:
+        run: The run.
+        layers: The layers.
+        statistics: By layer name; layers without any are left out.
+        into: Factors' name → layer name → Spectrum.
+        which: Shown with the progress.
+        keep: Leave the statistics as they are; else one layer's at a time is let go.
+    """
     # One BLAS thread: two on a busy machine take many times as long for an eigendecomposition (METHODS §7).
     with (
         run.phase("factorize"),
@@ -74,9 +138,36 @@ def _factorize(run: Run, layers: Sequence[Layer], captured: Capture, which: str)
     ):
         for layer in layers:
             advance(1)
-            if layer.name not in captured.statistics:
+            if layer.name not in statistics:
                 continue
-            W, statistics = matrix(run.original, layer), captured.statistics.pop(layer.name)
-            spectrum = run.options.method.spectrum(W, statistics, run.options.ridge)
-            spectra[layer.name] = spectrum.compact() if W.dtype == np.float32 else spectrum
-    return spectra
+            W = matrix(run.original, layer)
+            held = statistics[layer.name]
+            if not keep and isinstance(statistics, dict):
+                del statistics[layer.name]
+            for name, settings in trusts(run, held).items():
+                spectrum = run.options.method.spectrum(W, held, settings)
+                compacted = spectrum.compact() if W.dtype == np.float32 else spectrum
+                into.setdefault(name, {})[layer.name] = compacted
+
+
+def trusts(run: Run, held: Statistics) -> dict[str, Settings]:
+    """Settings to choose between where there are few rows, p < 2n, or probes: how far C and G are trusted (METHODS §3).
+
+    What the user fixed stays fixed. The last is `svd-bc`.
+    """
+    asked = run.options.settings
+    found = {DEFAULT: asked}
+    weighs = asked.metric == "auto" and held.metric_probes > 0
+    few = held.count < 2 * held.n or (weighs and held.metric_count < 2 * min(held.m, held.n))
+    if not run.options.method.takes_metric or not few:
+        return found
+    metric = _CAUTIOUS_METRIC if weighs else asked.metric
+    if asked.shrinkage is None and not held.learned_nothing:
+        found["cautious"] = replace(asked, metric=metric, shrinkage=(1 + shrinkage_of(held)) / 2)
+    elif weighs:
+        found["cautious"] = replace(asked, metric=metric)
+    if weighs:
+        found["no metric"] = replace(asked, metric=1.0)
+    if asked.shrinkage is None:
+        found["svd-bc"] = replace(asked, metric=1.0 if weighs else asked.metric, shrinkage=1.0)
+    return found

@@ -1,49 +1,17 @@
-"""What was asked for and what was decided: Target and Plan."""
+"""What was decided, layer by layer: a Plan, and the points of the search that led to it."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from fnmatch import fnmatchcase
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
 
-from onnx_dalr.errors import InputError
-from onnx_dalr.units import Amount, parse_amount, parse_points
+if TYPE_CHECKING:
+    import os
+    from pathlib import Path
 
-DEFAULT_DROP = 0.01
+    from onnx import ModelProto
 
-
-@dataclass(frozen=True)
-class RankRule:
-    """A rank for the layers whose name, node name or weight name a pattern matches."""
-
-    pattern: str
-    rank: int
-
-    def __str__(self) -> str:
-        return str(self.rank) if self.pattern == "*" else f"{self.pattern}={self.rank}"
-
-
-@dataclass(frozen=True)
-class Target:
-    """What the user asked for: exactly one of the three is set.
-
-    Attributes:
-        ranks: Ranks by pattern; the last match counts, layers without one stay dense.
-        params: Floating constants of the whole model.
-        max_drop: Score that may be lost on the select samples, as a fraction: 0.01 is one point.
-        stated: The user gave it; else it is the default.
-    """
-
-    ranks: tuple[RankRule, ...] = ()
-    params: Amount | None = None
-    max_drop: float | None = None
-    stated: bool = True
-
-    def __str__(self) -> str:
-        if self.ranks:
-            return "rank " + ", ".join(map(str, self.ranks))
-        if self.params is not None:
-            return f"params {self.params}"
-        return f"max-drop {100 * (self.max_drop or 0):g}%" + ("" if self.stated else " (default)")
+    from onnx_dalr.stats_set import StatisticsSet
 
 
 @dataclass(frozen=True)
@@ -54,11 +22,42 @@ class Choice:
         layer: Its name.
         rank: The rank, or None to keep it dense.
         reason: Why, in plain words.
+        expected_error: √(Σ‖y−ŷ‖² / Σ‖y‖²) of the layer's output to expect at this rank on unseen rows; None where it
+            stays dense or is not known.
+        expected_distortion: What compressing this layer alone is expected to do to the network's output, in the task's
+            unit (KL, 1 − cosine or squared error), by its output metric; None without one.
+        largest_rank: The largest rank that makes the layer smaller; None where it is not known.
     """
 
     layer: str
     rank: int | None
     reason: str
+    expected_error: float | None = None
+    expected_distortion: float | None = None
+    largest_rank: int | None = None
+
+
+@dataclass(frozen=True)
+class Point:
+    """One whole model that was scored on the select samples: a point of the curve of size against quality.
+
+    Attributes:
+        allocation: How its ranks were chosen.
+        params: Its floating constants.
+        bytes: Its size on disk.
+        drop: Score lost against the original, as a fraction; infinite where outputs are not finite.
+        error: Of the worst output.
+        distortion: How far the outputs moved: KL, 1 − cosine or squared error, as the task is.
+        chosen: It is the plan.
+    """
+
+    allocation: str
+    params: int
+    bytes: int
+    drop: float
+    error: float
+    distortion: float
+    chosen: bool = False
 
 
 @dataclass(frozen=True)
@@ -70,58 +69,82 @@ class Plan:
         choices: One per Layer.
         evaluations: How often a candidate model was scored on the select samples to get here.
         passes: Forward passes over a few select samples to measure the sensitivity of the layers.
+        curve: Every model that was scored, the smallest first.
+        target: What was asked for, in words.
+        factors: How far covariance and metric are trusted: "default", or what did better on the select samples where
+            samples are few: "cautious", "no metric" or "svd-bc".
+        settings: What else the factors depend on: "ridge", "shrinkage", "metric", where they are not the default.
+        model: Content hash of the model it is for; None while it is being made.
+        version: Of onnx-dalr.
     """
 
     method: str
     choices: tuple[Choice, ...]
     evaluations: int = 0
     passes: int = 0
+    curve: tuple[Point, ...] = ()
+    target: str = ""
+    factors: str = "default"
+    settings: dict[str, str] = field(default_factory=dict)
+    model: str | None = None
+    version: str = ""
 
     @property
     def compressed(self) -> tuple[Choice, ...]:
         """The layers that get a rank."""
         return tuple(choice for choice in self.choices if choice.rank is not None)
 
+    def finished(self, model: str, settings: dict[str, str], version: str) -> Plan:
+        """The same plan with what it is for."""
+        return replace(self, model=model, settings=settings, version=version)
 
-def make_target(
-    rank: int | str | tuple[int | str, ...] | list[int | str] | None = None,
-    params: str | float | None = None,
-    max_drop: str | float | None = None,
-) -> Target:
-    """The one target among the options; at most one point of drop where there is none.
+    def __str__(self) -> str:
+        from onnx_dalr.report.planned import render_plan  # noqa: PLC0415 - heavy: rich
 
-    Raises:
-        InputError: More than one is given, or it cannot be read.
-    """
-    if isinstance(rank, tuple | list) and not rank:
-        rank = None
-    given = [
-        name for name, value in (("--rank", rank), ("--params", params), ("--max-drop", max_drop)) if value is not None
-    ]
-    if len(given) > 1:
-        raise InputError(f"{' and '.join(given)} are different targets", "give one of them")
-    if rank is not None:
-        rules = rank if isinstance(rank, tuple | list) else (rank,)
-        return Target(ranks=tuple(_rule(rule) for rule in rules))
-    if params is not None:
-        return Target(params=parse_amount(params, "--params"))
-    if max_drop is not None:
-        return Target(max_drop=parse_points(max_drop, "--max-drop"))
-    return Target(max_drop=DEFAULT_DROP, stated=False)
+        return render_plan(self)
 
+    def to_json(self) -> str:
+        """The plan as JSON text, to be reviewed, edited, committed and applied later."""
+        from onnx_dalr.plan_file import to_json  # noqa: PLC0415 - reads this module
 
-def _rule(text: int | str) -> RankRule:
-    """Reads 64, "64" or "GLOB=64", split at the last "="."""
-    pattern, found, number = str(text).rpartition("=")
-    try:
-        rank = int(number)
-    except ValueError:
-        rank = 0
-    if rank < 1 or (found and not pattern):
-        raise InputError(f"--rank {text!r} is not a rank", "write --rank 64, or --rank 'GLOB=64' for some layers")
-    return RankRule(pattern if found else "*", rank)
+        return to_json(self)
 
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Writes the JSON text.
 
-def matches(pattern: str, names: tuple[str, ...]) -> bool:
-    """Whether a glob, or a name written out, means one of the names."""
-    return any(name == pattern or fnmatchcase(name, pattern) for name in names)
+        Raises:
+            InputError: It cannot be written.
+        """
+        from pathlib import Path  # noqa: PLC0415
+
+        from onnx_dalr.destination import write_text  # noqa: PLC0415 - reads the graph room
+
+        write_text(Path(path), self.to_json())
+
+    @staticmethod
+    def load(path: str | os.PathLike[str]) -> Plan:
+        """Reads a plan file.
+
+        Raises:
+            InputError: It is none; the message names the field that is wrong.
+        """
+        from onnx_dalr.plan_file import load  # noqa: PLC0415 - reads this module
+
+        return load(path)
+
+    def apply(self, model: str | os.PathLike[str] | ModelProto, *, stats: StatisticsSet | Path | str) -> Any:
+        """The model rewritten by this plan, from statistics: no sample is run.
+
+        Args:
+            model: The model the plan was made for, path or ModelProto.
+            stats: Of the layers, `analysis.stats` or the path of a file written by `save_stats`.
+
+        Returns:
+            ModelProto: the new model.
+
+        Raises:
+            InputError: Plan or statistics are of another model, or do not fit each other.
+        """
+        from onnx_dalr.applying import apply_to_proto  # noqa: PLC0415 - reads this module
+
+        return apply_to_proto(self, model, stats)

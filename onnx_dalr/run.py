@@ -9,27 +9,28 @@ from dataclasses import dataclass, field
 
 from onnx_dalr.graph.model import Model
 from onnx_dalr.options import Options
-from onnx_dalr.plan import Target
 from onnx_dalr.progress import Progress
+
+UNNAMED = "model.onnx"
 
 
 @dataclass(frozen=True, eq=False)
 class Run:
-    """One call of `optimize`.
+    """One call of `optimize`, `analyze` or `apply`.
 
     Attributes:
         original: The model as it is.
-        target: What was asked for.
         options: How.
         progress: Where to report to.
+        file: Name of the file to be written, as far as it is known: external data is referred to by it.
         seconds: Wall time by phase so far.
         notes: What a reader of the report should know, so far.
     """
 
     original: Model
-    target: Target
     options: Options
     progress: Progress
+    file: str = UNNAMED
     seconds: dict[str, float] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
 

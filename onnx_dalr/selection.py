@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from onnx_dalr.errors import InputError
 from onnx_dalr.graph.layers import Layer, Skipped
-from onnx_dalr.plan import RankRule, matches
+from onnx_dalr.target import RankRule, matches
 
 
 def select(
@@ -64,10 +64,10 @@ def check_pattern(option: str, pattern: str, layers: Sequence[Layer], skipped: S
     raise InputError(f"{option} {pattern!r} matches no layer", hint)
 
 
-def rank_for(layer: Layer, rules: Sequence[RankRule]) -> int | None:
-    """The rank of the last rule that matches, None without one."""
-    ranks = [rule.rank for rule in rules if matches(rule.pattern, names_of(layer))]
-    return ranks[-1] if ranks else None
+def rule_for(layer: Layer, rules: Sequence[RankRule]) -> RankRule | None:
+    """The last rule that matches a layer, None without one."""
+    found = [rule for rule in rules if matches(rule.pattern, names_of(layer))]
+    return found[-1] if found else None
 
 
 def left_out(layer: Layer, reason: str) -> Skipped:

@@ -42,8 +42,13 @@ class Sensitivity:
         spectra: Mapping[str, Spectrum],
         batches: Sequence[Labelled],
         task: Task,
+        wanted: Sequence[bool] | None = None,
     ) -> None:
-        """Takes a session on the model with its weights as inputs, and the few batches to measure on."""
+        """Takes a session on the model with its weights as inputs, and the few batches to measure on.
+
+        `wanted` marks the layers to measure; None is all.
+        """
+        self._wanted = [True] * len(layers) if wanted is None else list(wanted)
         self._session, self._overrides, self._task = session, overrides, task
         self._layers, self._sizes, self._spectra, self._batches = layers, sizes, spectra, batches
         self._before = [session.run(batch) for _, batch in batches]
@@ -52,8 +57,9 @@ class Sensitivity:
 
     def measure(self, ranks: Ranks) -> None:
         """Measures every layer alone at its rank, at its largest where that is None; known points are not repeated."""
-        for layer, size, rank, points in zip(self._layers, self._sizes, ranks, self._points, strict=True):
-            tried = rank or size.largest_rank
+        each = zip(self._layers, self._sizes, ranks, self._points, self._wanted, strict=True)
+        for layer, size, rank, points, wanted in each:
+            tried = (rank or size.largest_rank) if wanted else 0
             tail = float(self._spectra[layer.name].tails[tried]) if tried else 0.0
             if tried and tried not in points and tail > 0:
                 points[tried] = max(self._distortion(layer, tried), _SMALLEST) / tail

@@ -85,6 +85,35 @@ def parse_points(text: str | float, option: str) -> float:
     return value
 
 
+def parse_error(text: str | float, option: str) -> float:
+    """Reads an error: "0.02", 0.02 and "2%" are the same.
+
+    Raises:
+        InputError: It is not a positive number below 1.
+    """
+    return _fraction(text, option, "an error", "0.02")
+
+
+def parse_share(text: str | float, option: str) -> float:
+    """Reads a share: "0.99", 0.99 and "99%" are the same.
+
+    Raises:
+        InputError: It is not a positive number below 1.
+    """
+    return _fraction(text, option, "a share", "0.99")
+
+
+def _fraction(text: str | float, option: str, what: str, example: str) -> float:
+    try:
+        percent = isinstance(text, str) and text.strip().endswith("%")
+        value = float(str(text).strip().removesuffix("%")) / (100 if percent else 1)
+    except ValueError:
+        value = -1.0
+    if not 0 < value < 1:
+        raise InputError(f"{option} {text!r} is not {what} between 0 and 1", f"write {option} {example}")
+    return value
+
+
 def format_bytes(count: float) -> str:
     """SI units with three significant digits: 3.73 MB."""
     for factor, name in ((1e9, "GB"), (1e6, "MB"), (1e3, "kB")):

@@ -13,8 +13,10 @@ from onnx_dalr.estimates import (
     error_estimate,
     is_near_chance,
     mean_estimate,
+    paired_difference,
     paired_drop,
     relative_error,
+    subsampled_estimate,
 )
 
 
@@ -136,3 +138,41 @@ def test_what_is_lost_of_a_share() -> None:
 )
 def test_near_chance_is_within_two_standard_errors_of_guessing(right: int, n: int, classes: int, chance: bool) -> None:
     assert is_near_chance(np.repeat([1.0, 0.0], [right, n - right]), classes) is chance
+
+
+def test_right_and_wrong_answers_differ_as_two_accuracies_do() -> None:
+    before, after = np.array([1.0] * 8 + [0.0] * 4), np.array([1.0] * 6 + [0.0] * 6)
+    assert paired_difference(before, after) == paired_drop(before, after)
+
+
+def test_paired_differences_do_not_see_what_both_share() -> None:
+    random = np.random.default_rng(0)
+    shared, own = 100 * random.standard_normal(200), random.standard_normal(200)
+    found = paired_difference(shared + own, shared)
+    half = 1.96 * own.std() / np.sqrt(200)
+    assert found.value == pytest.approx(own.mean())
+    assert (found.low, found.high) == pytest.approx((own.mean() - half, own.mean() + half), abs=0.2 * half)
+
+
+def test_one_difference_has_no_interval() -> None:
+    assert paired_difference(np.array([2.5]), np.array([0.5])) == Estimate(2, 2, 2, 1)
+
+
+@pytest.mark.parametrize("share", [0.25, 0.5, 0.8])
+def test_subsets_of_any_size_give_a_mean_its_interval(share: float) -> None:
+    random = np.random.default_rng(0)
+    values = random.standard_normal(400)
+    size = int(400 * share)
+    found = np.array([random.permutation(values)[:size].mean() for _ in range(2000)])
+    estimate = subsampled_estimate(float(values.mean()), found, size, 400)
+    half = 1.96 * values.std() / 20
+    assert (estimate.low, estimate.high) == pytest.approx((values.mean() - half, values.mean() + half), abs=0.1 * half)
+
+
+def test_an_interval_lies_about_a_figure_that_grows_with_the_samples() -> None:
+    estimate = subsampled_estimate(10.0, np.linspace(4, 6, 100), 50, 100)
+    assert (estimate.low, estimate.high) == pytest.approx((9.05, 10.95))
+
+
+def test_without_subsets_there_is_no_interval() -> None:
+    assert subsampled_estimate(3.0, np.zeros(0), 1, 2) == Estimate(3, 3, 3, 2)

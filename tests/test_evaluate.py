@@ -11,7 +11,9 @@ import pytest
 from onnx_dalr.errors import InputError
 from onnx_dalr.estimates import Estimate
 from onnx_dalr.evaluate import Quality, Task, evaluate, find_task, measure_latency
+from onnx_dalr.quality import Comparison
 from onnx_dalr.runtime import Session, open_session
+from onnx_dalr.score import Labels, Outputs, UserScore
 
 CLASSIFY, REGRESS, EMBED = Task("classify", 0, ""), Task("regress", None, ""), Task("embed", 0, "")
 
@@ -201,7 +203,97 @@ def test_labels_of_samples_are_not_labels_of_their_tokens() -> None:
     assert found.agreement == Estimate(1.0, pytest.approx(found.agreement.low), 1.0, 6)  # type: ignore[union-attr]
 
 
+# A score of the user's own
+
+
+def is_first(outputs: Outputs, labels: Labels | None) -> Any:
+    """Right or wrong by sample."""
+    assert labels is not None
+    return outputs["y"].argmax(axis=1) == labels
+
+
+def spread(outputs: Outputs, labels: Labels | None) -> float:
+    """One number."""
+    assert labels is None
+    return float(outputs["y"].std())
+
+
+def scored_by(function: Any, kind: Any = "classify", output: int | None = 0) -> Task:
+    return Task(kind, output, "", UserScore(function.__name__, function))
+
+
+def test_find_task_hands_the_users_score_on() -> None:
+    score = UserScore("spread", spread)
+    for name in ("auto", "classify", "regress", "embed"):
+        found = find_task(name, [NUMBERS], 0, score, complete=True)  # type: ignore[arg-type]
+        assert (found.score, found.complete) == (score, True)
+    assert find_task("auto", [NUMBERS], 0).score is None
+
+
+@pytest.mark.parametrize("size", [1, 7, 40])
+def test_the_users_score_is_the_score(size: int) -> None:
+    x = rows(40)
+    labels = x.argmax(axis=1)
+    found = quality(FIRST_SHIFTED, x, scored_by(is_first), labels, size=size)
+    own = quality(FIRST_SHIFTED, x, CLASSIFY, labels, size=size)
+    assert (found.score, own.score) == ("is_first", "accuracy")
+    assert (found.score_before, found.score_after) == (own.accuracy_before, own.accuracy_after)
+    assert found.drop == own.drop
+    assert (found.agreement, found.kl, found.error, found.distortion) == (
+        own.agreement,
+        own.kl,
+        own.error,
+        own.distortion,
+    )
+    assert (own.score_before, own.score_after) == (None, None)
+
+
+def test_a_score_in_a_unit_of_its_own_drops_in_that_unit() -> None:
+    x = rows(40)
+    found = quality(DOUBLED, x, scored_by(spread, "regress", None))
+    assert found.drop.value == pytest.approx(-x.std(), rel=1e-5)
+    assert found.drop.low < found.drop.value < found.drop.high
+
+
+def test_labels_in_classes_of_the_scores_own_are_no_error() -> None:
+    x = rows(40)
+    found = quality(SAME, x, scored_by(is_first), np.arange(40))
+    assert found.accuracy_before is None
+    assert found.score_before is not None
+    assert found.notes == ()
+
+
+def test_labels_the_original_only_guesses_are_still_the_scores() -> None:
+    x = rows(40)
+    found = quality(SAME, x, scored_by(is_first), (x.argmax(axis=1) + 1) % 4)
+    assert found.accuracy_before is None
+    assert found.score_before is not None
+    assert found.score_before.value == 0
+    assert found.notes[0].endswith("labels do not fit this model")
+
+
+def test_a_model_that_gives_nan_is_not_scored() -> None:
+    found = quality(session("y = Sqrt(x)"), rows(20), scored_by(spread, "regress", None))
+    assert (found.finite, found.score_after, found.drop.value) == (False, None, float("inf"))
+    assert found.score_before is not None
+
+
+def test_measuring_one_layer_keeps_no_outputs() -> None:
+    sums = Comparison(scored_by(spread, "regress", None), None)
+    sums.add([0, 1], [rows(2)], [2 * rows(2)])
+    assert sums.kept is None
+    assert sums.quality(["y"]).score == "1 − error"
+    assert sums.distortion() == pytest.approx(1)
+
+
 # Outputs of every kind
+
+
+def test_outputs_are_compared_by_name() -> None:
+    outputs, turned = "float[N, 4] y, float[N, 4] z", "float[N, 4] z, float[N, 4] y"
+    one = session("y = Identity(x) z = Neg(x)", outputs=outputs)
+    other = session("y = Identity(x) z = Neg(x)", outputs=turned)
+    assert quality(other, rows(20), REGRESS, original=one).error.value == 0
 
 
 def test_new_outputs_that_are_no_numbers_are_told() -> None:

@@ -18,6 +18,8 @@ import pytest
 from onnx import ModelProto
 
 import onnx_dalr
+from onnx_dalr.factorize import Statistics
+from onnx_dalr.stats_file import StatisticsSet, load_statistics
 from tests.cli import tiny
 
 METHODS = ("svd", "svd-bc", "dalr-2017", "dalr")
@@ -25,6 +27,10 @@ RANK = 5
 TOLERANCE = 1e-4
 SKETCHED = 0.35
 """64 random directions say tr C² to about √(2/64), and a is roughly its inverse."""
+
+WITH_METRIC = "dalr with the metric"
+PLAIN = {"dalr": {"method": "dalr", "metric": False}, WITH_METRIC: {"method": "dalr"}}
+"""METHODS §2 is `dalr` without the output metric, §3 the default."""
 
 Factored = tuple[np.ndarray, np.ndarray]
 """(W' [m, n], new bias [m])."""
@@ -61,6 +67,25 @@ def dalr(W: np.ndarray, b: np.ndarray, X: np.ndarray, k: int, a: float | None) -
     return W_new, b + (W - W_new) @ mean
 
 
+def dalr_with_metric(
+    W: np.ndarray, b: np.ndarray, X: np.ndarray, k: int, a: float, s: float, statistics: Statistics
+) -> Factored:
+    """Min tr[G (W−W') C (W−W')ᵀ], C and G shrunk: W' = W C^½ V Vᵀ C^-½, V = eig_k(C^½ WᵀG W C^½).
+
+    The gradients' own moment is taken from the statistics; its unit does not matter.
+    """
+    C, mean = np.cov(X, bias=True), X.mean(axis=1)
+    shrunk = (1 - a) * C + a * np.trace(C) / len(X) * np.eye(len(X))
+    G = statistics.output_metric if len(W) <= W.shape[1] else None
+    seen = W.T @ G @ W if G is not None else statistics.output_metric
+    M = (1 - s) * seen / (statistics.metric_trace / len(W)) + s * W.T @ W
+    values, vectors = np.linalg.eigh(shrunk)
+    root, inverse = ((vectors * values**power) @ vectors.T for power in (0.5, -0.5))
+    V = np.linalg.eigh(root @ M @ root)[1][:, ::-1][:, :k]
+    W_new = W @ root @ V @ V.T @ inverse
+    return W_new, b + (W - W_new) @ mean
+
+
 def oas(X: np.ndarray) -> float:
     """The shrinkage of METHODS §2 with the exact tr C²."""
     n, p = X.shape
@@ -73,14 +98,26 @@ def oas(X: np.ndarray) -> float:
 ORACLE: dict[str, Callable[..., Factored]] = {"svd": svd, "svd-bc": svd_bc, "dalr-2017": dalr_2017, "dalr": dalr}
 
 
-def oracle(method: str, W: np.ndarray, b: np.ndarray, X: np.ndarray, layer: Any) -> Factored:
+def oracle(
+    method: str, W: np.ndarray, b: np.ndarray, X: np.ndarray, layer: Any, stats: StatisticsSet | None = None
+) -> Factored:
     """W' and b' of one layer; X is [n, p]; the layer result gives the rank and, to be checked, the shrinkage."""
     W, b, X = (array.astype(np.float64) for array in (W, b, X))
-    if method == "dalr":
+    if method in PLAIN:
         exact = oas(X)
         sketched = len(W) <= W.shape[1]
         assert layer.shrinkage == pytest.approx(exact, rel=SKETCHED if sketched else 1e-6)
+    if method == WITH_METRIC:
+        assert stats is not None
+        assert 0.05 <= layer.metric_shrinkage <= 1
+        held = stats.layers[layer.name]
+        return dalr_with_metric(W, b, X, layer.rank, layer.shrinkage, layer.metric_shrinkage, held)
     return ORACLE[method](W, b, X, layer.rank, layer.shrinkage)
+
+
+def options(method: str) -> dict[str, Any]:
+    """Of `optimize`, for a method by the name it has here."""
+    return PLAIN.get(method, {"method": method})
 
 
 def outputs(model: Path | ModelProto, feed: dict[str, np.ndarray]) -> np.ndarray:
@@ -121,7 +158,7 @@ def net(widths: tuple[int, int, int, int], seed: int) -> Net:
     )
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", [*METHODS, WITH_METRIC])
 @pytest.mark.parametrize(
     ("widths", "count"),
     [
@@ -136,24 +173,31 @@ def test_a_network_of_gemm_and_relu_gives_what_the_definition_says(
 ) -> None:
     network, path = net(widths, seed=7), tmp_path / "small.onnx"
     x = tiny.rows(count, widths[0])
-    result = onnx_dalr.optimize(network.model, path, calib=x, rank=RANK, method=method, holdout=0, device="cpu")
+    given: dict[str, Any] = {"holdout": 0, "device": "cpu", "save_stats": tmp_path / "stats.npz"} | options(method)
+    result = onnx_dalr.optimize(network.model, path, calib=x, rank=RANK, **given)
+    stats = load_statistics(tmp_path / "stats.npz")
     assert [layer.rank for layer in result.layers] == [RANK] * 3
+    weighed = [layer for layer in result.layers if layer.metric_shrinkage not in (None, 1)]
+    assert bool(weighed) == (method == WITH_METRIC)
     assert [layer.rows for layer in result.layers] == [count] * 3
     _, seen = relu_network(network.weights, x.astype(np.float64))
     small = [
-        oracle(method, W, b, X, layer) for (W, b), X, layer in zip(network.weights, seen, result.layers, strict=True)
+        oracle(method, W, b, X, layer, stats)
+        for (W, b), X, layer in zip(network.weights, seen, result.layers, strict=True)
     ]
     fresh = tiny.rows(50, widths[0], seed=99)
     assert_close(outputs(path, {"x": fresh}), relu_network(small, fresh.astype(np.float64))[0])
 
 
-@pytest.mark.parametrize("method", METHODS)
-def test_the_printed_calibration_error_is_the_measured_one(method: str) -> None:
+@pytest.mark.parametrize("method", [*METHODS, WITH_METRIC])
+def test_the_printed_calibration_error_is_the_measured_one(tmp_path: Path, method: str) -> None:
     network, x = net((40, 40, 40, 40), seed=3), tiny.rows(200, 40)
-    result = onnx_dalr.optimize(network.model, calib=x, rank=RANK, method=method, holdout=0, device="cpu")
+    given: dict[str, Any] = {"holdout": 0, "device": "cpu", "save_stats": tmp_path / "stats.npz"} | options(method)
+    result = onnx_dalr.optimize(network.model, calib=x, rank=RANK, **given)
+    stats = load_statistics(tmp_path / "stats.npz")
     _, seen = relu_network(network.weights, x.astype(np.float64))
     for (W, b), X, layer in zip(network.weights, seen, result.layers, strict=True):
-        W_new, b_new = oracle(method, W, b, X, layer)
+        W_new, b_new = oracle(method, W, b, X, layer, stats)
         left = (W - W_new) @ X - (b_new - b)[:, None]
         measured = np.sqrt(np.sum(left**2) / np.sum((W @ X) ** 2))
         assert layer.calibration_error == pytest.approx(measured, rel=1e-3)
@@ -198,7 +242,13 @@ def test_matmul_and_add_on_sequences_count_every_position_as_a_row(tmp_path: Pat
     W1, W2, b1, b2 = (given[name].astype(np.float64) for name in ("W1", "W2", "b1", "b2"))
     x, path = tiny.rows(40 * 6, 30).reshape(40, 6, 30), tmp_path / "small.onnx"
     result = onnx_dalr.optimize(
-        tiny.with_weights(TWO_MATMULS, given), path, calib={"x": x}, rank=RANK, method=method, holdout=0, device="cpu"
+        tiny.with_weights(TWO_MATMULS, given),
+        path,
+        calib={"x": x},
+        rank=RANK,
+        holdout=0,
+        device="cpu",
+        **options(method),
     )
     flat = x.reshape(-1, 30).astype(np.float64)
     first, second = result.layers
@@ -228,18 +278,17 @@ def test_tokens_that_a_mask_marks_as_padding_do_not_count(tmp_path: Path, method
     if masked == "left in":
         text = tiny.TOKENS.replace("attention_mask", "real")
     name = "attention_mask" if masked == "found by name" else "real"
-    options = {"mask_input": "real"} if masked == "named" else {}
+    mask_option = {"mask_input": "real"} if masked == "named" else {}
     path = tmp_path / "small.onnx"
     result = onnx_dalr.optimize(
         tiny.with_weights(text, given),
         path,
         calib={"ids": ids, name: mask},
         rank=RANK,
-        method=method,
         holdout=0,
         batch_size=7,
         device="cpu",
-        **options,  # type: ignore[arg-type]
+        **options(method) | mask_option,
     )
     (layer,) = result.layers
     rows = given["table"][ids].reshape(-1, 30).astype(np.float64)
@@ -264,7 +313,7 @@ def test_a_gemm_with_alpha_beta_and_transposed_data_is_the_layer_it_computes(tmp
     x, path = tiny.rows(100, 40), tmp_path / "small.onnx"
     model = tiny.with_weights(text, given)
     result = onnx_dalr.optimize(
-        model, path, calib=iter([{"x": np.ascontiguousarray(x.T)}]), rank=RANK, holdout=0, device="cpu"
+        model, path, calib=iter([{"x": np.ascontiguousarray(x.T)}]), rank=RANK, holdout=0, metric=False, device="cpu"
     )
     W, b = oracle("dalr", 0.5 * given["W"].T, 3.0 * given["b"], x.T, result.layers[0])
     fresh = tiny.rows(20, 40, seed=97)

@@ -198,6 +198,76 @@ def test_optimizing_an_optimized_model_says_so_and_keeps_the_history(model: Mode
     assert onnx_dalr.inspect(twice.model).optimized is not None
 
 
+# A score, factors, and what is written beside the model.
+
+
+def test_a_score_of_ones_own_is_what_a_drop_is_measured_in(model: ModelProto) -> None:
+    def near(outputs: dict[str, np.ndarray], labels: np.ndarray | None) -> float:
+        assert labels is None
+        return float(np.mean(outputs["y"][:, 0] > 0))
+
+    result = optimize(model, calib=tiny.rows(400), score=near, max_drop=0.05)
+    assert result.quality is not None
+    assert result.quality.score == "near"
+    assert result.quality.score_before is not None
+    assert result.quality.score_after is not None
+    left = result.quality.score_before.value - result.quality.score_after.value
+    assert left == pytest.approx(result.quality.drop.value, abs=1e-6)
+    assert left <= 0.05
+
+
+def test_without_the_metric_no_gradient_is_run(model: ModelProto, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("onnx_dalr.learn.add_metric", lambda *_, **__: pytest.fail("gradients are run"))
+    result = optimize(model, calib=tiny.rows(400), rank=8, metric=False)
+    assert result.metric_passes == 0
+    assert {layer.metric_shrinkage for layer in result.layers} == {None}
+
+
+def test_with_the_metric_every_layer_says_what_it_is_expected_to_do_to_the_output(model: ModelProto) -> None:
+    result = optimize(model, calib=tiny.rows(400), rank=3)
+    assert result.metric_passes == 7
+    for layer in result.layers:
+        assert layer.metric_shrinkage is not None
+        assert 0 < layer.metric_shrinkage <= 1
+        assert layer.expected_distortion is not None
+        assert layer.expected_distortion > 0
+
+
+def test_the_shrinkage_asked_for_is_the_one_used(model: ModelProto) -> None:
+    result = optimize(model, calib=tiny.rows(400), rank=8, shrinkage=0.25)
+    assert {layer.shrinkage for layer in result.layers} == {0.25}
+
+
+def test_plan_and_statistics_are_written_beside_the_model_and_in_a_dry_run_not(path: Path, tmp_path: Path) -> None:
+    extras: dict[str, Any] = {"save_plan": tmp_path / "plan.json", "save_stats": tmp_path / "stats.npz"}
+    before = set(tmp_path.iterdir())
+    optimize(path, calib=tiny.rows(), rank=8, dry_run=True, **extras)
+    assert set(tmp_path.iterdir()) == before
+    optimize(path, tmp_path / "small.onnx", calib=tiny.rows(), rank=8, **extras)
+    assert set(tmp_path.iterdir()) - before == {tmp_path / "small.onnx", *extras.values()}
+    again = optimize(path, stats=extras["save_stats"], plan=extras["save_plan"]).model
+    assert again.SerializeToString() == (tmp_path / "small.onnx").read_bytes()
+
+
+@pytest.mark.parametrize("option", ["save_plan", "save_stats"])
+@pytest.mark.parametrize("name", ["model.onnx", "small.onnx", "report.json", "calib.npz"])
+def test_what_is_written_beside_the_model_replaces_nothing_of_the_run(
+    path: Path, tmp_path: Path, option: str, name: str
+) -> None:
+    np.savez(tmp_path / "calib.npz", x=tiny.rows())
+    before = {file: file.read_bytes() for file in tmp_path.iterdir()}
+    with pytest.raises(onnx_dalr.InputError, match="would overwrite another file of this run"):
+        optimize(
+            path,
+            tmp_path / "small.onnx",
+            calib=tmp_path / "calib.npz",
+            rank=8,
+            json=tmp_path / "report.json",
+            **{option: tmp_path / name},  # type: ignore[arg-type]
+        )
+    assert {file: file.read_bytes() for file in tmp_path.iterdir()} == before
+
+
 # The sets.
 
 
@@ -256,19 +326,55 @@ def test_params_is_met_and_used_up(model: ModelProto, amount: str | int) -> None
     assert 0.97 * budget < result.params_after <= budget
 
 
-def test_the_search_takes_eight_evaluations_at_most_and_ends_on_one_it_scored(demo: Path) -> None:
+@pytest.mark.parametrize(
+    ("method", "most"),
+    [("svd-bc", 10), ("dalr", 10 + 3)],
+    ids=["one kind of factors", "few samples: four kinds to choose from"],
+)
+def test_the_search_takes_ten_evaluations_and_those_of_the_factors_and_ends_on_one_it_scored(
+    demo: Path, method: str, most: int
+) -> None:
     said: list[str] = []
 
     class Listening(Silent):
         def say(self, line: str) -> None:
             said.append(line)
 
-    result = optimize(demo / "digits-target.onnx", calib=demo / "digits/calib", progress=Listening())
+    result = optimize(demo / "digits-target.onnx", calib=demo / "digits/calib", method=method, progress=Listening())
     tried = [line for line in said if line.startswith("tried")]
-    assert 1 <= len(tried) == result.evaluations <= 8
+    assert 1 <= len(tried) == result.evaluations == len(result.curve) <= most
     assert any(f"{result.params_after:,} parameters" in line for line in tried)
     assert result.quality is not None
     assert result.quality.drop.value <= 0.01
+
+
+def test_an_error_is_met_on_the_samples_it_was_chosen_on(model: ModelProto) -> None:
+    result = optimize(model, calib=tiny.rows(400), max_error=0.2)
+    assert result.samples is not None
+    assert result.samples.select_is_report
+    assert result.quality is not None
+    assert result.quality.error.value <= 0.2
+    (chosen,) = [point for point in result.curve if point.chosen]
+    assert chosen.params == result.params_after
+    assert all(point.error > 0.2 or point.params >= chosen.params for point in result.curve)
+
+
+@pytest.mark.parametrize("share", [0.5, 0.7, 0.9])
+def test_energy_is_the_smallest_rank_of_a_layer_that_keeps_so_much_of_its_variance(share: float) -> None:
+    text = """
+    <ir_version: 8, opset_import: ["" : 17]>
+    one (float[N,40] x) => (float[N,40] y) {
+      [fc] y = MatMul(x, W)
+    }
+    """
+    x = tiny.rows(300, 40)
+    weights = {"W": np.random.default_rng(0).standard_normal((40, 40), np.float32)}
+    (layer,) = optimize(
+        tiny.with_weights(text, weights), calib=x, energy=share, holdout=0, metric=False, shrinkage=0
+    ).layers
+    y = (x - x.mean(axis=0)).astype(np.float64) @ weights["W"]
+    variances = np.linalg.svd(y, compute_uv=False) ** 2
+    assert layer.rank == int(np.argmax(np.cumsum(variances) >= share * variances.sum())) + 1
 
 
 def test_a_drop_is_a_fraction_in_python_and_points_as_text(model: ModelProto) -> None:
@@ -283,6 +389,10 @@ def test_a_drop_is_a_fraction_in_python_and_points_as_text(model: ModelProto) ->
         ({"method": "pca"}, "InputError"),
         ({"params": float("inf")}, "InputError"),
         ({"params": "1%"}, "TargetError"),
+        ({"size": "1%"}, "TargetError"),
+        ({"size": "60%", "energy": 0.9}, "InputError"),
+        ({"max_error": 1.5}, "InputError"),
+        ({"shrinkage": 2}, "InputError"),
         ({"rank": 999}, "NothingToGainError"),
     ],
 )
@@ -317,4 +427,9 @@ def test_progress_is_told_every_sample_and_layer_once(model: ModelProto) -> None
             yield advance
 
     optimize(model, calib=tiny.rows(400), rank=8, progress=Counting())
-    assert counted == {"capturing": [280, 280], "factorizing": [3, 3], "verifying": [120, 120]}
+    assert counted == {
+        "capturing": [280, 280],
+        "probing": [0, 280],
+        "factorizing": [3, 3],
+        "verifying": [120, 120],
+    }

@@ -8,8 +8,8 @@ import pytest
 from onnx_dalr.errors import InputError
 from onnx_dalr.graph.layers import Layer, Skipped, find
 from onnx_dalr.graph.model import load
-from onnx_dalr.plan import RankRule
-from onnx_dalr.selection import check_pattern, names_of, rank_for, select
+from onnx_dalr.selection import check_pattern, names_of, rule_for, select
+from onnx_dalr.target import RankRule
 
 ONES = ", ".join(["1"] * 36)
 TEXT = f"""
@@ -116,6 +116,7 @@ def test_excluding_a_skipped_node_is_no_mistake(found: Found) -> None:
 
 def test_the_last_rank_rule_that_matches_counts(found: Found) -> None:
     encoder, bracketed, shared = found[0]
-    rules = [RankRule("*", 4), RankRule("h[0]/fc", 2), RankRule("second", 3), RankRule("sh*", 1)]
-    assert [rank_for(layer, rules) for layer in (encoder, bracketed, shared)] == [4, 2, 1]
-    assert rank_for(encoder, [RankRule("other", 4)]) is None
+    rules = [RankRule("*", 4), RankRule("h[0]/fc", 2), RankRule("second", 3), RankRule("sh*", None)]
+    assert [rule_for(layer, rules) for layer in (encoder, bracketed, shared)] == [rules[0], rules[1], rules[3]]
+    assert rule_for(encoder, [RankRule("other", 4)]) is None
+    assert rule_for(encoder, []) is None

@@ -12,15 +12,15 @@ import pytest
 from onnx import numpy_helper
 
 from onnx_dalr import sensitivity as room
-from onnx_dalr.allocate import Size, best
+from onnx_dalr.allocate import Size, best, ladder
 from onnx_dalr.evaluate import Comparison, Task
-from onnx_dalr.factorize import METHODS, Spectrum, Statistics
+from onnx_dalr.factorize import METHODS, Settings, Spectrum, Statistics
 from onnx_dalr.graph.layers import Layer, find, matrix
 from onnx_dalr.graph.model import Model
 from onnx_dalr.graph.overridable import overridable
 from onnx_dalr.graph.rewrite import Substitution, rewrite
+from onnx_dalr.problem import sizes_of
 from onnx_dalr.runtime import Session, open_session
-from onnx_dalr.search import sizes_of
 from onnx_dalr.sensitivity import FEWEST_SAMPLES, MOST_SAMPLES, Sensitivity, samples_for
 
 REGRESS, EMBED = Task("regress", None, ""), Task("embed", 0, "")
@@ -92,7 +92,7 @@ def learned() -> tuple[list[Layer], dict[str, Spectrum]]:
         stats = Statistics(layer.m, layer.n, DALR.needs(layer.m, layer.n))
         seen = np.tanh(x @ matrix(three(), layers[0]).T) if layer.name == "second" else x
         stats.update(seen, W)
-        spectra[layer.name] = DALR.spectrum(W, stats, None)
+        spectra[layer.name] = DALR.spectrum(W, stats, Settings())
     return layers, spectra
 
 
@@ -151,7 +151,7 @@ def test_so_it_gets_the_fewest_parameters() -> None:
     here = case()
     here.measured.measure([3, 3, 3])
     budget = sum(size.params(3) for size in here.sizes)
-    ranks = best(here.sizes, here.measured.curves(), budget)
+    ranks = best([ladder(size, size.params) for size in here.sizes], here.measured.curves(), budget)
     assert ranks is not None
     assert ranks[2] == 1
     assert all(rank is None or rank > 3 for rank in ranks[:2])
@@ -258,6 +258,30 @@ def test_one_layer_is_fed_at_a_time() -> None:
     here = case(batches=1)
     here.measured.measure([2, 2, 2])
     assert here.session.fed == [set(), {"A", "A.shift"}, {"B", "B.shift"}, {"C", "C.shift"}]
+
+
+def test_only_the_layers_that_are_wanted_are_measured_and_the_others_keep_their_tails() -> None:
+    here = case(batches=1)
+    few = [([*range(8)], {"x": samples(8, 10)})]
+    _, overrides = overridable(three(), here.layers)
+    measured = Sensitivity(
+        here.session,  # type: ignore[arg-type]
+        overrides,
+        here.layers,
+        here.sizes,
+        here.spectra,
+        few,
+        REGRESS,
+        [False, True, False],
+    )
+    here.session.fed.clear()
+    measured.measure([2, 2, 2])
+    assert here.session.fed == [{"B", "B.shift"}]
+    assert measured.passes == 2
+    first, second, faint = measured.curves()
+    np.testing.assert_array_equal(first, here.spectra["first"].tails[: len(first)])
+    np.testing.assert_array_equal(faint, here.spectra["faint"].tails[: len(faint)])
+    assert second[2] == pytest.approx(rewritten_distortion(1, 2, REGRESS, batches=1), rel=0.02)
 
 
 # Models that break

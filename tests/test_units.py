@@ -5,7 +5,16 @@ from __future__ import annotations
 import pytest
 
 from onnx_dalr.errors import InputError
-from onnx_dalr.units import Amount, format_bytes, format_count, format_share, parse_amount, parse_points
+from onnx_dalr.units import (
+    Amount,
+    format_bytes,
+    format_count,
+    format_share,
+    parse_amount,
+    parse_error,
+    parse_points,
+    parse_share,
+)
 
 
 @pytest.mark.parametrize(
@@ -83,6 +92,33 @@ def test_a_drop_is_from_0_to_100_points(text: str | float) -> None:
     with pytest.raises(InputError, match="is not a drop") as error:
         parse_points(text, "--max-drop")
     assert "--max-drop 1%" in error.value.hint
+
+
+@pytest.mark.parametrize(
+    ("text", "error"), [("0.02", 0.02), (0.02, 0.02), ("2%", 0.02), (" 2 % ", 0.02), ("1e-3", 0.001), (".5", 0.5)]
+)
+def test_errors(text: str | float, error: float) -> None:
+    assert parse_error(text, "--max-error") == pytest.approx(error)
+
+
+@pytest.mark.parametrize(("text", "share"), [("0.99", 0.99), (0.99, 0.99), ("99%", 0.99), ("99.5%", 0.995)])
+def test_shares(text: str | float, share: float) -> None:
+    assert parse_share(text, "--energy") == pytest.approx(share)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["0", "1", "100%", "2", "-0.1", "0%", "two", "", "%", "nan", "inf", "5%%", 0, 1, -0.1, 2, float("nan"), True],
+)
+def test_an_error_and_a_share_lie_between_0_and_1(text: str | float) -> None:
+    with pytest.raises(InputError) as error:
+        parse_error(text, "--max-error")
+    assert error.value.message == f"--max-error {text!r} is not an error between 0 and 1"
+    assert error.value.hint == "write --max-error 0.02"
+    with pytest.raises(InputError) as error:
+        parse_share(text, "--energy")
+    assert error.value.message == f"--energy {text!r} is not a share between 0 and 1"
+    assert error.value.hint == "write --energy 0.99"
 
 
 @pytest.mark.parametrize(

@@ -8,8 +8,11 @@ from typing import Annotated
 import typer
 
 from onnx_dalr._version import __version__
+from onnx_dalr.cli.analyze import analyze
+from onnx_dalr.cli.apply import apply
 from onnx_dalr.cli.check import check
 from onnx_dalr.cli.common import EXIT_INTERRUPTED
+from onnx_dalr.cli.compare import compare
 from onnx_dalr.cli.inspect import inspect
 from onnx_dalr.cli.optimize import optimize
 
@@ -21,7 +24,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (optimize, inspect, check):
+for command in (optimize, inspect, analyze, apply, compare, check):
     app.command()(command)
 
 

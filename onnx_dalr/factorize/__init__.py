@@ -10,10 +10,12 @@ from numpy.typing import NDArray
 
 from onnx_dalr.factorize.dalr2017 import Ridge, dalr_2017, rows_or_moment
 from onnx_dalr.factorize.projection import dalr, moment_and_sketch, moment_on_smaller_side, svd, svd_bc
+from onnx_dalr.factorize.settings import Settings
+from onnx_dalr.factorize.shrinkage import shrinkage_of
 from onnx_dalr.factorize.spectrum import Factors, Spectrum
 from onnx_dalr.factorize.statistics import Need, Statistics
 
-__all__ = ["METHODS", "Factors", "Method", "Need", "Ridge", "Spectrum", "Statistics"]
+__all__ = ["METHODS", "Factors", "Method", "Need", "Ridge", "Settings", "Spectrum", "Statistics", "shrinkage_of"]
 
 
 @dataclass(frozen=True)
@@ -23,10 +25,11 @@ class Method:
     Attributes:
         name: As on the command line (METHODS §1).
         summary: One line for help texts.
-        needs: (m, n) → the statistics it reads.
+        needs: (m, n) → the statistics it reads; a caller that has gradients adds METRIC where it takes one.
         compensates: It changes the bias, so a layer without one needs one.
         takes_ridge: `--ridge` means something to it.
-        spectrum: (W [m, n], statistics, ridge) → Spectrum.
+        takes_metric: It can weigh the layer's outputs by gradients (METHODS §3).
+        spectrum: (W [m, n], statistics, settings) → Spectrum.
     """
 
     name: str
@@ -34,7 +37,8 @@ class Method:
     needs: Callable[[int, int], Need]
     compensates: bool
     takes_ridge: bool
-    spectrum: Callable[[NDArray[Any], Statistics, Ridge | None], Spectrum]
+    takes_metric: bool
+    spectrum: Callable[[NDArray[Any], Statistics, Settings], Spectrum]
 
 
 METHODS: dict[str, Method] = {
@@ -46,7 +50,8 @@ METHODS: dict[str, Method] = {
             moment_and_sketch,
             compensates=True,
             takes_ridge=False,
-            spectrum=lambda W, stats, _: dalr(W, stats),
+            takes_metric=True,
+            spectrum=lambda W, stats, settings: dalr(W, stats, settings.shrinkage, settings.metric),
         ),
         Method(
             "dalr-2017",
@@ -54,7 +59,8 @@ METHODS: dict[str, Method] = {
             rows_or_moment,
             compensates=False,
             takes_ridge=True,
-            spectrum=dalr_2017,
+            takes_metric=False,
+            spectrum=lambda W, stats, settings: dalr_2017(W, stats, settings.ridge),
         ),
         Method(
             "svd-bc",
@@ -62,6 +68,7 @@ METHODS: dict[str, Method] = {
             moment_on_smaller_side,
             compensates=True,
             takes_ridge=False,
+            takes_metric=False,
             spectrum=lambda W, stats, _: svd_bc(W, stats),
         ),
         Method(
@@ -70,6 +77,7 @@ METHODS: dict[str, Method] = {
             moment_on_smaller_side,
             compensates=False,
             takes_ridge=False,
+            takes_metric=False,
             spectrum=lambda W, stats, _: svd(W, stats),
         ),
     )

@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 
 from onnx_dalr.factorize.statistics import Float64, add_gram, symmetric
 
-_COLUMNS = 4096
+_CHUNK = 4096
+ROOT_FLOOR = 1e-9
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,10 +40,7 @@ class Side:
 
     def gram(self) -> Float64:
         """core·coreᵀ, [r, r] float64: W Wᵀ seen from the core."""
-        total = np.zeros((len(self.core), len(self.core)))
-        for start in range(0, self.core.shape[1], _COLUMNS):
-            add_gram(total, self.core[:, start : start + _COLUMNS].T.astype(np.float64))
-        return symmetric(total)
+        return gram(self.core.T)
 
     def sandwich(self, moment: Float64) -> Float64:
         """core·moment·coreᵀ, [r, r], of a symmetric [n, n] moment."""
@@ -58,6 +56,21 @@ def smaller_side(W: NDArray[Any]) -> Side:
         return Side(None, W)
     Q, core = scipy.linalg.qr(W.astype(np.float64), mode="economic", check_finite=False)
     return Side(np.asarray(Q, np.float64), core)
+
+
+def gram(rows: NDArray[Any]) -> Float64:
+    """rowsᵀ·rows, [d, d] float64, of rows [p, d] of any precision."""
+    total = np.zeros((rows.shape[1], rows.shape[1]))
+    for start in range(0, len(rows), _CHUNK):
+        add_gram(total, rows[start : start + _CHUNK].astype(np.float64))
+    return symmetric(total)
+
+
+def roots(moment: Float64) -> tuple[Float64, Float64]:
+    """The symmetric square root of a moment [d, d] and its inverse; eigenvalues floored at 1e-9 of the largest."""
+    values, V = eigenvectors(moment)
+    root = np.sqrt(np.maximum(values, ROOT_FLOOR * values[0]))
+    return (V * root) @ V.T, (V / root) @ V.T
 
 
 def eigenvectors(H: Float64) -> tuple[Float64, Float64]:

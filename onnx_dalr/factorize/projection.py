@@ -1,15 +1,16 @@
-"""The three methods that project W itself, W' = U Uᵀ W: `svd`, `svd-bc` and `dalr` (METHODS §1, §2)."""
+"""The three methods that project W itself: `svd`, `svd-bc` and `dalr` (METHODS §1, §2)."""
 
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from onnx_dalr.factorize.linalg import Side, eigenvectors, quadratic, smaller_side, tail
-from onnx_dalr.factorize.shrinkage import oas
+from onnx_dalr.factorize.metric import metric_shrinkage, two_sided
+from onnx_dalr.factorize.shrinkage import oas, ridge_of
 from onnx_dalr.factorize.spectrum import Spectrum
 from onnx_dalr.factorize.statistics import Float64, Need, Statistics
 
@@ -48,21 +49,39 @@ def svd_bc(W: NDArray[Any], stats: Statistics) -> Spectrum:
     return _project("svd-bc", W, side, U, stats, compensate=True)
 
 
-def dalr(W: NDArray[Any], stats: Statistics, shrinkage: float | None = None) -> Spectrum:
+def dalr(
+    W: NDArray[Any],
+    stats: Statistics,
+    shrinkage: float | None = None,
+    metric: float | Literal["auto"] | None = None,
+) -> Spectrum:
     """Min ‖(W−W')(X−μ)‖²/p + λ‖W−W'‖² over rank k (METHODS §2): U = eig_k of H = (1−a)·S + a·t·W Wᵀ.
 
     H is W (C + λI) Wᵀ with λ = t·a/(1−a), scaled by 1−a so that it stays finite at a = 1, where the method is
     `svd-bc`. With one row or a constant input it is `svd-bc` too, and says so.
 
+    With gradients in the statistics and a metric asked for, both sides are weighed (METHODS §3, `two_sided`).
+
     Args:
         W: [m, n].
         stats: With the moment of the smaller side and, where m ≤ n, the sketch.
         shrinkage: a in [0, 1] to use in place of OAS.
+        metric: s in [0, 1], the share of t_G·I in the metric; "auto": by the number of probes; None: no metric.
     """
     if stats.learned_nothing:
         return _blind(W, stats)
-    t = stats.trace / stats.n
     a = oas(stats.count, stats.n, stats.trace, stats.trace_of_square) if shrinkage is None else shrinkage
+    if metric is None or stats.metric_probes == 0:
+        return _one_sided(W, stats, a)
+    s = metric_shrinkage(W, stats) if metric == "auto" else metric
+    if s < 1 and stats.metric_trace > 0:
+        return two_sided(W, stats, a, s)
+    plain = _one_sided(W, stats, a)
+    return replace(plain, metric_tails=plain.tails * stats.metric_trace / stats.m, metric_shrinkage=1.0)
+
+
+def _one_sided(W: NDArray[Any], stats: Statistics, a: float) -> Spectrum:
+    t = stats.trace / stats.n
     side = smaller_side(W)
     S, WWt = _output_covariance(side, stats), side.gram()
     _, U = eigenvectors((1 - a) * S + a * t * WWt)
@@ -71,7 +90,7 @@ def dalr(W: NDArray[Any], stats: Statistics, shrinkage: float | None = None) -> 
     return replace(
         spectrum,
         tails=spectrum.errors * (1 - a) + a * t * left_in_W,
-        ridge=t * a / (1 - a) if a < 1 else float("inf"),
+        ridge=ridge_of(a, t),
         shrinkage=a,
     )
 

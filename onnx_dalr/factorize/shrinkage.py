@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+from onnx_dalr.factorize.statistics import Statistics
+
 SMALLEST = 1e-3
 
 
-def oas(count: int, n: int, trace: float, trace_of_square: float) -> float:
+def oas(count: float, n: int, trace: float, trace_of_square: float) -> float:
     """Oracle approximating shrinkage: the share `a` of t·I in (1−a)·C + a·t·I, t = tr C / n.
 
     Chen, Wiesel, Eldar, Hero, "Shrinkage algorithms for MMSE covariance estimation", IEEE TSP 2010, eq. 23, with
     tr Ĉ² and tr² Ĉ of the sample covariance of `count` rows.
 
     Args:
-        count: p, the rows that entered.
+        count: p, the independent rows that entered.
         n: Dimension of a row.
         trace: tr C.
         trace_of_square: tr C², or an estimate of it.
@@ -27,3 +29,13 @@ def oas(count: int, n: int, trace: float, trace_of_square: float) -> float:
     if denominator <= 0 or numerator >= denominator:
         return 1.0
     return max(numerator / denominator, SMALLEST)
+
+
+def shrinkage_of(stats: Statistics) -> float:
+    """The OAS share of t·I in the covariance of these statistics, which have learned something."""
+    return oas(stats.count, stats.n, stats.trace, stats.trace_of_square)
+
+
+def ridge_of(a: float, t: float) -> float:
+    """λ of C + λI, which is (1−a)·C + a·t·I up to scale; infinite at a = 1."""
+    return t * a / (1 - a) if a < 1 else float("inf")

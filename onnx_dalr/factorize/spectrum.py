@@ -34,22 +34,28 @@ class Spectrum:
 
     Attributes:
         method: Name of the method that made it (METHODS §1); "svd-bc" where `dalr` had nothing to learn from.
-        basis: U, [m, r] float64 (float32 once `compact`) with orthonormal columns, best first.
-        projected: The m×n matrix that is projected, W' = U_k U_kᵀ projected: W itself, or W K for dalr-2017.
+        basis: A, [m, r] float64 (float32 once `compact`), columns of length one, best first; orthonormal without a
+            `dual`. A column that W cannot reach is zero.
+        projected: [q, n]: W itself, or W K for dalr-2017; None for the identity, q = n.
+        dual: D, [q, r] like the basis, or None for A itself: W' = A_k D_kᵀ projected. An oblique projection, made by
+            an output metric; orthogonal without.
         errors: e_k, [r + 1] float64: mean over the fit rows of ‖y − ŷ‖² at rank k, y = W x. Exact.
         tails: [r + 1] float64: the error to expect on unseen rows, Σ_{i>k} h_i; equal to `errors` where the
-            method shrinks nothing.
+            method shrinks nothing. With a dual neither needs to fall with every k.
         power: Mean of ‖y‖² over the fit rows.
-        latent_power: E[l²] of the latent l = Uᵀ projected x, uncentred, [r] float64.
+        latent_power: E[l²] of the latent l = Dᵀ projected x, uncentred, [r] float64.
         mean: μ, [n], where the method compensates the bias; else None.
         weight_mean: W μ, [m], likewise.
         ridge: λ of the method's objective, or None; infinite at a = 1.
         shrinkage: a, the share of t·I that OAS put into the covariance, or None.
+        metric_tails: [r + 1] float64: the expected loss at the network's output per sample, in the unit of the seeds:
+            tr[G (W−W') C (W−W')ᵀ] with both shrunk (METHODS §3); falls with k. None without a metric.
+        metric_shrinkage: s, the share of t_G·I in the metric, or None; at 1 the metric had no say in the factors.
     """
 
     method: str
     basis: NDArray[Any]
-    projected: NDArray[Any]
+    projected: NDArray[Any] | None
     errors: Float64
     tails: Float64
     power: float
@@ -58,6 +64,9 @@ class Spectrum:
     weight_mean: Float64 | None = None
     ridge: float | None = None
     shrinkage: float | None = None
+    dual: NDArray[Any] | None = None
+    metric_tails: Float64 | None = None
+    metric_shrinkage: float | None = None
 
     @property
     def full_rank(self) -> int:
@@ -72,12 +81,19 @@ class Spectrum:
         """The same ratio expected on unseen rows (the shrunk tail instead of e_k)."""
         return _relative(float(self.tails[rank]), self.power)
 
+    @property
+    def energy_lost(self) -> Float64:
+        """Share of the energy of y that rank k leaves out, [r + 1]: centred where the method compensates the bias."""
+        first = float(self.errors[0])
+        return self.errors / first if first > 0 else np.zeros(len(self.errors))
+
     def compact(self) -> Spectrum:
-        """The same with the basis in float32: half the memory, and exact enough for weights of no more precision."""
-        return replace(self, basis=self.basis.astype(np.float32))
+        """The same with basis and dual in float32: half the memory, exact enough for weights of no more precision."""
+        dual = None if self.dual is None else self.dual.astype(np.float32)
+        return replace(self, basis=self.basis.astype(np.float32), dual=dual)
 
     def factors(self, rank: int) -> Factors:
-        """A = U·diag(s^½), B = diag(s^-½)·Uᵀ·projected: the balanced gauge of METHODS §7.
+        """A·diag(s^½) and diag(s^-½)·Dᵀ·projected: the balanced gauge of METHODS §7.
 
         Args:
             rank: k, 0 ≤ k ≤ r.
@@ -87,13 +103,14 @@ class Spectrum:
         """
         if not 0 <= rank <= self.full_rank:
             raise ValueError(f"rank {rank} is not within 0..{self.full_rank}")
-        U = self.basis[:, :rank].astype(np.float64)
-        rows = U.T @ self.projected
+        A = self.basis[:, :rank].astype(np.float64)
+        D = A if self.dual is None else self.dual[:, :rank].astype(np.float64)
+        rows = D.T if self.projected is None else D.T @ self.projected
         gauge = np.sqrt(_latent_scale(self.latent_power[:rank]))
-        shift = np.zeros(len(U))
+        shift = np.zeros(len(A))
         if self.mean is not None and self.weight_mean is not None:
-            shift = self.weight_mean - U @ (rows @ self.mean)
-        return Factors(A=U * gauge, B=rows / gauge[:, None], shift=shift)
+            shift = self.weight_mean - A @ (rows @ self.mean)
+        return Factors(A=A * gauge, B=rows / gauge[:, None], shift=shift)
 
 
 def _relative(error: float, power: float) -> float:

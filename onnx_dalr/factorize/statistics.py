@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from enum import Flag, auto
+from collections.abc import Iterable, Mapping
+from enum import Flag
 from typing import Any
 
 import numpy as np
@@ -16,19 +16,29 @@ _TILE = (
     2048  # columns of a Gram computed at a time: one huge X @ X.T crashes OpenBLAS with several threads (METHODS §7)
 )
 
+_CHUNK = 4096  # gradient rows taken to double precision at a time
+_INTEGERS = ("m", "n", "count", "metric_rows", "metric_probes")
+_ALWAYS = ("total", "squares", "metric_spread")
+_OPTIONAL = ("output_total", "output", "input", "sketch", "metric")
+
 
 class Need(Flag):
-    """The statistics a factorization method asks for, beside count, sum and squares, which are always kept."""
+    """The statistics a factorization method asks for, beside count, sum and squares, which are always kept.
+
+    The values are stored by `Statistics.to_arrays`: a new member takes the next one.
+    """
 
     NONE = 0
-    OUTPUT = auto()
+    OUTPUT = 1
     """Second moment of W x, m×m."""
-    INPUT = auto()
+    INPUT = 2
     """Second moment of x, n×n."""
-    SKETCH = auto()
+    SKETCH = 4
     """Second moment of x times a fixed ±1 matrix, n×64: enough for tr C²."""
-    ROWS = auto()
+    ROWS = 8
     """The rows themselves while there are fewer than n of them, the second moment of x from then on."""
+    METRIC = 16
+    """Second moment of the gradients at the layer's output: m×m, or through W n×n where that is smaller."""
 
 
 class Statistics:
@@ -49,6 +59,12 @@ class Statistics:
         input: Σ x xᵀ, [n, n], or None.
         sketch: Σ x (xᵀ Ω), [n, 64], or None.
         rows: With ROWS and fewer than n rows: the rows, [count, n] float64; else None.
+        metric: Over gradient rows g, with METRIC: Σ g gᵀ, [m, m], or, where m > n, Σ (Wᵀg)(Wᵀg)ᵀ, [n, n]: only
+            Wᵀ G W enters a factorization (METHODS §3), and unlike coordinates of a QR it adds up. Else None.
+        metric_rows: Gradient rows that entered.
+        metric_probes: Samples times probes behind them, however many rows each brought; 0 means there is no metric.
+        metric_power: Σ ‖g‖².
+        metric_spread: [2], Σ ‖g‖⁴ over rows, and Σ (Σ ‖g‖²)² over probes, the inner sum over the rows of one.
     """
 
     def __init__(self, m: int, n: int, needs: Need) -> None:
@@ -61,6 +77,10 @@ class Statistics:
         self.input: Float64 | None = np.zeros((n, n)) if Need.INPUT in needs else None
         self.sketch: Float64 | None = np.zeros((n, SKETCH_WIDTH)) if Need.SKETCH in needs else None
         self._rows: list[Float64] | None = [] if Need.ROWS in needs and Need.INPUT not in needs else None
+        self.metric: Float64 | None = np.zeros((min(m, n), min(m, n))) if Need.METRIC in needs else None
+        self.metric_rows = self.metric_probes = 0
+        self.metric_power = 0.0
+        self.metric_spread: Float64 = np.zeros(2)
 
     @property
     def rows(self) -> Float64 | None:
@@ -88,10 +108,45 @@ class Statistics:
         if self.output is not None and self.output_total is not None:
             if weight is None:
                 raise ValueError("the output moment needs the weight")
-            product_type = np.result_type(x.dtype, weight.dtype, np.float32)
-            y = (x.astype(product_type, copy=False) @ weight.T.astype(product_type, copy=False)).astype(np.float64)
+            y = _product(x, weight.T)
             self.output_total += y.sum(axis=0)
             add_gram(self.output, y)
+
+    def update_metric(self, g: NDArray[Any], weight: NDArray[Any], probes: int) -> None:
+        """Adds gradient rows g, [p, m], of the network's output with respect to the layer's output y = W x (+ b).
+
+        Args:
+            g: One row per row x of the layer and probe (METHODS §3: g = Jᵀv for a random seed v), those of a sample
+                one after the other, as many for each or nearly so.
+            weight: W, [m, n]; read where m > n.
+            probes: Samples times probes that these rows are of; 0 for more rows of probes that have been counted. A
+                probe counts even where it brings no rows.
+
+        Raises:
+            ValueError: These statistics keep no metric.
+        """
+        if self.metric is None:
+            raise ValueError("these statistics keep no metric")
+        self.metric_rows += len(g)
+        self.metric_probes += probes
+        power = np.zeros(len(g))
+        for start in range(0, len(g), _CHUNK):
+            rows = g[start : start + _CHUNK]
+            wide = rows.astype(np.float64)
+            power[start : start + _CHUNK] = np.einsum("pm,pm->p", wide, wide)
+            add_gram(self.metric, wide if self.m <= self.n else _product(rows, weight))
+        blocks = probes or len(g)
+        by_probe = np.bincount(np.arange(len(g)) * blocks // max(len(g), 1), power)
+        self.metric_power += float(power.sum())
+        self.metric_spread += np.array([power @ power, by_probe @ by_probe])
+
+    def forget_metric(self) -> None:
+        """Takes back every gradient that entered: there is no metric again."""
+        self.metric_rows = self.metric_probes = 0
+        self.metric_power = 0.0
+        self.metric_spread[:] = 0
+        if self.metric is not None:
+            self.metric[:] = 0
 
     def __add__(self, other: Statistics) -> Statistics:
         """The statistics of both sets of rows.
@@ -107,7 +162,11 @@ class Statistics:
             both.count += part.count
             both.total += part.total
             both.squares += part.squares
-            for name in ("output_total", "output", "sketch"):
+            both.metric_rows += part.metric_rows
+            both.metric_probes += part.metric_probes
+            both.metric_power += part.metric_power
+            both.metric_spread += part.metric_spread
+            for name in ("output_total", "output", "sketch", "metric"):
                 mine, more = getattr(both, name), getattr(part, name)
                 if mine is not None and more is not None:
                     mine += more
@@ -138,11 +197,52 @@ class Statistics:
         for part in parts:
             add_gram(self.input, part)
 
+    def to_arrays(self) -> dict[str, NDArray[Any]]:
+        """Everything, by name, for storage: `from_arrays` of it is the same statistics to the last bit.
+
+        The arrays are views where they can be: write them before the next update. Symmetric sums hold their upper
+        block triangle.
+        """
+        arrays: dict[str, NDArray[Any]] = {name: np.array(getattr(self, name), np.int64) for name in _INTEGERS}
+        arrays["needs"] = np.array(self.needs.value, np.int64)
+        arrays["metric_power"] = np.array(self.metric_power)
+        sums = {name: getattr(self, name) for name in (*_ALWAYS, *_OPTIONAL, "rows")}
+        return arrays | {name: array for name, array in sums.items() if array is not None}
+
+    @classmethod
+    def from_arrays(cls, arrays: Mapping[str, NDArray[Any]]) -> Statistics:
+        """The statistics of which `arrays` is what `to_arrays` gave; the arrays are copied.
+
+        Raises:
+            ValueError: A field is missing, unknown, of a wrong type or shape, or out of range; the message names it.
+        """
+        fields = dict(arrays)
+        integers = {name: _take_integer(fields, name) for name in ("needs", *_INTEGERS)}
+        if integers["needs"] >= 2 * max(need.value for need in Need):
+            raise ValueError(f"field 'needs' is {integers['needs']}, which this version does not know")
+        stats = cls(integers["m"], integers["n"], Need(integers["needs"]))
+        stats.count, stats.metric_rows, stats.metric_probes = (
+            integers[name] for name in ("count", "metric_rows", "metric_probes")
+        )
+        stats.metric_power = float(_take(fields, "metric_power", ()))
+        if stats._rows is not None and "rows" in fields:
+            stats._rows = [_take(fields, "rows", (stats.count, stats.n))]
+        elif stats._rows is not None:
+            stats._fold_rows()
+        for name in (*_ALWAYS, *_OPTIONAL):
+            mine = getattr(stats, name)
+            if mine is not None:
+                setattr(stats, name, _take(fields, name, mine.shape))
+        if fields:
+            raise ValueError(f"field {sorted(fields)[0]!r} does not belong to statistics that need {stats.needs}")
+        return stats
+
     @staticmethod
     def bytes_needed(m: int, n: int, needs: Need, rows: int) -> int:
         """Bytes these statistics hold once `rows` rows have entered."""
         held = 16 * n + 8 * SKETCH_WIDTH * n * (Need.SKETCH in needs)
         held += 8 * (m * m + m) * (Need.OUTPUT in needs)
+        held += 8 * min(m, n) ** 2 * (Need.METRIC in needs)
         held += 8 * n * n * (Need.INPUT in needs or (Need.ROWS in needs and rows >= n))
         held += 8 * n * rows * (Need.ROWS in needs and Need.INPUT not in needs and rows < n)
         return int(held)
@@ -184,9 +284,62 @@ class Statistics:
         return float(np.sum(centred**2) / SKETCH_WIDTH)
 
     @property
+    def output_metric(self) -> Float64:
+        """G, [m, m], per sample and summed over its rows; where m > n, Wᵀ G W, [n, n]."""
+        assert self.metric is not None
+        return symmetric(self.metric) / self.metric_probes
+
+    @property
+    def metric_trace(self) -> float:
+        """Tr G."""
+        return self.metric_power / self.metric_probes
+
+    @property
+    def metric_count(self) -> float:
+        """How many independent gradients G is worth, from 1 to the number of rows.
+
+        Gradients are far from equal: a classifier's are near zero on all samples it is sure of, and G is made by the
+        few others. So rows and probes count by their participation, (Σ q)² / Σ q² with q the share ‖g‖² of each. The
+        rows of one probe are neither copies of one another nor independent: the geometric mean of the two counts is
+        the design effect of a correlation of 1 / (1 + √rows) between them.
+        """
+        if not self.metric_spread.all():
+            return 1.0
+        return float(self.metric_power**2 / np.sqrt(self.metric_spread[0]) / np.sqrt(self.metric_spread[1]))
+
+    @property
     def learned_nothing(self) -> bool:
         """One row or a constant input: t ≤ 1e-12·‖μ‖²/n leaves no covariance to learn from."""
         return self.trace <= 1e-12 * float(self.mean @ self.mean)
+
+
+def _product(rows: NDArray[Any], matrix: NDArray[Any]) -> Float64:
+    """Rows times matrix in the wider of the two precisions, at least float32."""
+    product_type = np.result_type(rows.dtype, matrix.dtype, np.float32)
+    product = rows.astype(product_type, copy=False) @ matrix.astype(product_type, copy=False)
+    return np.asarray(product, np.float64)
+
+
+def _take(fields: dict[str, NDArray[Any]], name: str, shape: tuple[int, ...]) -> Float64:
+    """Takes a copy of an array of numbers of this shape out of the fields."""
+    if name not in fields:
+        raise ValueError(f"field {name!r} is missing")
+    array = np.asarray(fields.pop(name))
+    if array.shape != shape:
+        raise ValueError(f"field {name!r} has the shape {list(array.shape)}, not {list(shape)}")
+    if (array.dtype.kind, array.dtype.itemsize) != ("f", 8):
+        raise ValueError(f"field {name!r} holds {array.dtype}, not float64")
+    return np.array(array, np.float64, order="C")
+
+
+def _take_integer(fields: dict[str, NDArray[Any]], name: str) -> int:
+    """Takes a number that counts something out of the fields."""
+    if name not in fields:
+        raise ValueError(f"field {name!r} is missing")
+    array = np.asarray(fields.pop(name))
+    if array.shape != () or array.dtype.kind not in "iu" or array < 0:
+        raise ValueError(f"field {name!r} is not a whole number of 0 or more")
+    return int(array)
 
 
 def sketch_matrix(n: int) -> Float64:

@@ -6,7 +6,7 @@ import math
 import warnings
 from collections.abc import Iterable
 from pathlib import Path
-from typing import IO, Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -143,17 +143,48 @@ def write_external(tensors: Iterable[TensorProto], path: Path | None, data: Path
         data: The file to write.
     """
     with data.open("wb") as file:
-        for tensor in tensors:
-            if is_external(tensor):
-                _append(tensor, map_bytes(tensor, path).data, data.name, file)
-            elif len(tensor.raw_data) >= _SMALLEST:
-                values = tensor.raw_data
-                tensor.ClearField("raw_data")
-                tensor.data_location = TensorProto.EXTERNAL
-                _append(tensor, values, data.name, file)
+        _move(tensors, path, data.name, file)
 
 
-def _append(tensor: TensorProto, values: bytes | memoryview, location: str, file: IO[bytes]) -> None:
+def weigh_external(tensors: Iterable[TensorProto], path: Path | None, location: str) -> int:
+    """The bytes `write_external` would write; the tensors come to refer to that file, which is not written."""
+    file = _Scale()
+    _move(tensors, path, location, file)
+    return file.tell()
+
+
+class _Writable(Protocol):
+    def write(self, values: bytes | memoryview, /) -> int: ...
+
+    def tell(self) -> int: ...
+
+
+class _Scale:
+    """Takes what a file would and keeps only its length."""
+
+    def __init__(self) -> None:
+        self._length = 0
+
+    def write(self, values: bytes | memoryview, /) -> int:
+        self._length += len(values)
+        return len(values)
+
+    def tell(self) -> int:
+        return self._length
+
+
+def _move(tensors: Iterable[TensorProto], path: Path | None, location: str, file: _Writable) -> None:
+    for tensor in tensors:
+        if is_external(tensor):
+            _append(tensor, map_bytes(tensor, path).data, location, file)
+        elif len(tensor.raw_data) >= _SMALLEST:
+            values = tensor.raw_data
+            tensor.ClearField("raw_data")
+            tensor.data_location = TensorProto.EXTERNAL
+            _append(tensor, values, location, file)
+
+
+def _append(tensor: TensorProto, values: bytes | memoryview, location: str, file: _Writable) -> None:
     file.write(b"\0" * (-file.tell() % (_PAGE if len(values) >= _LARGE else _LINE)))
     offset = file.tell()
     file.write(values)

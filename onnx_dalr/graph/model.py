@@ -18,7 +18,15 @@ from numpy.typing import NDArray
 from onnx import GraphProto, ModelProto, NodeProto, TensorProto, numpy_helper
 
 from onnx_dalr.errors import InputError
-from onnx_dalr.graph.external import external_files, follow_links, is_external, place, read_external, write_external
+from onnx_dalr.graph.external import (
+    external_files,
+    follow_links,
+    is_external,
+    place,
+    read_external,
+    weigh_external,
+    write_external,
+)
 from onnx_dalr.graph.soundness import check, what_it_is
 from onnx_dalr.samples.base import InputSpec
 
@@ -261,16 +269,30 @@ def save(proto: ModelProto, original: Model, path: Path) -> None:
     if not original.has_external_data:
         path.write_bytes(proto.SerializeToString())
         return
-    copy = ModelProto()
-    copy.CopyFrom(proto)
-    known = {tensor.name for tensor in original.proto.graph.initializer}
-    new = {tensor.name for tensor in copy.graph.initializer} - known
-    moved = [tensor for tensor in all_tensors(copy) if is_external(tensor) or tensor.name in new]
+    copy, moved = _to_move(proto, original)
     data = path.with_name(path.name + ".data")
     write_external(moved, original.path, data)
     if not any(map(is_external, moved)):
         data.unlink()
     path.write_bytes(copy.SerializeToString())
+
+
+def saved_size(proto: ModelProto, original: Model, name: str) -> int:
+    """Bytes of the artifact that `save` would write under a file name, proto and external data."""
+    if not original.has_external_data:
+        return int(proto.ByteSize())
+    copy, moved = _to_move(proto, original)
+    data = weigh_external(moved, original.path, f"{name}.data")
+    return int(copy.ByteSize()) + data
+
+
+def _to_move(proto: ModelProto, original: Model) -> tuple[ModelProto, list[TensorProto]]:
+    """A copy, and those of its tensors that belong into the data file if they are large enough."""
+    copy = ModelProto()
+    copy.CopyFrom(proto)
+    known = {tensor.name for tensor in original.proto.graph.initializer}
+    new = {tensor.name for tensor in copy.graph.initializer} - known
+    return copy, [tensor for tensor in all_tensors(copy) if is_external(tensor) or tensor.name in new]
 
 
 def _sync(file: Path) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 
 from onnx_dalr.evaluate import Latency, Quality
 from onnx_dalr.graph.layers import Skipped
+from onnx_dalr.plan import Point
 
 
 @dataclass(frozen=True)
@@ -30,9 +31,12 @@ class LayerResult:
         method: Factorization that was used, None where it stayed dense.
         calibration_error: √(Σ‖y−ŷ‖² / Σ‖y‖²) of y = W x over the fit rows.
         expected_error: The same ratio expected on unseen rows.
+        expected_distortion: What this layer alone is expected to do to the network's output, in the task's unit (KL,
+            1 − cosine or squared error), by its output metric; None without one.
         rows: Rows that entered the statistics.
         ridge: λ, None where the method has none or it is infinite (shrinkage 1).
         shrinkage: a, None where the method has none.
+        metric_shrinkage: s of the output metric, None without one; at 1 it has no say.
         reason: Why this rank.
     """
 
@@ -51,9 +55,11 @@ class LayerResult:
     method: str | None
     calibration_error: float | None
     expected_error: float | None
+    expected_distortion: float | None
     rows: int
     ridge: float | None
     shrinkage: float | None
+    metric_shrinkage: float | None
     reason: str
 
 
@@ -98,6 +104,7 @@ class Result:
         output: Path written, None for a dry run or a ModelProto result.
         dry_run: Nothing was written.
         method: Factorization asked for.
+        factors: How far covariance and metric were trusted, "default" or what did better on the select samples.
         target: What was asked for, in words.
         bytes_before: Size of the original artifact.
         bytes_after: Size of the new one.
@@ -105,13 +112,15 @@ class Result:
         params_after: Floating constants of the new model.
         layers: Every Layer.
         skipped: Every node that looks like one and is not.
-        samples: The sample sets.
+        samples: The sample sets; None where statistics came from files and no samples beside them.
         quality: Held-out quality of the file on disk; None where nothing was held out.
         latency: Interleaved medians of both models.
         device: Device asked for.
         provider: Execution provider that really ran.
         evaluations: Candidate models scored on the select set.
         passes: Forward passes that measured the sensitivity of the layers.
+        metric_passes: Forward passes over (some of) the fit samples that the output metric was worth.
+        curve: Every candidate that was scored on the select samples, the smallest first.
         seconds: Wall time by phase.
         notes: What a reader should know.
         model: The new model, where no output path was given.
@@ -122,6 +131,7 @@ class Result:
     output: Path | None
     dry_run: bool
     method: str
+    factors: str
     target: str
     bytes_before: int
     bytes_after: int
@@ -129,13 +139,15 @@ class Result:
     params_after: int
     layers: tuple[LayerResult, ...]
     skipped: tuple[Skipped, ...]
-    samples: SampleSets
+    samples: SampleSets | None
     quality: Quality | None
     latency: Latency | None
     device: str
     provider: str
     evaluations: int
     passes: int
+    metric_passes: int
+    curve: tuple[Point, ...]
     seconds: dict[str, float]
     notes: tuple[str, ...]
     model: Any = field(default=None, repr=False, compare=False)

@@ -14,6 +14,7 @@ from onnx_dalr.errors import one_line
 from onnx_dalr.estimates import Estimate
 from onnx_dalr.evaluate import Quality
 from onnx_dalr.graph.layers import Skipped
+from onnx_dalr.plan import Point
 from onnx_dalr.report.result import LayerResult, Result
 from onnx_dalr.units import format_bytes, format_count, format_share
 
@@ -41,9 +42,12 @@ def result_view(result: Result, *, narrow: bool = False) -> Group:
         result: What there is to show.
         narrow: Leave out the columns that others imply, for fewer than 80 characters a line.
     """
-    parts: list[RenderableType] = [_layer_table(result.layers, narrow), Text(), *_reasons(result.layers)]
+    reasons = reason_lines((layer.name, layer.rank, layer.reason) for layer in result.layers)
+    parts: list[RenderableType] = [_layer_table(result.layers, narrow), Text(), *reasons]
     if result.skipped:
         parts.append(skipped_view(result.skipped))
+    if len(result.curve) > 1 and not narrow:
+        parts += [Text(), curve_view(result.curve)]
     parts += [Text(), _totals(result)]
     if result.notes:
         parts.append(Text())
@@ -68,8 +72,8 @@ def add_row(made: Table, *cells: str, style: str = "") -> None:
 
 def _layer_table(layers: Iterable[LayerResult], narrow: bool) -> Table:
     columns = [("layer", "left"), ("op", "left"), ("shape", "right"), ("rank", "right"), ("parameters", "right")]
-    columns += [("bytes", "right"), ("kept", "right"), ("error", "right")]
-    implied = {"op", "bytes", "kept"} if narrow else set()
+    columns += [("bytes", "right"), ("kept", "right"), ("error", "right"), ("effect", "right")]
+    implied = {"op", "bytes", "kept", "effect"} if narrow else set()
     made = table(*(column for column in columns if column[0] not in implied))
     for layer in layers:
         dense = layer.rank is None
@@ -82,18 +86,18 @@ def _layer_table(layers: Iterable[LayerResult], narrow: bool) -> Table:
             "bytes": _change(format_bytes, layer.bytes_before, layer.bytes_after),
             "kept": format_share(layer.params_after, layer.params_before),
             "error": "" if layer.expected_error is None else f"{layer.expected_error:.4f}",
+            "effect": "" if layer.expected_distortion is None else f"{layer.expected_distortion:.2g}",
         }
         shown = [text for heading, text in cells.items() if heading not in implied]
         add_row(made, *shown, style="dim" if dense else "")
     return made
 
 
-def _reasons(layers: Iterable[LayerResult]) -> Iterable[Text]:
-    """Why each rank, one line per reason."""
+def reason_lines(layers: Iterable[tuple[str, int | None, str]]) -> Iterable[Text]:
+    """Why each rank, one line per reason, of (layer, rank, reason)."""
     by_reason: dict[str, list[str]] = {}
-    for layer in layers:
-        name = layer.name if layer.rank is None else f"{layer.name} {layer.rank}"
-        by_reason.setdefault(layer.reason, []).append(name)
+    for layer, rank, reason in layers:
+        by_reason.setdefault(reason, []).append(layer if rank is None else f"{layer} {rank}")
     for reason, names in by_reason.items():
         yield Text.assemble(("why ", "bold"), f"{one_line(reason)} ", (f"({_some(names)})", "dim"))
 
@@ -101,6 +105,24 @@ def _reasons(layers: Iterable[LayerResult]) -> Iterable[Text]:
 def _some(names: list[str]) -> str:
     more = f" and {len(names) - _SHOWN_NAMES} more" if len(names) > _SHOWN_NAMES else ""
     return ", ".join(map(one_line, names[:_SHOWN_NAMES])) + more
+
+
+def curve_view(curve: Iterable[Point]) -> Table:
+    """Size against quality on the select samples, for every model that was scored; the chosen one is marked."""
+    columns = [("scored", "left"), ("parameters", "right"), ("size", "right"), ("drop", "right")]
+    made = table(*columns, ("error", "right"), ("distortion", "right"), ("allocation", "left"))
+    for point in curve:
+        cells = (
+            "chosen" if point.chosen else "",
+            format_count(point.params),
+            format_bytes(point.bytes),
+            f"{100 * point.drop:.2f} points",
+            f"{point.error:.4f}",
+            f"{point.distortion:.3g}",
+            point.allocation,
+        )
+        add_row(made, *cells, style="bold" if point.chosen else "")
+    return made
 
 
 def skipped_view(skipped: Iterable[Skipped]) -> Group:
@@ -129,7 +151,8 @@ def _totals(result: Result) -> Table:
     if result.quality is None:
         add_row(made, "quality", "not measured: no samples were held out")
     else:
-        for name, line in _quality_rows(result.quality, result.samples.select_is_report):
+        shared = result.samples is not None and result.samples.select_is_report
+        for name, line in _quality_rows(result.quality, shared):
             add_row(made, name, line)
     if result.latency:
         latency, device = result.latency, result.provider.removesuffix("ExecutionProvider")
@@ -145,25 +168,28 @@ def _totals(result: Result) -> Table:
 
 
 def _effort(result: Result) -> str:
+    trusted = "" if result.factors == "default" else f", factors: {result.factors}"
     scored = f", {result.evaluations} candidates scored" if result.evaluations else ""
-    return scored + (f", {result.passes} passes to measure sensitivity" if result.passes else "")
+    metric = f", output metric worth {result.metric_passes} forward passes" if result.metric_passes else ""
+    return trusted + scored + metric + (f", {result.passes} passes to measure sensitivity" if result.passes else "")
 
 
 def _quality_rows(quality: Quality, also_selected: bool) -> Iterable[tuple[str, str]]:
     where = f"{quality.n} held-out samples" + (", also used for selection" if also_selected else "")
+    if quality.score_before and quality.score_after:
+        scores = f"{interval_text(quality.score_before, 4)} → {interval_text(quality.score_after, 4)}"
+        yield quality.score, f"{scores}, drop {interval_text(quality.drop, 4)} ({where})"
     if quality.accuracy_before and quality.accuracy_after:
         before, after = quality.accuracy_before, quality.accuracy_after
-        yield (
-            "accuracy",
-            f"{_percent(before.value)} → {_percent(after.value)} top-1, drop {_points(quality.drop)} ({where})",
-        )
+        drop = f", drop {points_text(quality.drop)}" if quality.score == "accuracy" else ""
+        yield "accuracy", f"{_percent(before.value)} → {_percent(after.value)} top-1{drop} ({where})"
     if quality.agreement:
-        yield "agreement", f"{_estimate(quality.agreement)} same top-1 as the original ({where})"
+        yield "agreement", f"{estimate_text(quality.agreement)} same top-1 as the original ({where})"
     if quality.cosine:
-        yield "cosine", f"{_interval(quality.cosine, 4)} to the original ({where})"
+        yield "cosine", f"{interval_text(quality.cosine, 4)} to the original ({where})"
     if quality.kl is not None:
         yield "KL", f"{quality.kl:.2g} nats to the original"
-    yield "error", f"{_interval(quality.error, 4)} relative, worst output ({where})"
+    yield "error", f"{interval_text(quality.error, 4)} relative, worst output ({where})"
     if len(quality.outputs) > 1:
         yield "", ", ".join(f"{output.name} {output.error:.4f}" for output in quality.outputs)
 
@@ -176,13 +202,16 @@ def _percent(value: float) -> str:
     return f"{100 * value:.2f} %"
 
 
-def _estimate(estimate: Estimate) -> str:
+def estimate_text(estimate: Estimate) -> str:
+    """A share in percent with its interval."""
     return f"{_percent(estimate.value)} [{100 * estimate.low:.2f}, {100 * estimate.high:.2f}]"
 
 
-def _points(estimate: Estimate) -> str:
+def points_text(estimate: Estimate) -> str:
+    """A difference in percentage points with its interval."""
     return f"{100 * estimate.value:.2f} points [{100 * estimate.low:.2f}, {100 * estimate.high:.2f}]"
 
 
-def _interval(estimate: Estimate, digits: int) -> str:
+def interval_text(estimate: Estimate, digits: int) -> str:
+    """A number with its interval."""
     return f"{estimate.value:.{digits}f} [{estimate.low:.{digits}f}, {estimate.high:.{digits}f}]"

@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
-import importlib.util
 import math
-import sys
-import traceback
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -20,8 +16,9 @@ from onnx_dalr.samples.base import Array, InputSpec
 from onnx_dalr.samples.dtypes import to_model_dtype
 from onnx_dalr.samples.files import printable
 from onnx_dalr.samples.forms import as_text, check_axes
+from onnx_dalr.samples.functions import form_hint, load_function, reason
 
-_FORM_HINT = "write --preprocess file.py:function"
+_OPTION = "--preprocess"
 
 
 class UserFunction:
@@ -42,9 +39,9 @@ class UserFunction:
             InputError: No such file or function, or the file cannot be run.
         """
         self._spec = spec
-        self._function = _load(given) if isinstance(given, str) else given
+        self._function = load_function(given, _OPTION) if isinstance(given, str) else given
         if not callable(self._function):
-            raise InputError(f"--preprocess: a {type(given).__name__} is no function", _FORM_HINT)
+            raise InputError(f"--preprocess: a {type(given).__name__} is no function", form_hint(_OPTION))
         self._name = given if isinstance(given, str) else getattr(given, "__qualname__", type(given).__name__)
         self.settings = {"preprocess": self._name, "input": str(spec)}
 
@@ -61,7 +58,7 @@ class UserFunction:
         try:
             returned = self._function(image)
         except (Exception, SystemExit) as error:
-            raise InputError(f"{where}: {_reason(error)}", "the function is yours to repair") from error
+            raise InputError(f"{where}: {reason(error)}", "the function is yours to repair") from error
         if returned is None:
             raise InputError(f"{where}: it returned nothing", "return the array that the model takes")
         array = as_array(returned, where)[None]
@@ -103,48 +100,3 @@ def _planes(array: Array) -> Array:
         f"--thumbnails: the arrays of --preprocess, {as_text(array.shape)}, cannot be shown as images",
         "leave --thumbnails out",
     )
-
-
-def _load(given: str) -> Callable[[Any], Any]:
-    """The function that "file.py:function" names.
-
-    Raises:
-        InputError: There is none, or its file cannot be run.
-    """
-    file, colon, name = given.rpartition(":")
-    if not colon or not file or not name.isidentifier():
-        raise InputError(f"--preprocess {given!r} does not name a function in a file", _FORM_HINT)
-    path = Path(file)
-    if not path.is_file():
-        raise InputError(f"--preprocess {given}: there is no file {file}", _FORM_HINT)
-    module_name = f"onnx_dalr_preprocess_{path.stem}"
-    spec = importlib.util.spec_from_file_location(module_name, path.resolve())
-    if spec is None or spec.loader is None:
-        raise InputError(f"--preprocess {given}: {file} is no Python file", _FORM_HINT)
-    module = importlib.util.module_from_spec(spec)
-    # What a script finds when it is run: itself among the modules, and the files beside it.
-    sys.modules[module_name] = module
-    sys.path.insert(0, str(path.resolve().parent))
-    try:
-        spec.loader.exec_module(module)
-    except (Exception, SystemExit) as error:
-        raise InputError(f"--preprocess {given}: the file cannot be run: {_reason(error)}") from error
-    finally:
-        with contextlib.suppress(ValueError):  # the file may have taken it out itself
-            sys.path.remove(str(path.resolve().parent))
-    function = getattr(module, name, None)
-    if not callable(function):
-        there = [key for key, value in vars(module).items() if callable(value) and not key.startswith("_")]
-        raise InputError(f"--preprocess {given}: {file} has no function {name}", f"it has {', '.join(there) or 'none'}")
-    found: Callable[[Any], Any] = function
-    return found
-
-
-def _reason(error: BaseException) -> str:
-    """An exception of the user's code in one line, with the place."""
-    text = printable(str(error).splitlines()[0]) if str(error) else ""
-    reason = f"{type(error).__name__}: {text}" if text else type(error).__name__
-    frames = traceback.extract_tb(error.__traceback__)
-    # The first frame is ours, and an import's are the machinery's.
-    own = [frame for frame in frames[1:] if not frame.filename.startswith("<frozen")]
-    return f"{reason} (line {own[-1].lineno} of {Path(own[-1].filename).name})" if own else reason

@@ -14,7 +14,8 @@ import onnx
 import pytest
 from PIL import Image
 
-from onnx_dalr import pipeline
+from onnx_dalr.graph.rewrite import rewrite
+from onnx_dalr.learn import learn
 from onnx_dalr.runtime import open_session
 from tests.cli import tiny
 from tests.cli.conftest import Outcome, Run
@@ -232,7 +233,7 @@ CASES = [
     Case("nothing held out and no amount", 2, "no drop can be measured", ("--holdout", "0")),
     Case("nothing held out and a drop", 2, "no drop can be measured", ("--holdout", "0", "--max-drop", "1%")),
     # The target.
-    Case("two targets", 2, "--rank and --params are different targets", ("--rank", "8", "--params", "50%")),
+    Case("two targets", 2, "--params and --rank are different targets", ("--rank", "8", "--params", "50%")),
     Case("three targets", 2, "--max-drop", ("--rank", "8", "--params", "50%", "--max-drop", "1%")),
     *(
         Case(f"params {text}", 2, f"--params '{text}'", ("--params", text))
@@ -246,6 +247,41 @@ CASES = [
         Case(f"rank {text}", 2, f"--rank '{text}'", ("--rank", text))
         for text in ("", "0", "-3", "8.5", "many", "first=", "=8", "first=x", "nan")
     ),
+    *(
+        Case(f"size {text}", 2, f"--size '{text}'", ("--size", text))
+        for text in ("", "half", "-5", "0", "40%%", "12MiB", "nan", "0.4")
+    ),
+    *(
+        Case(f"max-error {text}", 2, f"--max-error '{text}' is not an error", ("--max-error", text))
+        for text in ("", "0", "1", "-0.1", "nan", "200%")
+    ),
+    *(
+        Case(f"energy {text}", 2, f"--energy '{text}' is not a share", ("--energy", text))
+        for text in ("", "0", "1", "all", "nan", "100%")
+    ),
+    Case(
+        "rank everywhere beside a size", 2, "--size and --rank are different targets", ("--size", "50%", "--rank", "8")
+    ),
+    Case("pin for no layer", 2, "--rank 'fourth' matches no layer", ("--size", "50%", "--rank", "fourth=keep")),
+    Case(
+        "every layer pinned to keep",
+        5,
+        "every layer stays dense",
+        ("--energy", "0.9", "--rank", "W?=keep"),
+    ),
+    Case("size out of reach", 3, "--size 1% cannot be reached", ("--size", "1%")),
+    Case("nothing held out and an error", 2, "no error can be measured", ("--holdout", "0", "--max-error", "0.1")),
+    Case("shrinkage above one", 2, "--shrinkage '1.5' is not a share", ("--shrinkage", "1.5")),
+    Case("shrinkage with svd", 2, "--shrinkage means nothing to --method svd", ("--shrinkage", "0", "--method", "svd")),
+    Case("no metric with svd", 2, "--no-metric means nothing to --method svd", ("--no-metric", "--method", "svd")),
+    Case("missing plan", 2, "no such plan: plan.json", ("--plan", "plan.json")),
+    Case("plan of words", 2, "plan.json is not JSON", ("--plan", "plan.json"), arrange=save_text("plan.json")),
+    Case("plan and target", 2, "a plan and a target are given", ("--plan", "plan.json", "--rank", "8")),
+    Case("missing statistics", 2, "no such file: stats.npz", ("--rank", "8", "--stats", "stats.npz")),
+    Case("samples as statistics", 2, "holds no statistics", ("--rank", "8", "--stats", "calib.npz", "--holdout", "0")),
+    Case("plan into a missing folder", 2, "nowhere", ("--rank", "8", "--save-plan", "nowhere/plan.json")),
+    Case("statistics over the samples", 2, "--save-stats calib.npz", ("--rank", "8", "--save-stats", "calib.npz")),
+    Case("score in no file", 2, "missing.py", ("--score", "missing.py:score")),
     Case("rank for no layer", 2, "--rank 'fourth' matches no layer", ("--rank", "fourth=8")),
     Case("params below one", 2, "--params '0.4' is less than one", ("--params", "0.4")),
     Case("params out of reach", 3, "--params 1% cannot be reached", ("--params", "1%")),
@@ -346,13 +382,12 @@ def test_what_cannot_work_is_refused_before_the_samples_are_run(
 ) -> None:
     """Minutes of capture before a sentence that could have come at once cost a user's patience."""
     captured = []
-    real = pipeline.learn
 
     def noted(*arguments: Any, **named: Any) -> object:
         captured.append(True)
-        return real(*arguments, **named)
+        return learn(*arguments, **named)
 
-    monkeypatch.setattr(pipeline, "learn", noted)
+    monkeypatch.setattr("onnx_dalr.analysis.learn", noted)
     assert run("optimize", "model.onnx", OUTPUT, "--calib", "calib.npz", *options).code in (2, 3, 5)
     assert not captured
 
@@ -473,10 +508,9 @@ def kept(request: pytest.FixtureRequest) -> Iterator[tuple[str, ...]]:
 
 def altered(change: Callable[[onnx.ModelProto], None]) -> Callable[..., onnx.ModelProto]:
     """`rewrite` with a mistake in it."""
-    real = pipeline.rewrite
 
     def wrong(*arguments: object) -> onnx.ModelProto:
-        made = real(*arguments)  # type: ignore[arg-type]
+        made = rewrite(*arguments)  # type: ignore[arg-type]
         change(made)
         return made
 
@@ -500,7 +534,11 @@ def break_graph(model: onnx.ModelProto) -> None:
     ("change", "fragment"),
     [(make_nan, "NaN or infinity"), (rename_output, "another signature"), (break_graph, "not valid")],
 )
-@pytest.mark.parametrize("more", [(), ("--holdout", "0")], ids=["held out", "nothing held out"])
+@pytest.mark.parametrize(
+    "more",
+    [(), ("--holdout", "0"), ("--save-plan", "out/plan.json", "--save-stats", "out/stats.npz")],
+    ids=["held out", "nothing held out", "plan and statistics too"],
+)
 def test_a_written_model_that_misbehaves_is_not_kept(
     run: Run,
     kept: tuple[str, ...],
@@ -509,7 +547,7 @@ def test_a_written_model_that_misbehaves_is_not_kept(
     fragment: str,
     more: tuple[str, ...],
 ) -> None:
-    monkeypatch.setattr(pipeline, "rewrite", altered(change))
+    monkeypatch.setattr("onnx_dalr.outcome.rewrite", altered(change))
     expect(run(*kept, *more), 4, fragment)
 
 
@@ -517,7 +555,7 @@ def test_a_full_disk_is_the_users_to_solve(run: Run, kept: tuple[str, ...], monk
     def full(*_arguments: object) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr(pipeline, "save", full)
+    monkeypatch.setattr("onnx_dalr.outcome.save", full)
     expect(run(*kept), 2, "No space left on device")
 
 
@@ -528,7 +566,7 @@ def test_a_half_written_file_on_a_full_disk_goes_away(
         path.write_bytes(proto.SerializeToString()[:100])
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
 
-    monkeypatch.setattr(pipeline, "save", full)
+    monkeypatch.setattr("onnx_dalr.outcome.save", full)
     expect(run(*kept), 2, "No space left on device")
 
 
@@ -538,7 +576,7 @@ def test_a_bug_of_ours_is_exit_one_with_a_traceback_and_where_to_report_it(
     def bug(*_arguments: object) -> None:
         raise RuntimeError("boom")
 
-    monkeypatch.setattr(pipeline, "verify", bug)
+    monkeypatch.setattr("onnx_dalr.outcome.verify", bug)
     outcome = run(*kept)
     assert outcome.code == 1
     assert outcome.errors == ["error: a bug in onnx-dalr 0.1.0: RuntimeError: boom"]
@@ -553,7 +591,7 @@ def test_running_out_of_memory_is_said_with_what_helps(
     def huge(*_arguments: object, **_options: object) -> None:
         raise MemoryError
 
-    monkeypatch.setattr(pipeline, "learn", huge)
+    monkeypatch.setattr("onnx_dalr.analysis.learn", huge)
     expect(run(*kept), 2, "out of memory")
 
 
@@ -561,7 +599,7 @@ def test_an_interrupt_is_exit_130(run: Run, kept: tuple[str, ...], monkeypatch: 
     def interrupted(*_arguments: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(pipeline, "verify", interrupted)
+    monkeypatch.setattr("onnx_dalr.outcome.verify", interrupted)
     outcome = run(*kept)
     assert outcome.code == 130
     assert outcome.errors == ["error: interrupted: nothing was written"]

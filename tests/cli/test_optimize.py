@@ -109,6 +109,42 @@ def test_a_layer_without_a_rank_stays_dense_and_says_so(run: Run, model: Path, c
     assert "no --rank for it" in outcome.stdout
 
 
+@pytest.mark.parametrize("amount", ["30%", "653000", "653kB"])
+def test_size_is_an_upper_bound_on_the_file(run: Run, model: Path, calib: Path, small: Path, amount: str) -> None:
+    outcome = run("optimize", model, small, "--calib", calib, "--size", amount)
+    assert outcome.code == 0
+    assert 640_000 < small.stat().st_size <= 653_000.4
+
+
+def test_a_pattern_beside_another_target_pins_its_layers(run: Run, model: Path, calib: Path, small: Path) -> None:
+    pins = ("--rank", "fc6=20", "--rank", "fc8=keep")
+    outcome = run("optimize", model, small, "--calib", calib, "--params", "30%", *pins)
+    assert outcome.code == 0
+    assert [rank_of(small, f"fc{i}.weight") for i in (6, 8)] == [20, None]
+    assert rank_of(small, "fc7.weight") not in (None, 20)
+    assert "target params 30%, rank fc6=20, fc8=keep" in " ".join(outcome.stdout.split())
+
+
+@pytest.mark.parametrize("target", [("--max-error", "0.1"), ("--energy", "0.95"), ("--rank-multiple", "8")])
+def test_other_targets_make_a_model_that_is_good(
+    run: Run, model: Path, calib: Path, small: Path, target: tuple[str, str]
+) -> None:
+    outcome = run("optimize", model, small, "--calib", calib, *target)
+    assert outcome.code == 0
+    assert accuracy(small, calib) > 0.98
+    assert small.stat().st_size < 0.6 * model.stat().st_size
+    if target[0] == "--rank-multiple":
+        assert {rank_of(small, f"fc{i}.weight") for i in (6, 7)} <= {8, 16, 24, None}
+
+
+def test_a_score_of_ones_own_is_in_the_report(run: Run, model: Path, calib: Path, small: Path, tmp_path: Path) -> None:
+    code = "def right(outputs, labels):\n    return (outputs['logits'].argmax(1) == labels).astype(float)\n"
+    (tmp_path / "mine.py").write_text(code)
+    outcome = run("optimize", model, small, "--calib", calib, "--score", f"{tmp_path / 'mine.py'}:right")
+    assert outcome.code == 0, outcome.stderr
+    assert "right " in outcome.stdout
+
+
 def test_a_smaller_max_drop_makes_a_larger_model(run: Run, model: Path, calib: Path, tmp_path: Path) -> None:
     sizes = []
     for drop in ("60%", "0%"):

@@ -10,7 +10,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from onnx_dalr.factorize import METHODS, Factors, Need, Ridge, Spectrum, Statistics
+from onnx_dalr.factorize import METHODS, Factors, Need, Ridge, Settings, Spectrum, Statistics
 
 Array = NDArray[Any]
 
@@ -53,7 +53,7 @@ class Case:
 
     def spectrum(self, method: str, ridge: Ridge | None = None) -> Spectrum:
         known = METHODS[method]
-        return known.spectrum(self.W, self.statistics(known.needs(*self.W.shape)), ridge)
+        return known.spectrum(self.W, self.statistics(known.needs(*self.W.shape)), Settings(ridge=ridge))
 
     def measured_error(self, factors: Factors) -> float:
         """Σ‖y−ŷ‖² / Σ‖y‖² over the rows, from the definition; 0 where there is no output at all."""

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from onnx_dalr.factorize import METHODS, Ridge, Statistics
+from onnx_dalr.factorize import METHODS, Ridge, Settings, Statistics
 from tests.factorize.cases import NAMES, Case, cases, make, often, ordinary
 
 
@@ -90,7 +90,7 @@ def test_on_unseen_rows_of_a_few_samples_the_expected_error_is_nearer_than_the_c
     W, fit, unseen = rng.standard_normal((30, 40)), rng.standard_normal((15, 40)), rng.standard_normal((4000, 40))
     stats = Statistics(30, 40, METHODS["dalr"].needs(30, 40))
     stats.update(fit @ mixing.T, W)
-    spectrum = METHODS["dalr"].spectrum(W, stats, None)
+    spectrum = METHODS["dalr"].spectrum(W, stats, Settings())
     truth = np.sqrt(Case(W, unseen @ mixing.T).measured_error(spectrum.factors(12)))
     assert spectrum.calibration_error(12) < spectrum.expected_error(12)
     assert abs(spectrum.expected_error(12) - truth) < abs(spectrum.calibration_error(12) - truth)

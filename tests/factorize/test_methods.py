@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from onnx_dalr.factorize import METHODS, Factors, Need, Ridge, Statistics
+from onnx_dalr.factorize import METHODS, Factors, Need, Ridge, Settings, Statistics
 from onnx_dalr.factorize.dalr2017 import dalr_2017
 from onnx_dalr.factorize.projection import dalr, moment_and_sketch
 from onnx_dalr.factorize.statistics import sketch_matrix
@@ -241,6 +241,6 @@ def test_one_pass_in_single_precision_comes_close(method: str) -> None:
     stats = Statistics(10, 14, known.needs(10, 14))
     W, X = case.W.astype(np.float32), case.X.astype(np.float32)
     stats.update(X, W)
-    single, double = known.spectrum(W, stats, None).factors(6), case.spectrum(method).factors(6)
+    single, double = known.spectrum(W, stats, Settings()).factors(6), case.spectrum(method).factors(6)
     y, y_double = (X @ (f.A @ f.B).T + f.shift for f in (single, double))
     assert np.linalg.norm(y - y_double) < 1e-4 * np.linalg.norm(case.X @ case.W.T)

@@ -11,19 +11,37 @@ from onnx_dalr.factorize import Need, Statistics
 from onnx_dalr.factorize.statistics import SKETCH_WIDTH, add_gram, sketch_matrix, symmetric
 from tests.factorize.cases import Array, Case, cases, make, often
 
-SUMS = ("total", "squares", "output_total", "output", "input", "sketch")
-NEEDS = [Need.NONE, Need.OUTPUT, Need.INPUT, Need.OUTPUT | Need.SKETCH, Need.ROWS, Need.INPUT | Need.ROWS]
+SUMS = ("total", "squares", "output_total", "output", "input", "sketch", "metric", "metric_spread")
+COUNTS = ("count", "metric_rows", "metric_probes")
+NEEDS = [
+    Need.NONE,
+    Need.OUTPUT,
+    Need.INPUT,
+    Need.OUTPUT | Need.SKETCH,
+    Need.ROWS,
+    Need.INPUT | Need.ROWS,
+    Need.OUTPUT | Need.METRIC,
+]
 
 
 def of(W: Array, X: Array, needs: Need) -> Statistics:
     found = Statistics(*W.shape, needs)
-    found.update(X, W)
+    add(found, X, W)
     return found
+
+
+def add(found: Statistics, X: Array, W: Array) -> None:
+    """Adds rows and, for the metric, one made-up gradient of one probe for each."""
+    found.update(X, W)
+    if Need.METRIC in found.needs:
+        found.update_metric(np.sin(X @ W.T), W, len(X))
 
 
 def assert_same(one: Statistics, other: Statistics) -> None:
     """The same sums up to rounding; rows in any order."""
-    assert one.count == other.count
+    for name in COUNTS:
+        assert getattr(one, name) == getattr(other, name)
+    assert one.metric_power == pytest.approx(other.metric_power)
     for name in SUMS:
         a, b = getattr(one, name), getattr(other, name)
         assert (a is None) == (b is None), name
@@ -39,7 +57,7 @@ def assert_same(one: Statistics, other: Statistics) -> None:
 def test_batching_does_not_matter(case: Case, needs: Need, cuts: list[int]) -> None:
     parts = Statistics(*case.W.shape, needs)
     for rows in np.split(case.X, sorted(min(cut, len(case.X)) for cut in cuts)):
-        parts.update(rows, case.W)
+        add(parts, rows, case.W)
     assert_same(parts, of(case.W, case.X, needs))
 
 
@@ -100,7 +118,7 @@ def test_kept_rows_are_a_copy() -> None:
 
 
 def held(stats: Statistics) -> int:
-    arrays = [getattr(stats, name) for name in SUMS] + [stats.rows]
+    arrays = [getattr(stats, name) for name in SUMS if name != "metric_spread"] + [stats.rows]
     return sum(array.nbytes for array in arrays if array is not None)
 
 

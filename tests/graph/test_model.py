@@ -20,9 +20,11 @@ from onnx_dalr.graph.model import (
     load,
     metadata,
     save,
+    saved_size,
     staged,
 )
-from tests.graph.helpers import initializers, model, run, some_feeds, with_constant_nodes
+from onnx_dalr.graph.rewrite import rewrite
+from tests.graph.helpers import initializers, layers_of, model, run, some_feeds, thin, with_constant_nodes
 
 as_root = pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may write everywhere")
 
@@ -203,6 +205,68 @@ def test_a_model_without_external_data_is_one_file(tmp_path: Path) -> None:
     save(small(), Model(small()), tmp_path / "m.onnx")
     assert [file.name for file in tmp_path.iterdir()] == ["m.onnx"]
     assert onnx.load(tmp_path / "m.onnx") == small()
+
+
+# The size before it is written
+
+
+def weighed(proto: ModelProto, original: Model, path: Path) -> int:
+    """The size of an artifact as it was foretold, which is what it weighs on disk."""
+    foretold = saved_size(proto, original, path.name)
+    assert list(path.parent.glob(f"{path.name}*")) == []
+    save(proto, original, path)
+    assert foretold == artifact_size(path)
+    assert foretold == sum(file.stat().st_size for file in path.parent.glob(f"{path.name}*"))
+    return foretold
+
+
+def large() -> ModelProto:
+    """Weights above and below a page, a megabyte and the thousand bytes from which new tensors lie beside."""
+    text = """
+    g (float[N,64] x) => (float[N,8] y) {
+      [a] h = Gemm(x, W1, b1)
+      [b] i = Gemm(h, W2, b2)
+      [c] j = Gemm(i, W3)
+      [d] y = Gemm(j, W4, b4)
+    }"""
+    shapes = {"W1": (64, 600), "b1": (600,), "W2": (600, 600), "b2": (600,), "W3": (600, 40), "W4": (40, 8), "b4": (8,)}
+    return model(text, **shapes)
+
+
+def stored(tmp_path: Path, how: str) -> Path:
+    path = tmp_path / "m.onnx"
+    options = {"external": {"size_threshold": 0}, "partly external": {"size_threshold": 10_000}}
+    if how == "inline":
+        return saved(path, large())
+    onnx.save(large(), path, save_as_external_data=True, location="weights", **options[how])
+    return path
+
+
+@pytest.mark.parametrize("how", ["inline", "external", "partly external"])
+@pytest.mark.parametrize("name", ["s.onnx", "a-much-longer-name-than-the-original-has.onnx"])
+def test_the_size_of_what_will_be_saved_is_known_before(tmp_path: Path, how: str, name: str) -> None:
+    original = load(stored(tmp_path, how))
+    (tmp_path / "out").mkdir()
+    for rank in (1, 2, 7, 63):
+        made = rewrite(original, [thin(layer, min(rank, layer.m, layer.n)) for layer in layers_of(large())])
+        kept = made.SerializeToString()
+        assert weighed(made, original, tmp_path / "out" / f"{rank}-{name}") < original.size
+        assert made.SerializeToString() == kept
+
+
+@pytest.mark.parametrize("how", ["inline", "external", "partly external"])
+def test_the_size_of_a_model_that_is_saved_as_it_is_is_known_too(tmp_path: Path, how: str) -> None:
+    original = load(stored(tmp_path, how))
+    weighed(original.proto, original, tmp_path / "again.onnx")
+
+
+def test_the_size_of_a_scattered_model_is_known_too(tmp_path: Path) -> None:
+    original = load(scattered(tmp_path, one_file=False))
+    weighed(original.proto, original, tmp_path / "again.onnx")
+
+
+def test_the_size_of_a_model_in_memory_is_that_of_its_bytes() -> None:
+    assert saved_size(small(), Model(small()), "m.onnx") == len(small().SerializeToString())
 
 
 def read_weight(path: Path) -> np.ndarray:

@@ -1,0 +1,316 @@
+"""`analyze`: everything up to the Plan. The model's layers, what the samples say of them, and plans made from that."""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+
+from onnx_dalr._version import __version__
+from onnx_dalr.capture import needs_of
+from onnx_dalr.decide import check_target, decide
+from onnx_dalr.errors import InputError, NothingToGainError
+from onnx_dalr.evaluate import Task, find_task
+from onnx_dalr.graph.layers import Layer, Skipped, find
+from onnx_dalr.graph.model import Model, input_specs, metadata
+from onnx_dalr.learn import Learned, learn, learn_from
+from onnx_dalr.options import Options, SampleOptions
+from onnx_dalr.plan import Plan
+from onnx_dalr.run import Run
+from onnx_dalr.runtime import open_session, provider_line
+from onnx_dalr.selection import check_pattern, left_out, select
+from onnx_dalr.sets import Sets, opened
+from onnx_dalr.stats_file import gathered, load_statistics
+from onnx_dalr.stats_set import StatisticsSet, model_hash
+from onnx_dalr.target import Target, make_target
+
+_METRIC_TASK = "task of the metric"
+
+
+class Analysis:
+    """A model, and what the samples of the target domain say of its layers.
+
+    It holds the samples open for the plans to come: close it, use it in a `with`, or let it go.
+
+    Attributes:
+        run: What the run shares.
+        layers: The layers that take part.
+        skipped: Nodes that look like one and do not.
+        sets: The samples, None where statistics came from files alone.
+        learned: What the fit samples taught.
+        task: What the model is for; None without samples.
+        provider: The execution provider that ran it, "none" where nothing ran.
+    """
+
+    def __init__(
+        self,
+        run: Run,
+        layers: Sequence[Layer],
+        skipped: Sequence[Skipped],
+        sets: Sets | None,
+        learned: Learned,
+        task: Task | None,
+        provider: str,
+        settings: dict[str, str],
+    ) -> None:
+        self.run, self.layers, self.skipped = run, list(layers), list(skipped)
+        self.sets, self.learned, self.task, self.provider = sets, learned, task, provider
+        self._settings = settings
+        self._closing: weakref.finalize[Any, Any] | None = None
+
+    def plan(
+        self,
+        *,
+        rank: int | str | list[int | str] | tuple[int | str, ...] | None = None,
+        size: str | float | None = None,
+        params: str | float | None = None,
+        max_drop: str | float | None = None,
+        max_error: str | float | None = None,
+        energy: str | float | None = None,
+        rank_multiple: int = 1,
+        min_rank: int = 1,
+    ) -> Plan:
+        """The ranks for a target: one of those of `optimize`, `max_drop=0.01` where none is given.
+
+        Raises:
+            InputError: The target cannot be read, or there is nothing to measure it on (exit code 2).
+            TargetError: It cannot be met (3).
+            NothingToGainError: No layer can be made smaller (5).
+        """
+        return self.plan_for(make_target(rank, size, params, max_drop, max_error, energy, rank_multiple, min_rank))
+
+    def plan_for(self, target: Target) -> Plan:
+        """The same for a Target that is made already."""
+        check_ranks(target, self.layers, self.skipped)
+        has_select = self.sets is not None and self.task is not None and len(self.sets.select) > 0
+        plan = check_target(self.run, target, self.layers, select=has_select)
+        if plan is None or len(self.learned.spectra) > 1 or target.kind != "rank":
+            plan = decide(self.run, target, self.layers, self.learned, self.sets, self.task)
+        return plan.finished(model_hash(self.run.original), self.run.options.described(), __version__)
+
+    def forget(self) -> None:
+        """Lets go of what was learned; no plan can be made any more."""
+        self.learned = Learned({}, {}, frozenset(), {}, 0, ())
+
+    @property
+    def stats(self) -> StatisticsSet:
+        """The statistics behind it, to apply plans with, to save and to add up with those of other samples."""
+        return StatisticsSet(
+            model=model_hash(self.run.original),
+            method=self.run.options.method.name,
+            settings=self._settings,
+            version=__version__,
+            samples=self.learned.digests,
+            layers=self.learned.statistics,
+            notes=self.learned.notes,
+        )
+
+    def __str__(self) -> str:
+        from onnx_dalr.report.planned import render_analysis  # noqa: PLC0415 - heavy: rich
+
+        return render_analysis(self)
+
+    def close(self) -> None:
+        """Lets go of the samples."""
+        if self._closing is not None:
+            self._closing()
+
+    def closed_by(self, stack: ExitStack) -> Analysis:
+        """The same analysis, which closes what the stack holds when it is closed or let go."""
+        self._closing = weakref.finalize(self, stack.close)
+        return self
+
+    def __enter__(self) -> Analysis:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+@contextmanager
+def analysis_of(
+    run: Run,
+    options: SampleOptions,
+    *,
+    stats: Sequence[Path] = (),
+    target: Target | None = None,
+    only: frozenset[str] | None = None,
+    keep: bool = False,
+    thumbnails: tuple[Path, bool] | None = None,
+) -> Iterator[Analysis]:
+    """Finds the layers, opens the samples and learns from the fit samples, or from statistics on disk in their place.
+
+    Args:
+        run: The run.
+        options: The samples; those of `calib` may be missing where there are statistics.
+        stats: Files of statistics that take the place of the fit samples.
+        target: Refused before anything is run where the sizes of the layers say so; None for none yet.
+        only: Names of the layers to look at, None for all.
+        keep: Hold on to the statistics.
+        thumbnails: Where to draw the fit images, and whether a file there may be replaced.
+
+    Raises:
+        InputError: Samples, statistics or options that cannot be used.
+        TargetError: The target cannot be met.
+        NothingToGainError: No layer is eligible, or all stay dense.
+    """
+    layers, skipped = _choose_layers(run.original, target, run.options, only)
+    with ExitStack() as stack:
+        if options.calib is None and not stats:
+            raise InputError("there are no samples", "give --calib PATH, or --stats FILE")
+        sets = None
+        if options.calib is not None:
+            sets = stack.enter_context(opened(options, input_specs(run.original.proto)))
+        _announce(run, sets, from_files=bool(stats))
+        if target is not None:
+            check_target(run, target, layers, select=sets is not None and len(sets.select) > 0)
+        if thumbnails is not None and sets is not None:
+            _draw_thumbnails(sets, *thumbnails)
+        task, provider = (None, "none") if sets is None else _look(run, sets)
+        settings = _settings(sets, task, run.options)
+        if stats:
+            held = _gathered(run, layers, stats, settings if sets is not None else None)
+            settings, learned = held.settings, learn_from(run, layers, held)
+        else:
+            assert sets is not None
+            learned = learn(run, layers, sets, task, keep=keep)
+        run.notes.extend(learned.notes)
+        unreached = [layer for layer in layers if layer.name not in learned.rows]
+        if unreached:
+            layers = [layer for layer in layers if layer.name in learned.rows]
+            skipped = [*skipped, *(left_out(layer, "no row of the samples reached it") for layer in unreached)]
+            if target is not None:
+                check_target(run, target, layers, select=sets is not None and len(sets.select) > 0)
+        yield Analysis(run, layers, skipped, sets, learned, task, provider, settings)
+
+
+def _gathered(
+    run: Run, layers: Sequence[Layer], stats: Sequence[Path], settings: dict[str, str] | None
+) -> StatisticsSet:
+    """The statistics of the files, added up; without samples of our own they must only agree with each other."""
+    method = run.options.method
+    first = load_statistics(stats[0]).settings
+    wanted = first if settings is None else settings
+    if not run.options.wants_metric and _METRIC_TASK in first:  # a metric that this run does not read
+        wanted = wanted | {_METRIC_TASK: first[_METRIC_TASK]}
+    held, notes = gathered(
+        stats,
+        model=model_hash(run.original),
+        method=method,
+        settings=wanted,
+        layers=layers,
+        needs=lambda layer: needs_of(layer, method, metric=run.options.wants_metric),
+    )
+    run.notes.extend(notes)
+    return held
+
+
+def _settings(sets: Sets | None, task: Task | None, options: Options) -> dict[str, str]:
+    """What statistics depend on, beside model and samples."""
+    if sets is None:
+        return {}
+    found = dict(sets.fit.source.settings)
+    if sets.mask_input is not None:
+        found["mask input"] = sets.mask_input
+    if options.wants_metric and task is not None:
+        found[_METRIC_TASK] = task.kind
+    return found
+
+
+def check_ranks(target: Target, layers: Sequence[Layer], skipped: Sequence[Skipped]) -> None:
+    """Refuses patterns of `--rank` that match no layer.
+
+    Raises:
+        InputError: One matches none.
+    """
+    for rule in target.ranks:
+        if rule.pattern != "*":
+            check_pattern("--rank", rule.pattern, layers, skipped)
+
+
+def _choose_layers(
+    original: Model, target: Target | None, options: Options, only: frozenset[str] | None
+) -> tuple[list[Layer], list[Skipped]]:
+    found, skipped = find(original)
+    if target is not None:
+        check_ranks(target, found, skipped)
+    layers, skipped = select(found, skipped, options.include, options.exclude)
+    if only is not None:
+        unknown = sorted(only - {layer.name for layer in layers})
+        if unknown:
+            check_pattern("the plan's layer", unknown[0], layers, skipped)
+        skipped = [*skipped, *(left_out(layer, "the plan keeps it") for layer in layers if layer.name not in only)]
+        layers = [layer for layer in layers if layer.name in only]
+    if not layers:
+        raise NothingToGainError("nothing to gain: no layer is eligible", _why_none(skipped))
+    return layers, skipped
+
+
+def _why_none(skipped: Sequence[Skipped]) -> str:
+    if not skipped:
+        return "the model has no Gemm, MatMul or Conv"
+    reasons = [entry.reason for entry in skipped]
+    common = max(dict.fromkeys(reasons), key=reasons.count)
+    return f"{len(skipped)} nodes skipped, {reasons.count(common)} of them: {common}"
+
+
+def _draw_thumbnails(sets: Sets, path: Path, force: bool) -> None:
+    from onnx_dalr.samples.contact_sheet import write_thumbnails  # noqa: PLC0415 - Pillow is loaded when it is needed
+
+    write_thumbnails(sets.fit.source, sets.fit.indices, path, force=force)
+
+
+def _announce(run: Run, sets: Sets | None, *, from_files: bool) -> None:
+    earlier = metadata(run.original.proto)
+    if earlier is not None:
+        run.notes.append(f"the model has been optimized before: {earlier}")
+        run.progress.say(run.notes[-1])
+    if sets is None:
+        return
+    run.progress.say(f"samples: {sets.fit.source.description}")
+    settings = ", ".join(f"{name} {value}" for name, value in sets.fit.source.settings.items())
+    if settings:
+        run.progress.say(f"images: {settings}")
+    if sets.report.source.complete:
+        run.notes.append(
+            "the samples are complete feeds: every step starts from its recorded state, so drift that builds up over "
+            "many steps is not in these figures"
+        )
+    fit = f"fit {len(sets.fit)} (not run: statistics are given)" if from_files else f"fit {len(sets.fit)}"
+    counts = f"{fit}, select {len(sets.select)}, report {len(sets.report)}"
+    shared = " (the same set)" if sets.split.select_is_report else ""
+    run.progress.say(f"split: {counts}{shared}, seed {sets.options.seed}")
+
+
+def _look(run: Run, sets: Sets) -> tuple[Task | None, str]:
+    """What the model is for, from a batch; None where it has no numeric output and nothing is to be measured.
+
+    Also the provider that ran it.
+    """
+    with run.phase("load"):
+        reference = open_session(run.original.source(), run.options.device)
+    run.progress.say(provider_line(reference, run.options.device))
+    held_out = sets.select if len(sets.select) else sets.report
+    shown = held_out if len(held_out) else sets.fit
+    _, batch = next(iter(shown))
+    outputs = reference.run(batch)
+    if not all(np.array_equal(one, two) for one, two in zip(outputs, reference.run(batch), strict=True)):
+        run.notes.append(
+            "the original gives other outputs each time it runs (it draws random numbers, perhaps): that much of the "
+            "error is its own"
+        )
+    try:
+        found = find_task(run.options.task, outputs, shown.classes, run.options.score, shown.source.complete)
+    except InputError:
+        if len(held_out):
+            raise
+        return None, reference.provider
+    run.progress.say(f"task: {found.kind} ({found.why})")
+    return found, reference.provider

@@ -1,0 +1,99 @@
+"""`onnx-dalr analyze`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.text import Text
+
+from onnx_dalr.cli import options as o
+from onnx_dalr.cli.common import TerminalProgress, exit_codes, show, write_json
+
+_PLANS = ("rank", "size", "params", "max_drop", "max_error", "energy", "rank_multiple", "min_rank")
+
+
+def analyze(
+    model: o.Model,
+    *,
+    calib: o.Calib = None,
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            "--output",
+            "-o",
+            metavar="PLAN.json",
+            help="Write the plan; - for standard output.",
+            rich_help_panel=o.OUTPUT,
+        ),
+    ] = None,
+    size: o.Size = None,
+    params: o.Params = None,
+    max_drop: o.MaxDrop = None,
+    max_error: o.MaxError = None,
+    energy: o.Energy = None,
+    rank: o.Rank = None,
+    rank_multiple: o.RankMultiple = 1,
+    min_rank: o.MinRank = 1,
+    method: o.Method = "dalr",
+    ridge: o.RidgeOption = None,
+    shrinkage: o.Shrinkage = None,
+    no_metric: o.NoMetric = False,
+    include: o.Include = None,
+    exclude: o.Exclude = None,
+    task: o.Task = "auto",
+    score: o.Score = None,
+    stats: o.Stats = None,
+    samples: o.SampleCount = None,
+    seed: o.Seed = 0,
+    batch_size: o.BatchSize = None,
+    holdout: o.Holdout = 0.3,
+    labels: o.Labels = None,
+    mask_input: o.MaskInput = None,
+    device: o.Device = "auto",
+    preset: o.Preset = None,
+    resize: o.Resize = None,
+    crop: o.Crop = None,
+    mean: o.Mean = None,
+    std: o.Std = None,
+    scale: o.Scale = None,
+    color: o.Color = None,
+    layout: o.Layout = None,
+    preprocess: o.Preprocess = None,
+    thumbnails: o.Thumbnails = None,
+    save_stats: o.SaveStats = None,
+    quiet: o.Quiet = False,
+) -> None:
+    """Make the plan and show the curves; nothing is written but the plan, and the statistics where asked for.
+
+    onnx-dalr analyze in.onnx --calib images/ --size 40% -o plan.json
+    """
+    given = dict(locals())
+    with exit_codes():
+        from onnx_dalr.destination import Destination  # noqa: PLC0415 - heavy: not for --help
+        from onnx_dalr.graph.model import load  # noqa: PLC0415
+        from onnx_dalr.outcome import files_read  # noqa: PLC0415
+        from onnx_dalr.pipeline import analyze as run  # noqa: PLC0415
+        from onnx_dalr.report.planned import analysis_view, plan_view  # noqa: PLC0415
+        from onnx_dalr.stats_file import save_statistics  # noqa: PLC0415
+        from onnx_dalr.target import make_target  # noqa: PLC0415
+
+        written = {"-o": None if str(output) == "-" else output, "--save-stats": save_stats}
+        read = files_read(calib, labels, *(stats or ()), code=(preprocess, score))
+        Destination(None, None, force=False, dry_run=False, thumbnails=thumbnails).check(load(model), read, written)
+        target = make_target(**o.shared_options({name: given.pop(name) for name in _PLANS}))
+        for name in ("output", "save_stats", "quiet"):
+            del given[name]
+        shared = o.shared_options(given)
+        with run(**shared, target=target, progress=TerminalProgress(quiet=quiet)) as analysis:
+            plan = analysis.plan_for(target)
+            if save_stats is not None:
+                save_statistics(analysis.stats, save_stats)
+            write_json(output, plan.to_json(), [])
+            if str(output) != "-":
+                show(analysis_view(analysis))
+                show(Text())
+                show(plan_view(plan))
+                for note in analysis.run.notes:
+                    show(Text(f"note: {note}"))

@@ -1,0 +1,286 @@
+"""`compare`: two model files on the same samples, every one of which counts."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from onnx import ModelProto
+
+from onnx_dalr._version import __version__
+from onnx_dalr.errors import InputError
+from onnx_dalr.evaluate import Latency, Quality, evaluate, find_task, measure_latency
+from onnx_dalr.graph.model import Model, input_specs, load
+from onnx_dalr.options import Shared, read_options
+from onnx_dalr.progress import Progress, Silent
+from onnx_dalr.runtime import Session, open_session, provider_line
+from onnx_dalr.samples import Batch, InputSpec
+from onnx_dalr.sets import SampleSet, opened
+from onnx_dalr.task import is_numeric
+
+_SAME_ENDS = "compare takes two models with the same inputs and outputs"
+
+
+@dataclass(frozen=True)
+class ModelFacts:
+    """One of the two models.
+
+    Attributes:
+        path: Path of it, None for a ModelProto.
+        bytes: Size of the whole artifact.
+        params: Floating constants.
+    """
+
+    path: Path | None
+    bytes: int
+    params: int
+
+
+@dataclass(frozen=True)
+class ModelComparison:
+    """What `compare` found. `str()` is the table, `to_json()` the same facts.
+
+    Attributes:
+        version: Of onnx-dalr.
+        a: The model that is compared with: "before", "the original" in the figures.
+        b: The other one: "after", "the new model".
+        description: What the samples were read from.
+        settings: Preprocessing that was applied.
+        available: Samples there.
+        seed: Of the choice of those used, where not all were.
+        samples: Ids of those used.
+        quality: B's outputs against A's, and both against the labels or the user's score.
+        latency: Interleaved medians of both models.
+        device: Device asked for.
+        provider: Execution provider that really ran.
+        notes: What a reader should know.
+    """
+
+    version: str
+    a: ModelFacts
+    b: ModelFacts
+    description: str
+    settings: dict[str, str]
+    available: int
+    seed: int
+    samples: tuple[str, ...]
+    quality: Quality
+    latency: Latency
+    device: str
+    provider: str
+    notes: tuple[str, ...]
+
+    def __str__(self) -> str:
+        from onnx_dalr.report.comparison import comparison_view  # noqa: PLC0415
+        from onnx_dalr.report.text import as_text  # noqa: PLC0415
+
+        return as_text(comparison_view(self))
+
+    def to_json(self) -> str:
+        """The same facts as JSON text."""
+        from onnx_dalr.report.json import to_json  # noqa: PLC0415
+
+        return to_json(self)
+
+
+def compare(
+    a: str | os.PathLike[str] | ModelProto,
+    b: str | os.PathLike[str] | ModelProto,
+    *,
+    data: Any,
+    labels: str | os.PathLike[str] | None = None,
+    task: str = "auto",
+    score: str | Callable[..., Any] | None = None,
+    samples: int | None = None,
+    seed: int = 0,
+    batch_size: int | None = None,
+    device: str = "auto",
+    resize: tuple[int, int] | int | None = None,
+    mean: Sequence[float] | float | None = None,
+    std: Sequence[float] | float | None = None,
+    scale: float | None = None,
+    color: str | None = None,
+    layout: str | None = None,
+    preset: str | None = None,
+    crop: tuple[int, int] | float | str | None = None,
+    preprocess: str | Callable[[Any], Any] | None = None,
+    progress: Progress | None = None,
+) -> ModelComparison:
+    """Runs two models on the same samples and says what they differ in: outputs, score, size, latency.
+
+    There is no split: every sample counts, so these are samples that neither model was fitted on.
+
+    Args:
+        a: Path of the model to compare with, or a ModelProto.
+        b: The other one; its inputs and outputs have the same names.
+        data: Samples, in any form `optimize` takes as `calib`.
+        labels: Class per sample (`.npy`, or one integer a line), where they come in no class folders.
+        task: "auto", "classify", "regress" or "embed": what the score is.
+        score: A score of your own: a function (outputs, labels) → one number per sample, or one number, higher is
+            better; or "file.py:function". See `onnx_dalr.score`.
+        samples: Use so many samples at most, drawn by `seed`.
+        seed: Of that draw.
+        batch_size: Samples run at a time.
+        device: "auto", "cpu" or "cuda".
+        resize: Image height and width; before a crop, one number is the shorter side.
+        mean: Subtracted from the pixels after `scale`, one value or one per channel.
+        std: Pixels are divided by it after that.
+        scale: Factor on the pixels 0..255; 1/255 where left out.
+        color: "rgb", "bgr" or "gray".
+        layout: "nchw" or "nhwc".
+        preset: Image settings by name; what is given beside it goes first.
+        crop: The middle of the image: (height, width), "center" for the model's size, or a fraction such as 0.875.
+        preprocess: A function from a Pillow image to an array without the batch axis, or "file.py:function".
+        progress: Where to report to while it runs.
+
+    Returns:
+        The differences: `print(result)` is the table. A model B that gives NaN or infinity is no error: see
+        `result.quality.finite`.
+
+    Raises:
+        InputError: Something given cannot be used, or the models differ in their inputs or outputs.
+    """
+    progress = progress or Silent()
+    shared: Shared = {
+        "task": task,
+        "score": score,
+        "device": device,
+        "labels": labels,
+        "samples": samples,
+        "seed": seed,
+        "batch_size": batch_size,
+        "holdout": 0.0,
+        "resize": resize,
+        "mean": mean,
+        "std": std,
+        "scale": scale,
+        "color": color,
+        "layout": layout,
+        "preset": preset,
+        "crop": crop,
+        "preprocess": preprocess,
+    }
+    how, options = read_options(data, shared)
+    models = load(a), load(b)
+    names = _names(*models)
+    specs = _common_inputs(*models, names)
+    _check_outputs(*models, names)
+    with opened(options, specs) as sets:
+        every = sets.fit
+        progress.say(f"samples: {every.source.description}")
+        one, other = (open_session(model.source(), how.device) for model in models)
+        progress.say(provider_line(one, how.device))
+        _, batch = next(iter(every))
+        outputs, repeats = _first_look(one, other, batch, names)
+        found = find_task(how.task, outputs, every.classes, how.score, every.source.complete)
+        progress.say(f"task: {found.kind} ({found.why})")
+        with progress.stage("comparing", len(every)) as advance:
+            quality = evaluate(one, other, every, found, every.labels, advance)
+        count, smallest = every.one()
+        return ModelComparison(
+            version=__version__,
+            a=_facts(models[0]),
+            b=_facts(models[1]),
+            description=every.source.description,
+            settings=dict(every.source.settings),
+            available=len(every.source),
+            seed=seed,
+            samples=every.ids,
+            quality=quality,
+            latency=measure_latency(one, other, smallest, count),
+            device=device,
+            provider=one.provider,
+            notes=(*_notes(every, quality, repeats), *quality.notes),
+        )
+
+
+def _facts(model: Model) -> ModelFacts:
+    return ModelFacts(model.path, model.size, model.params)
+
+
+def _names(a: Model, b: Model) -> tuple[str, str]:
+    """What messages call the two."""
+    return str(a.path or "the first model"), str(b.path or "the second model")
+
+
+def _common_inputs(a: Model, b: Model, names: tuple[str, str]) -> tuple[InputSpec, ...]:
+    """What both models can be fed: an axis that only one of them fixes is fixed.
+
+    Raises:
+        InputError: The inputs differ in names, element types or shapes.
+    """
+    one, other = input_specs(a.proto), {spec.name: spec for spec in input_specs(b.proto)}
+    _check_names("input", [spec.name for spec in one], list(other), names)
+    return tuple(_common(spec, other[spec.name], names) for spec in one)
+
+
+def _common(one: InputSpec, other: InputSpec, names: tuple[str, str]) -> InputSpec:
+    if one.shape is None or other.shape is None:
+        shape, fits = one.shape or other.shape, True
+    else:
+        pairs = list(zip(one.shape, other.shape, strict=False))
+        fits = len(one.shape) == len(other.shape) and all(x is None or y is None or x == y for x, y in pairs)
+        shape = tuple(x or y for x, y in pairs)
+    if one.dtype != other.dtype or not fits:
+        raise InputError(f"the inputs differ: {one} in {names[0]}, {other} in {names[1]}", _SAME_ENDS)
+    return replace(one, shape=shape)
+
+
+def _check_outputs(a: Model, b: Model, names: tuple[str, str]) -> None:
+    one, other = ([value.name for value in model.proto.graph.output] for model in (a, b))
+    _check_names("output", one, other, names)
+
+
+def _check_names(kind: str, one: Sequence[str], other: Sequence[str], names: tuple[str, str]) -> None:
+    pairs = ((names[0], [name for name in one if name not in other]), (names[1], [x for x in other if x not in one]))
+    only = [f"only {model} has {', '.join(map(repr, there))}" for model, there in pairs if there]
+    if only:
+        raise InputError(f"the {kind}s differ: {'; '.join(only)}", _SAME_ENDS)
+
+
+def _first_look(one: Session, other: Session, batch: Batch, names: tuple[str, str]) -> tuple[list[Any], bool]:
+    """The outputs of the first model on one batch, and whether it gives the same ones again.
+
+    Raises:
+        InputError: One of the models cannot be run, or gives no numbers.
+    """
+    with _named(names[0]):
+        outputs = one.run(batch)
+    with _named(names[1]):
+        other.run(batch, one.outputs)
+    if not any(map(is_numeric, outputs)):
+        raise InputError(
+            "the models have no numeric output to compare on these samples", "outputs of text are left out"
+        )
+    again = one.run(batch)
+    same = [not is_numeric(y) or np.array_equal(y, y2, equal_nan=True) for y, y2 in zip(outputs, again, strict=True)]
+    return outputs, all(same)
+
+
+@contextmanager
+def _named(model: str) -> Iterator[None]:
+    """Says in an error which of the two models it is about."""
+    try:
+        yield
+    except InputError as error:
+        raise InputError(f"{model}: {error.message}", error.hint) from error
+
+
+def _notes(every: SampleSet, quality: Quality, repeats: bool) -> Iterator[str]:
+    if not repeats:
+        yield (
+            "A gives other outputs each time it runs (it draws random numbers, perhaps): that much of the error is "
+            "its own"
+        )
+    if every.source.complete:
+        yield (
+            "the samples are complete feeds: every step starts from its recorded state, so drift that builds up over "
+            "many steps is not in these figures"
+        )
+    if quality.n < len(every):
+        yield f"{len(every) - quality.n} samples are left out: they fill no batch of {every.source.fixed_batch}"

@@ -1,0 +1,8 @@
+"""Gradients of an ONNX model as ONNX: one rule per operator family, and the walk that chains them (METHODS §3)."""
+
+from __future__ import annotations
+
+from onnx_dalr.gradient.footprint import activation_bytes
+from onnx_dalr.gradient.walk import Ended, Gradients, differentiate
+
+__all__ = ["Ended", "Gradients", "activation_bytes", "differentiate"]

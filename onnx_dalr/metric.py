@@ -1,0 +1,228 @@
+"""Random probes through the gradient graph: what a layer's output directions are worth to the network (METHODS §3)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from onnx_dalr.capture import CHUNK_ROWS, rows_of
+from onnx_dalr.errors import InputError
+from onnx_dalr.factorize import Statistics
+from onnx_dalr.gradient import Ended, activation_bytes, differentiate
+from onnx_dalr.graph.layers import Layer, matrix
+from onnx_dalr.graph.model import Model
+from onnx_dalr.graph.probe import probe
+from onnx_dalr.graph.use import Use
+from onnx_dalr.runtime import Device, Session, open_session
+from onnx_dalr.samples.base import Batch
+from onnx_dalr.seeds import Seeder
+from onnx_dalr.sets import SampleSet, watched
+from onnx_dalr.task import Task
+
+PROBES = 2
+MOST_SAMPLES = 1024
+MOST_BYTES = 1 << 30
+"""Of activations that the gradient graph may hold for one batch, roughly."""
+
+_HELD = 2  # times the values of a forward pass: 1.2 to 1.4 was measured, 3.8 for large convolutions
+_HELD_BY_ROWS = 6  # times what enters or leaves a layer, where the sizes of other values cannot be told
+_SHOWN = 3
+_FOR_POWER = 64  # samples from which the size of the outputs is learned
+
+
+@dataclass(frozen=True)
+class Probed:
+    """What came of it.
+
+    Attributes:
+        samples: Samples that were probed.
+        passes: Forward passes it was worth: one for the outputs, three for every probe.
+        notes: What a user should know: which layers have no metric, and why.
+    """
+
+    samples: int
+    passes: int
+    notes: tuple[str, ...] = ()
+
+
+def add_metric(
+    model: Model,
+    layers: Sequence[Layer],
+    statistics: dict[str, Statistics],
+    samples: SampleSet,
+    task: Task,
+    *,
+    device: Device = "auto",
+    mask_input: str | None = None,
+    advance: Callable[[int], None] = lambda count: None,
+) -> Probed:
+    """Draws seeds at the outputs, takes them back to every layer, and adds g gᵀ to its statistics.
+
+    A layer that no path of known operators leads to keeps no metric, nor one whose gradients are not finite, nor any
+    where the gradient graph does not run. Masked rows are left out.
+
+    Args:
+        model: The original.
+        layers: The layers to look at.
+        statistics: By layer name, with METRIC among their needs; those of layers that no row reached may be missing.
+        samples: Fit samples.
+        task: Says what the outputs are.
+        device: Where to run.
+        mask_input: Model input whose zeros mark padding.
+        advance: Told of samples done.
+    """
+    reached = [layer for layer in layers if layer.name in statistics]
+    few = samples.spread(MOST_SAMPLES)
+    few = replace(few, batch_size=_batch_size(model, reached, statistics, samples))
+    try:
+        graph = _Graph(model, reached, statistics, task, few, device)
+        if not graph.sinks:
+            return Probed(0, 0, tuple(graph.notes))
+        count, notes = _probe(graph, few, mask_input, advance)
+    except InputError as error:
+        for layer in reached:
+            statistics[layer.name].forget_metric()
+        return Probed(0, 0, (f"no output metric: {error.message}",))
+    return Probed(count, 1 + 3 * PROBES, (*graph.notes, *notes))
+
+
+class _Sink:
+    """Gradient rows of one layer on their way into its Statistics, many samples at a time."""
+
+    def __init__(self, model: Model, layer: Layer, gradients: Mapping[str, str], held: Statistics) -> None:
+        """Takes the tensors that hold the gradients, by the outputs of the layer's nodes, and the statistics."""
+        self.layer = layer
+        self.uses = [(_output_side(use), gradients[use.output]) for use in layer.uses]
+        self.lost = False
+        self._model, self._held = model, held
+        self._waiting: list[NDArray[Any]] = []
+        self._samples = 0
+
+    def add(self, values: Mapping[str, NDArray[Any]], mask: NDArray[Any] | None, samples: int) -> None:
+        """Takes the gradients of one probe of so many samples; lets go of all where one is not finite."""
+        parts = [rows_of(values[name], use, self.layer.m, mask)[0] for use, name in self.uses]
+        self.lost = self.lost or not all(np.isfinite(part).all() for part in parts)
+        if self.lost:
+            self._held.forget_metric()
+            self._waiting.clear()
+            return
+        self._waiting.append(_by_sample(parts, samples))
+        self._samples += samples
+        if sum(map(len, self._waiting)) >= CHUNK_ROWS:
+            self.flush()
+
+    def flush(self) -> None:
+        """Adds what waits to the statistics."""
+        if self._waiting:
+            self._held.update_metric(np.concatenate(self._waiting), matrix(self._model, self.layer), self._samples)
+        self._waiting, self._samples = [], 0
+
+
+class _Graph:
+    """A session from seeds to gradients, and which layer each gradient belongs to."""
+
+    def __init__(
+        self,
+        model: Model,
+        layers: Sequence[Layer],
+        statistics: Mapping[str, Statistics],
+        task: Task,
+        samples: SampleSet,
+        device: Device,
+    ) -> None:
+        self.reference = open_session(model.source(), device)
+        names = self.reference.outputs
+        self.seeder = Seeder(task, _power(self.reference, samples) if task.output is None else {})
+        seeded = [names[position] for position in self.seeder.outputs]
+        if not seeded:
+            raise InputError("no output holds floats that are not all zero")
+        uses = [use for layer in layers for use in layer.uses]
+        gradients = differentiate(model.proto, seeded, list(dict.fromkeys(use.output for use in uses)))
+        self.seeds = {position: gradients.seeds[names[position]] for position in self.seeder.outputs}
+        whole = gradients.names.keys() - set(gradients.partial)  # what lies behind an ended path too is half known
+        self.sinks = [
+            _Sink(model, layer, gradients.names, statistics[layer.name])
+            for layer in layers
+            if all(use.output in whole for use in layer.uses)
+        ]
+        self.gradients = list(dict.fromkeys(name for sink in self.sinks for _, name in sink.uses))
+        without = len(layers) - len(self.sinks)
+        self.notes = [_unreached_note(without, len(layers), gradients.ended, seeded)] if without else []
+        if self.sinks:
+            made, folder = model.in_memory(probe(gradients.proto, self.gradients))
+            self.session: Session = open_session(made, device, folder)
+
+    def run(self, batch: Batch, outputs: Sequence[Any], digests: Sequence[str], number: int) -> dict[str, NDArray[Any]]:
+        """The gradients of one probe, by name."""
+        seeds = {
+            name: self.seeder.draw(outputs[position], position, digests, number)
+            for position, name in self.seeds.items()
+        }
+        return dict(zip(self.gradients, self.session.run(batch | seeds, self.gradients), strict=True))
+
+
+def _unreached_note(without: int, layers: int, ended: Sequence[Ended], seeded: Sequence[str]) -> str:
+    why = f"no path leads from them to {_shown([repr(name) for name in seeded])}"
+    if ended:
+        why = "gradients end at " + "; ".join(f"{end.op} {end.node!r}: {end.reason}" for end in ended[:_SHOWN])
+    return f"{without} of {layers} layers have no output metric, their ranks go by measured sensitivity: {why}"
+
+
+def _probe(
+    graph: _Graph, samples: SampleSet, mask_input: str | None, advance: Callable[[int], None]
+) -> tuple[int, Sequence[str]]:
+    """Runs all probes; says on how many samples, and what to note of it."""
+    seen: list[str] = []
+    for indices, batch in watched(samples, seen):
+        outputs = graph.reference.run(batch)
+        mask = np.asarray(batch[mask_input]) if mask_input is not None else None
+        for number in range(PROBES):
+            values = graph.run(batch, outputs, seen[-len(indices) :], number)
+            for sink in graph.sinks:
+                sink.add(values, mask, len(indices))
+        advance(len(indices))
+    for sink in graph.sinks:
+        sink.flush()
+    lost = [sink.layer.name for sink in graph.sinks if sink.lost]
+    why = "their gradients are not finite, their ranks go by measured sensitivity"
+    return len(seen), [f"no output metric for {_shown(lost)}: {why}"] if lost else []
+
+
+def _shown(names: Sequence[str]) -> str:
+    return ", ".join(names[:_SHOWN]) + (f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else "")
+
+
+def _by_sample(parts: list[NDArray[Any]], samples: int) -> NDArray[Any]:
+    """The rows of all uses of a layer, those of a sample one after the other; a copy."""
+    owners = np.concatenate([np.arange(len(part)) * samples // max(len(part), 1) for part in parts])
+    return np.concatenate(parts)[np.argsort(owners, kind="stable")]
+
+
+def _output_side(use: Use) -> Use:
+    """The same use seen from its output: every position is a row, features lie on the channel or the last axis."""
+    return replace(use, feature_axis=1 if use.op == "Conv" else -1, strides=(), pads=())
+
+
+def _power(session: Session, samples: SampleSet) -> dict[int, float]:
+    """Mean Σ‖y‖² per sample of every floating output that is not always zero."""
+    totals: dict[int, float] = {}
+    few = samples.spread(_FOR_POWER)
+    for _, batch in few:
+        for position, y in enumerate(session.run(batch)):
+            if isinstance(y, np.ndarray) and y.dtype.kind == "f":
+                known = np.where(np.isfinite(y), y, 0).astype(np.float64)
+                totals[position] = totals.get(position, 0.0) + float(np.sum(known**2))
+    return {position: total / len(few) for position, total in totals.items() if total > 0}
+
+
+def _batch_size(model: Model, layers: Sequence[Layer], statistics: Mapping[str, Statistics], samples: SampleSet) -> int:
+    """So many samples at a time that what the graph holds stays within bounds."""
+    count, feed = samples.one()
+    values = activation_bytes(model.proto, {name: array.shape for name, array in feed.items()}) / count
+    rows = sum(statistics[layer.name].count * (layer.m + layer.n) for layer in layers) / max(len(samples), 1)
+    held = max(_HELD * values, 4 * _HELD_BY_ROWS * rows, 1)
+    return int(np.clip(MOST_BYTES / held, 1, samples.batch_size))

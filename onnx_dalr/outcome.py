@@ -1,0 +1,146 @@
+"""From a Plan to the file on disk and what it is worth: the rewrite, the verification and the report."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from onnx_dalr._version import __version__
+from onnx_dalr.analysis import Analysis
+from onnx_dalr.decide import note, substitutions
+from onnx_dalr.destination import STANDARD_OUTPUT, Destination, refuse_larger, write_text
+from onnx_dalr.graph.model import count_params, save, staged
+from onnx_dalr.graph.rewrite import rewrite
+from onnx_dalr.learn import DEFAULT, Learned
+from onnx_dalr.plan import Plan
+from onnx_dalr.problem import sizes_of
+from onnx_dalr.report.result import LayerResult, Result
+from onnx_dalr.stats_file import save_statistics
+from onnx_dalr.verify import verify
+
+
+@dataclass(frozen=True)
+class Extras:
+    """What a run writes beside the model.
+
+    Attributes:
+        plan: Where the plan goes, None for nowhere.
+        stats: Where the statistics go.
+    """
+
+    plan: Path | None = None
+    stats: Path | None = None
+
+    @contextmanager
+    def written(self, analysis: Analysis, plan: Plan) -> Iterator[None]:
+        """Writes them now, and puts them into place when the block ends without an error.
+
+        Raises:
+            InputError: One cannot be written.
+        """
+        with ExitStack() as stack:
+            if self.stats is not None:
+                save_statistics(analysis.stats, stack.enter_context(staged(self.stats, force=True)))
+            if self.plan is not None:
+                plan.save(stack.enter_context(staged(self.plan, force=True)))
+            yield
+
+
+def produce(analysis: Analysis, plan: Plan, destination: Destination, extras: Extras) -> Result:
+    """Rewrites the model by a plan, verifies the file and says what it is worth.
+
+    Raises:
+        VerificationError: The written model does not behave. Nothing is left behind.
+        NothingToGainError: It is not smaller.
+        InputError: Something cannot be written.
+    """
+    run, sets, learned = analysis.run, analysis.sets, analysis.learned
+    original, options = run.original, run.options
+    with run.phase("rewrite"):
+        text = note(run, plan, learned.calibration)
+        proto = rewrite(original, substitutions(analysis.layers, learned.spectra, plan), text)
+    layer_results = tuple(_layer_results(analysis, learned, plan))
+    fitted, calibration, passes = learned.digests, learned.calibration, learned.passes
+    with ExitStack() as stack:
+        if not destination.dry_run:
+            stack.enter_context(extras.written(analysis, plan))
+        del learned
+        analysis.forget()  # the largest thing in memory, and verification needs none of it
+        written = stack.enter_context(destination.place())
+        count = len(sets.report) if sets is not None else 0
+        with run.phase("save and verify"), run.progress.stage("verifying", count) as advance:
+            save(proto, original, written)
+            size = refuse_larger(written, original)
+            verified = verify(written, original, sets, analysis.task, options.device, advance)
+        result = Result(
+            version=__version__,
+            input=original.path,
+            output=None if destination.dry_run else destination.output,
+            dry_run=destination.dry_run,
+            method=options.method.name,
+            factors=plan.factors,
+            target=plan.target,
+            bytes_before=original.size,
+            bytes_after=size,
+            params_before=original.params,
+            params_after=count_params(proto),
+            layers=layer_results,
+            skipped=tuple(analysis.skipped),
+            samples=None if sets is None else sets.facts(calibration),
+            quality=verified.quality,
+            latency=verified.latency,
+            device=options.device,
+            provider=analysis.provider,
+            evaluations=plan.evaluations,
+            passes=plan.passes,
+            metric_passes=passes,
+            curve=plan.curve,
+            seconds=dict(run.seconds),
+            notes=(*run.notes, *verified.notes(fitted)),
+            model=proto if destination.output is None else None,
+        )
+        if destination.report not in (None, STANDARD_OUTPUT):
+            write_text(destination.report, result.to_json())
+    return result
+
+
+def _layer_results(analysis: Analysis, learned: Learned, plan: Plan) -> Iterator[LayerResult]:
+    sizes = sizes_of(analysis.layers, analysis.run.options.method)
+    chosen: dict[str, Any] = learned.spectra[DEFAULT] | learned.spectra.get(plan.factors, {})
+    for layer, size, choice in zip(analysis.layers, sizes, plan.choices, strict=True):
+        spectrum, rank = chosen[layer.name], choice.rank
+        after = size.params(rank)
+        effect = spectrum.metric_tails
+        yield LayerResult(
+            name=layer.name,
+            weight=layer.weight,
+            op=layer.op,
+            nodes=layer.nodes,
+            m=layer.m,
+            n=layer.n,
+            rank=rank,
+            break_even=size.largest_rank,
+            params_before=layer.params,
+            params_after=after,
+            bytes_before=layer.params * layer.dtype.itemsize,
+            bytes_after=after * layer.dtype.itemsize,
+            method=None if rank is None else spectrum.method,
+            calibration_error=None if rank is None else spectrum.calibration_error(rank),
+            expected_error=None if rank is None else spectrum.expected_error(rank),
+            expected_distortion=None if rank is None or effect is None else float(effect[rank]),
+            rows=learned.rows[layer.name],
+            ridge=spectrum.ridge,
+            shrinkage=spectrum.shrinkage,
+            metric_shrinkage=spectrum.metric_shrinkage,
+            reason=choice.reason,
+        )
+
+
+def files_read(*given: Any, code: Sequence[Any] = ()) -> list[Path]:
+    """Files and folders among what a user gave; of "file.py:function" the file."""
+    named = [text.rpartition(":")[0] or None for text in code if isinstance(text, str)]
+    return [Path(path) for path in (*given, *named) if isinstance(path, str | os.PathLike)]

@@ -1,0 +1,127 @@
+"""What was asked for: one Target, the ranks pinned beside it, and what every rank has to keep to."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from typing import Literal
+
+from onnx_dalr.errors import InputError
+from onnx_dalr.units import Amount, parse_amount, parse_error, parse_points, parse_share
+
+DEFAULT_DROP = 0.01
+KEEP = "keep"
+
+Kind = Literal["rank", "size", "params", "max-drop", "max-error", "energy"]
+
+
+@dataclass(frozen=True)
+class RankRule:
+    """A rank for the layers whose name, node name or weight name a pattern matches; None keeps them dense."""
+
+    pattern: str
+    rank: int | None
+
+    def __str__(self) -> str:
+        rank = KEEP if self.rank is None else str(self.rank)
+        return rank if self.pattern == "*" else f"{self.pattern}={rank}"
+
+
+@dataclass(frozen=True)
+class Target:
+    """What the user asked for.
+
+    Attributes:
+        kind: Which of the targets.
+        ranks: Ranks by pattern, the last match counts. Of the target "rank" they are all there is, and layers without
+            one stay dense; beside another target they pin these layers, and the target decides the rest.
+        amount: Of "size" and "params".
+        value: Of "max-drop" (0.01 is one point), "max-error" and "energy".
+        multiple: Ranks the target decides are multiples of it.
+        least: And at least this.
+        stated: The user gave it; else it is the default.
+    """
+
+    kind: Kind
+    ranks: tuple[RankRule, ...] = ()
+    amount: Amount | None = None
+    value: float = 0.0
+    multiple: int = 1
+    least: int = 1
+    stated: bool = True
+
+    def __str__(self) -> str:
+        pins = ", ".join(map(str, self.ranks))
+        if self.kind == "rank":
+            return f"rank {pins}"
+        shown = f"{100 * self.value:g}%" if self.kind == "max-drop" else f"{self.value:g}"
+        parts = [f"{self.kind} {shown if self.amount is None else self.amount}" + ("" if self.stated else " (default)")]
+        parts += [f"rank {pins}"] if pins else []
+        parts += [f"rank multiple {self.multiple}"] if self.multiple > 1 else []
+        parts += [f"min rank {self.least}"] if self.least > 1 else []
+        return ", ".join(parts)
+
+
+def make_target(
+    rank: int | str | tuple[int | str, ...] | list[int | str] | None = None,
+    size: str | float | None = None,
+    params: str | float | None = None,
+    max_drop: str | float | None = None,
+    max_error: str | float | None = None,
+    energy: str | float | None = None,
+    rank_multiple: int = 1,
+    min_rank: int = 1,
+) -> Target:
+    """The one target among the options; at most one point of drop where there is none.
+
+    Raises:
+        InputError: More than one is given, or it cannot be read.
+    """
+    rules = tuple(map(_rule, rank if isinstance(rank, tuple | list) else () if rank is None else (rank,)))
+    for option, number in (("--rank-multiple", rank_multiple), ("--min-rank", min_rank)):
+        if number < 1:
+            raise InputError(f"{option} {number} must be at least 1", "leave it out for any rank")
+    amounts = {"size": size, "params": params}
+    values = {"max-drop": max_drop, "max-error": max_error, "energy": energy}
+    given = [name for name, value in (amounts | values).items() if value is not None]
+    everywhere = any(rule.pattern == "*" for rule in rules)
+    if len(given) > 1 or (given and everywhere):
+        names = [f"--{name}" for name in given] + ["--rank"] * everywhere
+        hint = "give one of them" + ("; --rank 'GLOB=K' beside a target pins single layers" if everywhere else "")
+        raise InputError(f"{' and '.join(names)} are different targets", hint)
+    more = (rank_multiple, min_rank)
+    if rules and not given:
+        if any(number > 1 for number in more):
+            raise InputError("--rank-multiple and --min-rank mean nothing to --rank", "name the ranks you want")
+        return Target("rank", rules)
+    if not given:
+        return Target("max-drop", rules, None, DEFAULT_DROP, *more, stated=False)
+    kind: Kind = given[0]  # type: ignore[assignment]
+    asked = (amounts | values)[kind]
+    assert asked is not None
+    if kind in amounts:
+        return Target(kind, rules, parse_amount(asked, f"--{kind}", unit="B" if kind == "size" else ""), 0.0, *more)
+    parse = {"max-drop": parse_points, "max-error": parse_error, "energy": parse_share}[kind]
+    return Target(kind, rules, None, parse(asked, f"--{kind}"), *more)
+
+
+def _rule(text: int | str) -> RankRule:
+    """Reads 64, "64", "GLOB=64" or "GLOB=keep", split at the last "="."""
+    pattern, found, number = str(text).rpartition("=")
+    if found and pattern and number == KEEP:
+        return RankRule(pattern, None)
+    try:
+        rank = int(number)
+    except ValueError:
+        rank = 0
+    if rank < 1 or (found and not pattern):
+        raise InputError(
+            f"--rank {text!r} is not a rank", "write --rank 64, or --rank 'GLOB=64' or 'GLOB=keep' for some layers"
+        )
+    return RankRule(pattern if found else "*", rank)
+
+
+def matches(pattern: str, names: Iterable[str]) -> bool:
+    """Whether a glob, or a name written out, means one of the names."""
+    return any(name == pattern or fnmatchcase(name, pattern) for name in names)

@@ -1,0 +1,100 @@
+"""Plans and analyses as tables: every decision with its reason, every candidate that was scored."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+import onnx_dalr
+from onnx_dalr import Analysis, Plan
+from onnx_dalr.plan import Choice, Point
+from onnx_dalr.report.planned import render_analysis, render_plan
+from tests.cli import tiny
+
+PLAN = Plan(
+    method="dalr",
+    choices=(
+        Choice("fc6", 12, "the best of four", 0.12345, 0.0012345, 255),
+        Choice("fc7", None, "dense: too small", largest_rank=255),
+        Choice("fc8", 3, "the best of four"),
+    ),
+    target="size 40%",
+    curve=(
+        Point("one keep ratio for all layers", 1_234_567, 4_938_268, 0.0125, 0.034567, 1.5e-6, chosen=True),
+        Point("ranks by the error of each layer", 1_234_600, 4_938_400, math.inf, math.inf, math.inf),
+    ),
+)
+
+TABLE = """\
+layer  rank  of at most   error  effect
+fc6      12         255  0.1235  0.0012
+fc7    keep         255
+fc8       3
+
+why the best of four (fc6 12, fc8 3)
+why dense: too small (fc7)
+
+plan dalr, target size 40%
+
+scored  parameters     size         drop   error  distortion  allocation
+chosen       1.23M  4.94 MB  1.25 points  0.0346     1.5e-06  one keep ratio for all layers
+             1.23M  4.94 MB   inf points     inf         inf  ranks by the error of each layer
+"""
+
+
+def test_the_table_of_a_plan_is_this_one() -> None:
+    assert str(PLAN) == render_plan(PLAN) == TABLE.rstrip("\n")
+
+
+def test_factors_are_named_where_they_are_not_the_default() -> None:
+    assert "plan dalr (factors: no metric), target size 40%" in str(replace(PLAN, factors="no metric"))
+
+
+def test_a_plan_without_a_curve_has_no_empty_table() -> None:
+    assert "scored" not in str(replace(PLAN, curve=()))
+
+
+def test_names_and_reasons_are_text_and_no_markup() -> None:
+    text = str(Plan("svd", (Choice("block[red]/fc\n2", 1, "[bold]because[/bold]"),), target="rank 1"))
+    assert "block[red]/fc\\n2" in text
+    assert "[bold]because[/bold]" in text
+    assert "\x1b" not in text
+
+
+@pytest.fixture(scope="module")
+def analysis(demo: Path) -> Iterator[Analysis]:
+    with onnx_dalr.analyze(demo / "digits-target.onnx", calib=demo / "digits/calib", method="svd-bc") as made:
+        yield made
+
+
+def test_an_analysis_shows_the_curve_of_every_layer_and_what_was_skipped(analysis: Analysis) -> None:
+    text = str(analysis)
+    assert text == render_analysis(analysis)
+    lines = text.splitlines()
+    assert lines[0] == "error of each layer's own output where it keeps so much of its parameters"
+    assert lines[1].split() == ["layer", "op", "shape", "rows", "75", "%", "50", "%", "25", "%", "10", "%", "5", "%"]
+    assert lines[2].split()[:4] == ["fc6", "Gemm", "512×512", "323"]
+    assert lines[4].split()[:4] == ["fc8", "Gemm", "4×512", "323"]
+    assert "skipped 4 Conv: 3×3 convolution: only 1×1 is supported" in text
+
+
+def test_the_errors_of_an_analysis_are_those_of_the_ranks_that_keep_so_much(analysis: Analysis) -> None:
+    shown = [float(cell) for cell in str(analysis).splitlines()[2].split()[4:]]
+    spectrum = analysis.learned.spectra["default"]["fc6"]
+    ranks = [192, 128, 64, 25, 12]  # k·(512 + 512) of 512·512
+    assert shown == [pytest.approx(spectrum.expected_error(rank), abs=5e-5) for rank in ranks]
+    assert shown == sorted(shown)
+
+
+def test_a_share_that_leaves_no_rank_is_blank(analysis: Analysis) -> None:
+    fc8 = str(analysis).splitlines()[4].split()
+    assert len(fc8) == 4 + 2  # 4×512: 75 % is rank 2, 50 % rank 1, and 25 % none
+
+
+def test_an_analysis_without_skipped_nodes_says_nothing_of_them() -> None:
+    with onnx_dalr.analyze(tiny.mlp(), calib=tiny.rows(), metric=False) as made:
+        assert "skipped" not in str(made)

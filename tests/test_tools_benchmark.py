@@ -1,0 +1,164 @@
+"""tools/benchmark.py: every method gets the same samples and the same bytes, and the tables say what was measured."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import benchmark
+import numpy as np
+import pytest
+from benchmark_data import Case, ClassTest, after, outputs
+from benchmark_methods import CONTENDERS, Bench
+from benchmark_report import LOST, ORIGINAL, OUTDONE, Record, draw, markdown
+
+from onnx_dalr.capture import capture
+from onnx_dalr.factorize import METHODS
+from onnx_dalr.graph.layers import find
+from onnx_dalr.graph.model import load
+from onnx_dalr.graph.probe import probe
+from onnx_dalr.runtime import open_session
+
+CELL = Record(
+    table="small",
+    model="net",
+    title="A net",
+    samples=16,
+    seed=0,
+    unit="rank",
+    method="svd",
+    allocation="equal",
+    amount=8.0,
+    kept=0.5,
+    params=100,
+    bytes=2_000_000,
+    seconds=1.0,
+    test_seconds=1.0,
+    measures={"kl": 0.01, "agreement": 0.9, "accuracy": 0.8},
+    note="",
+)
+WHOLE = replace(CELL, samples=0, method=ORIGINAL, amount=0.0, bytes=4_000_000)
+
+
+def kls(method: str, *values: float, **fields: Any) -> list[Record]:
+    """One cell of a method, by seed."""
+    return [
+        replace(CELL, method=method, seed=seed, measures=CELL.measures | {"kl": value}, **fields)
+        for seed, value in enumerate(values)
+    ]
+
+
+@pytest.fixture(scope="module")
+def case(demo: Path) -> Case:
+    """The layers of the demo net behind its convolutions, on made-up features."""
+    whole = load(demo / "digits-target.onnx")
+    part = load(after(whole, "flatten.out"))
+    pool, seen = (np.random.default_rng(seed).random((60, 512), np.float32) for seed in (1, 2))
+    feeds = {"flatten.out": seen}
+    reference = outputs(open_session(part.source()), feeds)
+    test = ClassTest(feeds, reference.argmax(axis=-1), {}, reference)
+    return Case(
+        table="small",
+        model="digits-target",
+        title="Digits",
+        whole=whole,
+        part=part,
+        include=("fc6", "fc7"),
+        task="classify",
+        pool={"flatten.out": pool},
+        test=test,
+        sizes=(40,),
+        extra=0,
+        amounts=(0.5, 0.1),
+        unit="share",
+    )
+
+
+def test_what_follows_a_tensor_computes_what_the_whole_model_does(demo: Path) -> None:
+    whole = load(demo / "digits-target.onnx")
+    image = np.random.default_rng(0).random((3, 1, 16, 16), np.float32)
+    logits = open_session(whole.source()).run({"image": image})[0]
+    entering = open_session(probe(whole.proto, ["flatten.out"]).SerializeToString()).run({"image": image})[0]
+    part = open_session(after(whole, "flatten.out").SerializeToString())
+    np.testing.assert_allclose(part.run({"flatten.out": entering})[0], logits, rtol=1e-5)
+
+
+def test_every_method_gets_the_same_parameters(case: Case) -> None:
+    with Bench(case, 40, 0) as bench:
+        budget = case.whole.params - 0.9 * bench.inside
+        step = 2 * 1024  # the smallest of both layers
+        for name in CONTENDERS:
+            made = bench.make(name, "equal", 0.1)
+            assert budget - step <= made.params <= budget, name
+            assert made.bytes == pytest.approx(case.whole.size - 4 * (case.whole.params - made.params), abs=2000)
+
+
+def test_the_figures_of_the_original_are_perfect_and_those_of_half_the_size_are_not_far(case: Case) -> None:
+    assert case.test(open_session(case.part.source())) == {"kl": 0.0, "agreement": 1.0, "accuracy": 1.0}
+    with Bench(case, 40, 0) as bench:
+        half, tenth = (
+            case.test(open_session(bench.make("dalr", "effect", amount).proto.SerializeToString()))
+            for amount in (0.5, 0.1)
+        )
+    assert 0 < half["kl"] < tenth["kl"]
+
+
+def test_a_method_reads_what_it_would_have_gathered_alone(case: Case) -> None:
+    layers = [layer for layer in find(case.part)[0] if layer.name == "fc6"]
+    drawn = case.drawn(40, 0)
+    alone = capture(case.part, layers, METHODS["dalr"], [drawn], metric=True).statistics["fc6"].to_arrays()
+    with Bench(case, 40, 0) as bench:
+        own = bench._all.own(METHODS["dalr"])["fc6"].to_arrays()
+    assert own.keys() == alone.keys()
+    assert own["needs"] == alone["needs"]
+    np.testing.assert_allclose(own["output"], alone["output"], rtol=1e-6)
+
+
+def test_a_smaller_draw_is_the_beginning_of_a_larger_one(case: Case) -> None:
+    np.testing.assert_array_equal(case.drawn(16, 3)["flatten.out"], case.drawn(40, 3)["flatten.out"][:16])
+    assert not np.array_equal(case.drawn(16, 3)["flatten.out"], case.drawn(16, 4)["flatten.out"])
+
+
+def test_a_cell_is_the_mean_and_spread_over_the_seeds_and_the_best_is_bold() -> None:
+    text = markdown([WHOLE, *kls("svd", 0.02, 0.04), *kls("optimize", 0.001, 0.003, allocation="chosen")])
+    assert "| KL, 10⁻³ nats | k = 8 | seconds |" in text
+    assert "| svd | 30.0 ±14.1 | 1.0 |" in text
+    assert "| optimize | **2.00 ±1.41** | 1.0 |" in text
+    assert "| *model, MB* | *2.00* | |" in text
+    assert f"## {LOST}\n\nNone.\n" in text
+
+
+@pytest.mark.parametrize(("theirs", "lost"), [((0.010, 0.012, 0.014), False), ((0.009, 0.0112, 0.013), True)])
+def test_a_cell_is_lost_only_beyond_noise(theirs: tuple[float, ...], lost: bool) -> None:
+    ours = kls("optimize", 0.0101, 0.0120, 0.0141, allocation="chosen")
+    text = markdown([WHOLE, *ours, *kls("svd-bc", *theirs)])
+    assert ("- A net, 16 samples, k = 8: 12.1 ±2.0 against 11.1 ±2.0 of *svd-bc*" in text) == lost
+
+
+def test_a_cell_lost_to_a_variant_of_ours_is_listed_apart() -> None:
+    records = [WHOLE, *kls("optimize", 0.2, allocation="chosen"), *kls("dalr", 0.1)]
+    before, _, after_it = markdown(records).partition(OUTDONE)
+    assert f"## {LOST}\n\nNone." in before
+    assert "k = 8: 200 against 100 of *dalr*" in after_it
+
+
+def test_a_cell_with_little_kept_is_not_called_lost() -> None:
+    records = [*kls("optimize", 0.2, kept=0.05, allocation="chosen"), *kls("svd", 0.1, kept=0.05)]
+    assert f"## {LOST}\n\nNone." in markdown([WHOLE, *records])
+
+
+def test_tables_are_made_again_from_the_files_of_earlier_runs(tmp_path: Path) -> None:
+    for name, record in (("one", CELL), ("two", replace(CELL, measures=CELL.measures | {"kl": 0.5}))):
+        (tmp_path / name).write_text(json.dumps({"records": [asdict(WHOLE), asdict(record)]}), encoding="utf-8")
+    out = tmp_path / "out.md"
+    benchmark.main(["--again", str(tmp_path / "one"), str(tmp_path / "two"), "--markdown", str(out)])
+    assert "| svd | **500** | 1.0 |" in out.read_text(encoding="utf-8")  # the later file's
+
+
+def test_a_plot_is_drawn_for_every_table_and_model(tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
+    both = [WHOLE, *kls("svd", 0.02, 0.04), *kls("svd", 0.1, amount=4.0, kept=0.25)]
+    draw([*both, *(replace(record, model="vgg-cifar-source") for record in both)], tmp_path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["small-source.png", "small.png"]
