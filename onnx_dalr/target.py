@@ -91,7 +91,7 @@ def make_target(
         hint = "give one of them" + ("; --rank 'GLOB=K' beside a target pins single layers" if everywhere else "")
         raise InputError(f"{' and '.join(names)} are different targets", hint)
     more = (rank_multiple, min_rank)
-    if rules and not given:
+    if any(rule.rank is not None for rule in rules) and not given:
         if any(number > 1 for number in more):
             raise InputError("--rank-multiple and --min-rank mean nothing to --rank", "name the ranks you want")
         return Target("rank", rules)

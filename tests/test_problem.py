@@ -258,6 +258,17 @@ def test_a_layer_with_more_nodes_than_the_others_becomes_dense_where_that_really
     assert SizeBudget(weighed(FOUR, scale, size=limit), limit).meet(lambda amount: near)[2] is None  # type: ignore[index]
 
 
+def test_a_model_that_is_small_enough_already_stays_as_it_is_though_a_note_would_make_it_larger() -> None:
+    scale = Scale(FOUR, 0, jitter=0)
+    bytes_before = scale([None] * 4) - 300
+    at_once = posed(FOUR, {}, weigh=scale, on_disk=bytes_before, size="100%")
+    assert ranks_of(make_plan(at_once, None)) == [None] * 4
+    pinned = posed(FOUR, {}, weigh=scale, on_disk=bytes_before, size="100%", rank="fc0=4")
+    found = ranks_of(make_plan(pinned, None))
+    assert found[0] == 4
+    assert scale(found) <= bytes_before
+
+
 def test_where_nodes_outweigh_all_that_could_be_saved_the_closest_is_the_model_itself() -> None:
     scale = Scale(TINY[:2], 1, nodes=(400, 500))
     problem = weighed(TINY[:2], scale, size="60%")

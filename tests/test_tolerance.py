@@ -106,12 +106,21 @@ def test_the_plan_is_one_that_was_scored_within_the_drop_in_at_most_ten_evaluati
     assert 1 <= len(scored.plans) <= EVALUATIONS
 
 
+FOUR = layers_of((90, 60), (60, 120), (70, 70), (80, 100))
+SPECTRA = spectra_of(FOUR)
+
+
+@pytest.mark.parametrize("factors", [("default",), ("default", "other")])
 @pytest.mark.parametrize("passing", range(1, 12))
-def test_however_late_the_first_model_passes_ten_evaluations_are_all(passing: int) -> None:
+def test_however_late_the_first_model_passes_the_evaluations_are_bounded(
+    passing: int, factors: tuple[str, ...]
+) -> None:
+    problem = posed(FOUR, dict.fromkeys(factors, SPECTRA))
     scored = Scored(lambda ranks: 0.0 if len(scored.plans) >= passing else 0.5, lambda plan: float(len(scored.plans)))
     with suppress(TargetError):
-        decided(scored, Fixed(weighted((1.0, 0.01, 5.0))))
-    assert len(scored.plans) <= EVALUATIONS
+        decided(scored, Fixed(weighted((1.0, 0.01, 5.0, 1.0), problem)), problem)
+    most = EVALUATIONS if len(factors) == 1 else EVALUATIONS + 2
+    assert passing - 3 < len(scored.plans) <= most, "two more where some went into the choice of the factors"
 
 
 @contextmanager
@@ -143,18 +152,12 @@ def cost_within(max_drop: float, seed: int, slope: float, *, felt: bool) -> floa
 
 
 @pytest.mark.parametrize("felt", [False, True])
-@settings(max_examples=200, deadline=None, derandomize=True)
-@given(
-    seed=st.integers(0, 2**32),
-    drops=st.lists(st.floats(0, 0.99), min_size=2, max_size=4),
-    slope=st.floats(0, 1),
-    wastes=st.booleans(),
-)
-def test_who_allows_more_never_gets_a_larger_model(
-    felt: bool, seed: int, drops: list[float], slope: float, wastes: bool
-) -> None:
+@pytest.mark.parametrize("wastes", [False, True])
+@settings(max_examples=80, deadline=None, derandomize=True)
+@given(seed=st.integers(0, 2**32), slope=st.sampled_from([0.0, 0.5, 2.0]))
+def test_who_allows_more_never_gets_a_larger_model(felt: bool, wastes: bool, seed: int, slope: float) -> None:
     with wasteful(seed) if wastes else nullcontext():
-        sizes = [cost_within(max_drop, seed, slope, felt=felt) for max_drop in sorted(drops)]
+        sizes = [cost_within(max_drop, seed, slope, felt=felt) for max_drop in (0.02, 0.2, 0.4, 0.6, 0.8, 0.95)]
     assert sizes == sorted(sizes, reverse=True)
 
 

@@ -22,7 +22,7 @@ from onnx_dalr.graph.probe import probe
 from onnx_dalr.runtime import open_session
 
 CELL = Record(
-    table="small",
+    table="mnist",
     model="net",
     title="A net",
     samples=16,
@@ -60,7 +60,7 @@ def case(demo: Path) -> Case:
     reference = outputs(open_session(part.source()), feeds)
     test = ClassTest(feeds, reference.argmax(axis=-1), {}, reference)
     return Case(
-        table="small",
+        table="mnist",
         model="digits-target",
         title="Digits",
         whole=whole,
@@ -161,4 +161,4 @@ def test_a_plot_is_drawn_for_every_table_and_model(tmp_path: Path) -> None:
     pytest.importorskip("matplotlib")
     both = [WHOLE, *kls("svd", 0.02, 0.04), *kls("svd", 0.1, amount=4.0, kept=0.25)]
     draw([*both, *(replace(record, model="vgg-cifar-source") for record in both)], tmp_path)
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["small-source.png", "small.png"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["mnist-source.png", "mnist.png"]

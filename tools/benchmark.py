@@ -8,7 +8,7 @@ methods make their models from that, at the same ranks (or within the same numbe
 whole test set. `svd`, `svd-bc`, `dalr-2017` with the λ of its authors' code, 1000, and with the best of six on held
 out samples, `dalr` without and with its metric, and `optimize`, which is what the command does: it keeps samples back,
 and chooses factors and ranks by them. Where several layers share a budget, ranks go by one ratio ("equal"), by the
-error of each layer ("error") or by its effect on the output ("effect"). The JSON is written after every seed, so that
+error of each layer ("error") or by its effect on the output ("effect"). The JSON is written after every cell, so that
 a run that is stopped leaves what it has.
 """
 
@@ -27,12 +27,11 @@ from typing import Any
 import onnxruntime
 from benchmark_data import Assets, Case
 from benchmark_methods import CONTENDERS, Allocation, Bench
-from benchmark_report import ORIGINAL, Record, draw, markdown
+from benchmark_report import ORIGINAL, TABLES, Record, draw, markdown
 
 import onnx_dalr
 from onnx_dalr.runtime import open_session
 
-TABLES = ("vgg-fc6", "vgg-fc7", "vgg-both", "mnist", "mnist-shift", "minilm")
 ALLOCATIONS: tuple[Allocation, ...] = ("equal", "error", "effect")
 
 
@@ -92,7 +91,7 @@ def original(case: Case) -> Record:
 
 
 def run(options: argparse.Namespace, records: list[Record]) -> None:
-    """Adds to the records, table by table, and writes them after every seed."""
+    """Adds to the records, table by table, and writes them after every cell."""
     assets = Assets(options.assets)
     for table in TABLES if options.table == "all" else (options.table,):
         for case in assets.cases(table):
@@ -101,14 +100,14 @@ def run(options: argparse.Namespace, records: list[Record]) -> None:
             records.append(original(case))
             sizes = options.samples or (case.sizes[-1:] if options.quick else case.sizes)
             chosen = list(runs(case, options.methods, options.allocations))
-            for samples, seed in product(sizes, range(1 if options.quick else options.seeds)):
+            seeds = range(options.first_seed, options.first_seed + (1 if options.quick else options.seeds))
+            for samples, seed in product(sizes, seeds):
                 start = time.perf_counter()
-                records.extend(measured(case, samples, options.first_seed + seed, chosen, options.quick))
-                print(
-                    f"{table} {case.model} {samples} samples, seed {seed}: {time.perf_counter() - start:.0f} s",
-                    flush=True,
-                )
-                write(options.json, records)
+                for record in measured(case, samples, seed, chosen, options.quick):
+                    records.append(record)
+                    write(options.json, records)
+                took = time.perf_counter() - start
+                print(f"{table} {case.model} {samples} samples, seed {seed}: {took:.0f} s", flush=True)
 
 
 def write(path: Path | None, records: list[Record]) -> None:

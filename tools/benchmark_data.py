@@ -184,7 +184,7 @@ class Assets:
             ("vgg-cifar-source", "VGG on its own ten classes", "cifar10-train.npz"),
         ):
             prefix = self._prefixes[model]
-            pool, test = self._npz(calibration)["x"][:3000], self._npz("cifar10-test.npz")
+            pool, test = self._npz(calibration)["x"], self._npz("cifar10-test.npz")
             images, labels = test["x"], test["y"].astype(np.int64)
             if model == "vgg-cifar-target":
                 known = np.isin(labels, _ANIMALS)

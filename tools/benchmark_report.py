@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 ORIGINAL = "original"
+TABLES = ("vgg-fc6", "vgg-fc7", "vgg-both", "mnist", "mnist-shift", "minilm")
 OURS = ("optimize", "dalr", "dalr, no metric")
 ALLOCATED = {"equal": "one ratio", "error": "ranks by error", "effect": "ranks by effect", "chosen": "its own choice"}
 LOST = "Cells in which `optimize` loses to another method"
@@ -94,13 +95,15 @@ class Section:
 
     @property
     def rows(self) -> list[tuple[str, str]]:
-        """Methods and allocations, as they came."""
-        return list(dict.fromkeys(record.row for record in self.records))
+        """Methods and allocations, ours last."""
+        methods, allocations = list(_COLOURS), list(ALLOCATED)
+        found = {record.row for record in self.records}
+        return sorted(found, key=lambda row: (methods.index(row[0]), allocations.index(row[1])))
 
     @property
     def amounts(self) -> list[float]:
-        """The columns."""
-        return list(dict.fromkeys(record.amount for record in self.records))
+        """The columns: ranks from the smallest, shares from the largest."""
+        return sorted({record.amount for record in self.records}, reverse=self.records[0].unit == "share")
 
     def at(self, row: tuple[str, str], amount: float) -> list[Record]:
         """One cell: the records of all seeds, in their order."""
@@ -113,11 +116,15 @@ class Section:
 
 
 def sections(records: Iterable[Record]) -> list[Section]:
-    """The records by table, model and calibration size, in the order of their first appearance."""
+    """The records by table, model and calibration size: tables in their order, the most samples first."""
     held = list(records)
+    models = list(dict.fromkeys(record.model for record in held))
     whole = {(record.table, record.model): record for record in held if record.method == ORIGINAL}
-    order = {key: place for place, key in enumerate(dict.fromkeys(record.section for record in held))}
-    small = sorted((record for record in held if record.method != ORIGINAL), key=lambda record: order[record.section])
+
+    def place(record: Record) -> tuple[int, int, int]:
+        return TABLES.index(record.table), models.index(record.model), -record.samples
+
+    small = sorted((record for record in held if record.method != ORIGINAL), key=place)
     return [Section(list(group), whole[key[:2]]) for key, group in groupby(small, key=lambda record: record.section)]
 
 
@@ -132,7 +139,7 @@ def markdown(records: Iterable[Record], images: str | None = None) -> str:
     lines: list[str] = []
     for title, group in groupby(held, key=lambda section: section.records[0].title):
         same = list(group)
-        table, model, _ = same[0].records[0].section
+        table, model = same[0].whole.table, same[0].whole.model
         lines += [f"## {title}", "", _whole_line(same[0].whole), ""]
         lines += [f"`python tools/benchmark.py ASSETS --table {table} --model {model}`", ""]
         lines += [f"![{title}: quality against size]({images}/{plot_name(table, model)})", ""] if images else []
@@ -154,7 +161,11 @@ def plot_name(table: str, model: str) -> str:
 
 
 def _whole_line(whole: Record) -> str:
-    figures = [f"{name} {100 * value:.2f} %" for name, value in whole.measures.items() if name.startswith("accuracy")]
+    figures = [
+        f"{name.replace('accuracy, ', 'on ')} {100 * value:.2f} %"
+        for name, value in whole.measures.items()
+        if name.startswith("accuracy")
+    ]
     return f"Original (`{whole.model}`): {whole.bytes / 1e6:.2f} MB, {', '.join(figures)}."
 
 
