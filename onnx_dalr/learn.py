@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
 from onnx_dalr.capture import capture, memory_limit, passes
-from onnx_dalr.factorize import Settings, Spectrum, Statistics, shrinkage_of
+from onnx_dalr.factorize import Settings, Spectrum, Statistics, metric_shrinkage, shrinkage_of
 from onnx_dalr.graph.layers import Layer, matrix
 from onnx_dalr.metric import add_metric
 from onnx_dalr.run import Run
@@ -22,6 +24,7 @@ STATISTICS_FLOOR = 1 << 30
 
 DEFAULT = "default"
 _CAUTIOUS_METRIC = 0.8
+_LARGE = 2048  # an eigendecomposition of this size takes seconds: of larger layers there is no more than svd-bc
 
 
 @dataclass(frozen=True, eq=False)
@@ -144,16 +147,16 @@ def factorize(
             held = statistics[layer.name]
             if not keep and isinstance(statistics, dict):
                 del statistics[layer.name]
-            for name, settings in trusts(run, held).items():
+            for name, settings in trusts(run, W, held).items():
                 spectrum = run.options.method.spectrum(W, held, settings)
                 compacted = spectrum.compact() if W.dtype == np.float32 else spectrum
                 into.setdefault(name, {})[layer.name] = compacted
 
 
-def trusts(run: Run, held: Statistics) -> dict[str, Settings]:
+def trusts(run: Run, W: NDArray[Any], held: Statistics) -> dict[str, Settings]:
     """Settings to choose between where there are few rows, p < 2n, or probes: how far C and G are trusted (METHODS §3).
 
-    What the user fixed stays fixed. The last is `svd-bc`.
+    What the user fixed stays fixed. The last is `svd-bc`, which is all there is beside the default for large layers.
     """
     asked = run.options.settings
     found = {DEFAULT: asked}
@@ -161,13 +164,15 @@ def trusts(run: Run, held: Statistics) -> dict[str, Settings]:
     few = held.count < 2 * held.n or (weighs and held.metric_count < 2 * min(held.m, held.n))
     if not run.options.method.takes_metric or not few:
         return found
-    metric = _CAUTIOUS_METRIC if weighs else asked.metric
+    metric = max(_CAUTIOUS_METRIC, metric_shrinkage(W, held)) if weighs else asked.metric
     if asked.shrinkage is None and not held.learned_nothing:
         found["cautious"] = replace(asked, metric=metric, shrinkage=(1 + shrinkage_of(held)) / 2)
     elif weighs:
         found["cautious"] = replace(asked, metric=metric)
     if weighs:
         found["no metric"] = replace(asked, metric=1.0)
+    if min(held.m, held.n) > _LARGE:
+        found = {DEFAULT: asked}
     if asked.shrinkage is None:
         found["svd-bc"] = replace(asked, metric=1.0 if weighs else asked.metric, shrinkage=1.0)
     return found

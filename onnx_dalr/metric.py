@@ -136,7 +136,7 @@ class _Graph:
     ) -> None:
         self.reference = open_session(model.source(), device)
         names = self.reference.outputs
-        self.seeder = Seeder(task, _power(self.reference, samples) if task.output is None else {})
+        self.seeder = Seeder(task, _power(self.reference, samples))
         seeded = [names[position] for position in self.seeder.outputs]
         if not seeded:
             raise InputError("no output holds floats that are not all zero")

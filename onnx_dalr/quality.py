@@ -53,7 +53,8 @@ class Quality:
         score: Name of the score: "accuracy", "agreement", "cosine" or "1 − error", or that of the user's function.
         drop: Original score − new score, as a fraction; of a user's score in its own unit, and infinite where the new
             outputs are not finite.
-        distortion: How far the outputs moved: mean KL (classify), 1 − cosine (embed) or squared error (regress).
+        distortion: How far the outputs moved: mean KL (classify), 1 − cosine (embed) or squared error (regress); of
+            other floating outputs beside the scored one, their squared relative errors are added.
         finite: Wherever the original's outputs are finite, so are the new ones.
         notes: What a reader should know.
         score_before: The user's score of the original, in its own unit (with one).
@@ -101,6 +102,7 @@ class Comparison:
         self.classes = 0
         self.finite = self.labels_fit = True
         self.reshaped: Counter[int] = Counter()
+        self.floating: set[int] = set()
         self.n = 0
 
     def add(self, indices: list[int], before: Sequence[Any], after: Sequence[Any]) -> None:
@@ -111,6 +113,7 @@ class Comparison:
         for i, (y, y_new) in enumerate(zip(before, after, strict=True)):
             if not is_numeric(y):
                 continue
+            self.floating |= {i} if y.dtype.kind == "f" else set()
             self.reshaped[i] += y.shape != y_new.shape
             wide, delta = self._compare(*_same_shape(y, y_new))
             self.difference[i] += _per_sample(delta**2, len(indices)).sum(axis=1).tolist()
@@ -156,12 +159,16 @@ class Comparison:
             self.figures["after"] += (top_new.reshape(-1) == truth).astype(float).tolist()
 
     def distortion(self) -> float:
-        """How far the outputs moved, in the task's own unit: mean KL, 1 − cosine, or squared relative error."""
-        if self.task.kind == "classify":
-            return float(np.mean(self.figures["kl"]))
-        if self.task.kind == "embed":
-            return 1 - float(np.mean(self.figures["cosine"]))
-        return max(relative_error(np.sum(self.difference[i]), np.sum(self.power[i])) ** 2 for i in self.difference)
+        """How far the outputs moved: mean KL or 1 − cosine of the scored one, squared relative errors of the others.
+
+        A detector's boxes count beside its classes, though they are not scored. Where nothing but errors is looked
+        at, it is that of the worst output.
+        """
+        errors = {i: relative_error(np.sum(self.difference[i]), np.sum(self.power[i])) ** 2 for i in self.difference}
+        if self.task.output is None:
+            return max(errors.values())
+        scored = np.mean(self.figures["kl"]) if self.task.kind == "classify" else 1 - np.mean(self.figures["cosine"])
+        return float(scored) + sum(errors[i] for i in self.floating - {self.task.output})
 
     def quality(self, names: Sequence[str], *, intervals: bool = True) -> Quality:
         """All figures with their intervals, and by output.

@@ -1,7 +1,7 @@
 """Random seeds v at the outputs of a network, so that E[vvᵀ] measures what moving them costs (METHODS §3).
 
 With δ the change of the outputs, E[(vᵀδ)²] over seeds and samples is the distortion that `evaluate` reports, to second
-order: the mean KL of a classifier, 1 − cosine of an embedding, the squared relative error of anything else.
+order: the mean KL of a classifier, 1 − cosine of an embedding, the squared relative error of every other output.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ class Seeder:
     """Draws seeds for batches of outputs.
 
     Attributes:
-        task: Classification looks at class probabilities, embedding at directions, all else at squares.
-        power: Mean over the samples of Σ‖y‖² by output position, above zero; read for neither classes nor embeddings.
+        task: Classification looks at class probabilities, embedding at directions, all other outputs at squares.
+        power: Mean over the samples of Σ‖y‖² by output position, above zero; not read for classes and embeddings.
     """
 
     task: Task
@@ -34,7 +34,8 @@ class Seeder:
     @property
     def outputs(self) -> tuple[int, ...]:
         """Positions of the outputs that get a seed."""
-        return tuple(self.power) if self.task.output is None else (self.task.output,)
+        scored = () if self.task.output is None else (self.task.output,)
+        return (*scored, *(output for output in self.power if output not in scored))
 
     def draw(self, y: NDArray[Any], output: int, digests: Sequence[str], probe: int) -> NDArray[Any]:
         """A seed for one output of one batch, of its shape and dtype.
@@ -47,7 +48,7 @@ class Seeder:
         """
         wide, share = y.astype(np.float64), 1.0
         if not wide.ndim or len(wide) != len(digests):  # no row per sample: the batch counts as one
-            share = 1.0 if self.task.kind == "regress" else float(np.sqrt(len(digests)))  # a mean over its samples
+            share = float(np.sqrt(len(digests))) if output == self.task.output else 1.0  # a mean over its samples
             wide, digests = wide[None], digests[:1]
         parts = zip(wide, digests, strict=True)
         seeds = [share * self._seed(part, output, _random(digest, probe, output)) for part, digest in parts]
@@ -55,7 +56,7 @@ class Seeder:
 
     def _seed(self, y: Float64, output: int, random: np.random.Generator) -> Float64:
         """Of one sample; KL and 1 − cosine are half a square, and means over the rows of a sample."""
-        if self.task.kind == "regress":
+        if output != self.task.output:
             return _signs(y.shape, random) / float(np.sqrt(self.power[output]))
         rows = y.reshape(-1, y.shape[-1])
         seed = _class_seed(rows, random) if self.task.kind == "classify" else _direction_seed(rows, random)

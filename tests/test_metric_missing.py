@@ -12,7 +12,7 @@ from onnx import ModelProto, numpy_helper
 from onnx_dalr import metric as room
 from onnx_dalr.errors import InputError
 from onnx_dalr.gradient import differentiate
-from onnx_dalr.graph.layers import find
+from onnx_dalr.graph.layers import find, matrix
 from onnx_dalr.graph.model import Model
 from onnx_dalr.metric import Probed
 from tests.metric_cases import (
@@ -57,13 +57,15 @@ def test_a_layer_behind_an_operator_without_a_rule_has_no_metric_and_the_others_
     np.testing.assert_allclose(metric_of(stats["two"]), truth, rtol=1e-5, atol=1e-5 * np.abs(truth).max())
 
 
-def test_a_layer_that_does_not_lead_to_the_scored_output_has_no_metric() -> None:
+def test_an_output_beside_the_scored_one_is_worth_its_squared_relative_error() -> None:
     made = model("(T[N, 5] x) => (T[N, 4] y, T[N, 3] z)", "[one] y = MatMul(x, W) [two] z = MatMul(x, U)", BESIDE)
     stats, found = probed(made, CLASSES, X)
-    assert (stats["one"].metric_probes, stats["two"].metric_probes) == (6 * room.PROBES, 0)
-    assert found.notes == (
-        "1 of 2 layers have no output metric, their ranks go by measured sensitivity: no path leads from them to 'y'",
-    )
+    assert (stats["one"].metric_probes, stats["two"].metric_probes) == (6 * room.PROBES, 6 * room.PROBES)
+    assert found.notes == ()
+    layer = find(made)[0][1]
+    power = float(np.mean(np.sum((X["x"] @ matrix(made, layer).T) ** 2, axis=1)))
+    # E[v vᵀ] = I / power, whatever the signs, so its diagonal is exact
+    np.testing.assert_allclose(np.diag(stats["two"].output_metric), np.full(3, 1 / power), rtol=1e-5)
 
 
 def test_where_no_layer_has_one_nothing_is_run() -> None:

@@ -9,13 +9,25 @@ from typing import Any
 from numpy.typing import NDArray
 
 from onnx_dalr.factorize.dalr2017 import Ridge, dalr_2017, rows_or_moment
+from onnx_dalr.factorize.metric import metric_shrinkage
 from onnx_dalr.factorize.projection import dalr, moment_and_sketch, moment_on_smaller_side, svd, svd_bc
 from onnx_dalr.factorize.settings import Settings
 from onnx_dalr.factorize.shrinkage import shrinkage_of
 from onnx_dalr.factorize.spectrum import Factors, Spectrum
 from onnx_dalr.factorize.statistics import Need, Statistics
 
-__all__ = ["METHODS", "Factors", "Method", "Need", "Ridge", "Settings", "Spectrum", "Statistics", "shrinkage_of"]
+__all__ = [
+    "METHODS",
+    "Factors",
+    "Method",
+    "Need",
+    "Ridge",
+    "Settings",
+    "Spectrum",
+    "Statistics",
+    "metric_shrinkage",
+    "shrinkage_of",
+]
 
 
 @dataclass(frozen=True)

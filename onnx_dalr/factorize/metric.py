@@ -109,11 +109,11 @@ def metric_shrinkage(W: NDArray[Any], stats: Statistics) -> float:
 
 
 def _on_outputs(W: NDArray[Any], stats: Statistics, a: float, s: float) -> _Oblique:
-    """U = eig(G^½ W C Wᵀ G^½), A = G^-½ U, D = G^½ U, in the m outputs."""
+    """U = eig(Lᵀ W C Wᵀ L), A = L^-ᵀ U, D = L U with G = L Lᵀ, in the m outputs: any root of G gives the same W'."""
     S, WWt, t = stats.output_covariance, gram(W.T), stats.trace / stats.n
     unit = stats.metric_trace / stats.m
     root, inverse = roots((1 - s) * stats.output_metric / unit + s * np.eye(stats.m))
-    values, U = eigenvectors(root @ ((1 - a) * S + a * t * WWt) @ root)
+    values, U = eigenvectors(root.T @ ((1 - a) * S + a * t * WWt) @ root)
     A, D = _unit_columns(inverse @ U, root @ U)
     return _Oblique(
         values=values,
@@ -131,12 +131,12 @@ def _on_outputs(W: NDArray[Any], stats: Statistics, a: float, s: float) -> _Obli
 
 
 def _on_inputs(W: NDArray[Any], stats: Statistics, a: float, s: float) -> _Oblique:
-    """V = eig(C^½ WᵀG W C^½), A = W C^½ V, D = C^-½ V, in the n inputs: Wᵀ G W is all there is of G."""
+    """V = eig(Lᵀ WᵀG W L), A = W L V, D = L^-ᵀ V with C = L Lᵀ, in the n inputs: Wᵀ G W is all there is of G."""
     C, WtW, t = stats.input_covariance, gram(W), stats.trace / stats.n
     unit = stats.metric_trace / stats.m
     identity = np.eye(stats.n)
     root, inverse = roots((1 - a) * C + a * t * identity)
-    values, V = eigenvectors(root @ ((1 - s) * stats.output_metric / unit + s * WtW) @ root)
+    values, V = eigenvectors(root.T @ ((1 - s) * stats.output_metric / unit + s * WtW) @ root)
     A, D = _unit_columns(W.astype(np.float64) @ (root @ V), inverse @ V)
     pulled = W.astype(np.float64).T @ A
     return _Oblique(
