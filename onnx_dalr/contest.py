@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from typing import Protocol
+
+import numpy as np
 
 from onnx_dalr.allocate import Curve, Ranks
 from onnx_dalr.plan import Choice, Plan, Point
@@ -26,12 +29,25 @@ class Trial:
         distortion: How far the outputs moved, in the task's own unit.
         error: Of the worst output.
         bytes: Its size on disk.
+        distortions: The distortion by sample, the same samples for every trial; empty where it is not known.
     """
 
     drop: float
     distortion: float
     error: float = 0.0
     bytes: int = 0
+    distortions: tuple[float, ...] = ()
+
+    def clearly_beats(self, other: Trial) -> bool:
+        """Whether its distortion is less by more than one standard error of the paired differences.
+
+        The distortion of a few samples is made by one or two of them: a smaller mean alone says little.
+        """
+        gain = other.distortion - self.distortion
+        if not math.isfinite(gain) or len(self.distortions) != len(other.distortions) or len(self.distortions) < 2:
+            return gain > 0
+        differences = np.subtract(other.distortions, self.distortions)
+        return gain > float(np.std(differences, ddof=1)) / math.sqrt(len(differences))
 
 
 Scorer = Callable[[Plan], Trial]
@@ -113,15 +129,23 @@ class Contest:
         return self.trial(name).distortion
 
     def winner(self, names: Iterable[str] | None = None) -> str:
-        """The name with the least distortion; one ratio for all where it does as well as any."""
+        """The name with the least distortion, if clearly less than the first's, which is the one to expect most of.
+
+        One ratio for all wins where it does as well as any.
+        """
         among = list(self.entered) if names is None else list(names)
-        return min(among, key=lambda name: (self.distortion(name), name != EQUAL))
+        least = min(among, key=lambda name: (self.distortion(name), name != EQUAL))
+        if self.distortion(least) == self.distortion(among[0]):
+            return least
+        return least if self.trial(least).clearly_beats(self.trial(among[0])) else among[0]
 
     def why(self, won: str) -> str:
         """The winner, and by how much it won."""
         others = ", ".join(f"{name} {self.distortion(name):.3g}" for name in self.entered if name != won)
         against = f" ({others})" if others else ""
-        return f"{won}, the least distortion of the select samples: {self.distortion(won):.3g}{against}"
+        least = min(map(self.distortion, self.entered)) == self.distortion(won)
+        rank = "the least distortion" if least else "a distortion that no other is clearly below"
+        return f"{won}, {rank} of the select samples: {self.distortion(won):.3g}{against}"
 
     def result(self) -> Plan:
         """The winner's plan."""

@@ -181,7 +181,7 @@ def _scorer(run: Run, layers: Sequence[Layer], learned: Learned, sets: Sets, tas
         )
         if not quality.finite:
             return Trial(math.inf, math.inf, math.inf, size)
-        return Trial(drop, quality.distortion, quality.error.value, size)
+        return Trial(drop, quality.distortion, quality.error.value, size, quality.distortions)
 
     return score
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -59,6 +59,7 @@ class Quality:
         notes: What a reader should know.
         score_before: The user's score of the original, in its own unit (with one).
         score_after: Of the new model; None also where its outputs are not finite.
+        distortions: The distortion by sample, for paired comparisons; not in reports.
     """
 
     task: Task
@@ -77,6 +78,7 @@ class Quality:
     notes: tuple[str, ...]
     score_before: Estimate | None = None
     score_after: Estimate | None = None
+    distortions: tuple[float, ...] = field(default=(), repr=False, compare=False)
 
 
 class Comparison:
@@ -164,11 +166,30 @@ class Comparison:
         A detector's boxes count beside its classes, though they are not scored. Where nothing but errors is looked
         at, it is that of the worst output.
         """
-        errors = {i: relative_error(np.sum(self.difference[i]), np.sum(self.power[i])) ** 2 for i in self.difference}
+        return sum(float(np.mean(part)) for part in self._distortions())
+
+    def distortions(self) -> tuple[float, ...]:
+        """The same by sample: `distortion` is their mean. Empty where an output has no row per sample."""
+        parts = self._distortions()
+        if len({len(part) for part in parts}) != 1:
+            return ()
+        return tuple(np.sum(parts, axis=0).tolist())
+
+    def _distortions(self) -> list[Float64]:
+        """What adds up to the distortion, each by sample."""
+        errors = {i: self._relative(i) for i in self.difference}
         if self.task.output is None:
-            return max(errors.values())
-        scored = np.mean(self.figures["kl"]) if self.task.kind == "classify" else 1 - np.mean(self.figures["cosine"])
-        return float(scored) + sum(errors[i] for i in self.floating - {self.task.output})
+            return [max(errors.values(), key=np.mean)]
+        kl = self.task.kind == "classify"
+        scored = np.array(self.figures["kl"]) if kl else 1 - np.array(self.figures["cosine"])
+        return [scored, *(errors[i] for i in sorted(self.floating - {self.task.output}))]
+
+    def _relative(self, i: int) -> Float64:
+        """Σ(y−ŷ)² of output i by sample, over the mean of Σy²."""
+        difference, power = np.array(self.difference[i]), np.array(self.power[i])
+        whole = relative_error(difference.sum(), power.sum()) ** 2
+        total = difference.sum()
+        return difference * (whole * len(difference) / total) if total > 0 else np.zeros(len(difference))
 
     def quality(self, names: Sequence[str], *, intervals: bool = True) -> Quality:
         """All figures with their intervals, and by output.
@@ -205,6 +226,7 @@ class Comparison:
             score=score,
             drop=drop,
             distortion=self.distortion(),
+            distortions=self.distortions(),
             finite=self.finite,
             notes=tuple(notes),
             score_before=scored.before if scored else None,

@@ -300,32 +300,35 @@ def draw(records: Iterable[Record], folder: Path) -> None:
         _draw(list(group), folder / plot_name(table, model))
 
 
-def _draw(columns: Sequence[Section], path: Path) -> None:
+def _draw(several: Sequence[Section], path: Path) -> None:
     import matplotlib.pyplot as plt  # noqa: PLC0415
 
-    first = columns[0].records[0]
-    measures = [name for name in first.measures if name in ("kl", "cosine", "accuracy") or "," in name]
+    shown = _shown(several[0].records[0].measures)
+    kinds = list(dict.fromkeys(measure.partition(", ")[0] for measure in shown))
+    groups = list(dict.fromkeys(measure.partition(", ")[2] for measure in shown))
+    columns = [(section, group) for section in several for group in groups]
     figure, axes = plt.subplots(
-        len(measures),
+        len(kinds),
         len(columns),
-        figsize=(1.2 + 3.9 * len(columns), 0.9 + 2.9 * len(measures)),
+        figsize=(1.2 + 3.9 * len(columns), 0.9 + 2.9 * len(kinds)),
         squeeze=False,
         sharex=True,
         sharey="row",
     )
-    for line, measure in enumerate(measures):
-        for axis, section in zip(axes[line], columns, strict=True):
+    for kind, line in zip(kinds, axes, strict=True):
+        for axis, (section, group) in zip(line, columns, strict=True):
             for row in section.rows:
-                _draw_row(axis, section, row, measure)
+                _draw_row(axis, section, row, _measure(kind, group))
             _finish(axis, section)
-        _scale(axes[line][0], columns, measure)
-    for axis, section in zip(axes[0], columns, strict=True):
-        axis.set_title(f"{section.records[0].samples:,} calibration samples", fontsize=9)
+        _scale(line[0], columns, kind)
+    for axis, (section, group) in zip(axes[0], columns, strict=True):
+        title = f"{section.records[0].samples:,} calibration samples"
+        axis.set_title(f"{title}; tested on {group}" if group else title, fontsize=9)
     for axis in axes[-1]:
         axis.set_xlabel("parameters of these layers kept, %", fontsize=8)
     handles, labels = max((axis.get_legend_handles_labels() for axis in axes.flat), key=lambda pair: len(pair[1]))
     figure.legend(handles, labels, loc="outside right center", fontsize=8, frameon=False)
-    figure.suptitle(first.title, fontsize=11)
+    figure.suptitle(several[0].records[0].title, fontsize=11)
     figure.set_layout_engine("constrained")
     figure.savefig(path, dpi=110)
     plt.close(figure)
@@ -364,18 +367,24 @@ def _finish(axis: Any, section: Section) -> None:
     axis.tick_params(axis="y", labelsize=8)
 
 
-def _scale(axis: Any, columns: Sequence[Section], measure: str) -> None:
+def _scale(axis: Any, columns: Sequence[tuple[Section, str]], kind: str) -> None:
     """The vertical axis, which is that of the whole line of plots."""
-    kind, _, group = measure.partition(", ")
-    name = {"kl": "KL to the original, nats", "cosine": "cosine to the original", "accuracy": "accuracy, %"}[kind]
-    axis.set_ylabel(f"{name}\n{group}" if group else name, fontsize=8)
-    if _is_low(measure):
+    names = {"kl": "KL to the original, nats", "cosine": "cosine to the original", "accuracy": "accuracy, %"}
+    axis.set_ylabel(names[kind], fontsize=8)
+    if kind == "kl":
         axis.set_yscale("log")
     elif kind == "accuracy":
-        level = 100 * columns[0].whole.measures[measure]
-        framed = [row for section in columns for row in section.rows if row[0] in _FRAMED]
+        levels = [100 * section.whole.measures[_measure(kind, group)] for section, group in columns]
         cells = (
-            section.values(row, amount, measure) for section in columns for row in framed for amount in section.amounts
+            section.values(row, amount, _measure(kind, group))
+            for section, group in columns
+            for row in section.rows
+            for amount in section.amounts
+            if row[0] in _FRAMED
         )
-        least = min((100 * values.mean() for values in cells if len(values)), default=level)
-        axis.set_ylim(max(least, level - _POINTS) - 0.5, level + 1)
+        least = min((100 * values.mean() for values in cells if len(values)), default=min(levels))
+        axis.set_ylim(max(least, min(levels) - _POINTS) - 0.5, max(levels) + 1)
+
+
+def _measure(kind: str, group: str) -> str:
+    return f"{kind}, {group}" if group else kind
