@@ -144,7 +144,7 @@ class Contest:
         others = ", ".join(f"{name} {self.distortion(name):.3g}" for name in self.entered if name != won)
         against = f" ({others})" if others else ""
         least = min(map(self.distortion, self.entered)) == self.distortion(won)
-        rank = "the least distortion" if least else "a distortion that no other is clearly below"
+        rank = "the least distortion" if least else "no other has clearly less distortion"
         return f"{won}, {rank} of the select samples: {self.distortion(won):.3g}{against}"
 
     def result(self) -> Plan:

@@ -24,6 +24,7 @@ STATISTICS_FLOOR = 1 << 30
 
 DEFAULT = "default"
 _CAUTIOUS_METRIC = 0.8
+_LARGE_MODEL = 500_000_000  # bytes from which every choice of factors would be another model in memory
 _LARGE = 2048  # an eigendecomposition of this size takes seconds: of larger layers there is no more than svd-bc
 
 
@@ -156,13 +157,14 @@ def factorize(
 def trusts(run: Run, W: NDArray[Any], held: Statistics) -> dict[str, Settings]:
     """Settings to choose between where there are few rows, p < 2n, or probes: how far C and G are trusted (METHODS §3).
 
-    What the user fixed stays fixed. The last is `svd-bc`, which is all there is beside the default for large layers.
+    What the user fixed stays fixed. The last is `svd-bc`, which is all there is beside the default for large layers;
+    for large models there is no choice.
     """
     asked = run.options.settings
     found = {DEFAULT: asked}
     weighs = asked.metric == "auto" and held.metric_probes > 0
     few = held.count < 2 * held.n or (weighs and held.metric_count < 2 * min(held.m, held.n))
-    if not run.options.method.takes_metric or not few:
+    if not run.options.method.takes_metric or not few or run.original.size > _LARGE_MODEL:
         return found
     metric = max(_CAUTIOUS_METRIC, metric_shrinkage(W, held)) if weighs else asked.metric
     if asked.shrinkage is None and not held.learned_nothing:

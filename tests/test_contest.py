@@ -160,3 +160,36 @@ def test_a_layer_that_no_rank_makes_smaller_says_so() -> None:
     layers = layers_of((100, 2), (60, 60), biased=False)
     found = plan_of(posed(layers, params="50%"), [None, 5], "why")
     assert found.choices[0].reason == "dense: no rank that may be chosen makes it smaller (0 is the largest)"
+
+
+def trial(*distortions: float) -> Trial:
+    return Trial(0.0, sum(distortions) / max(len(distortions), 1), distortions=distortions)
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "beats"),
+    [
+        (trial(1, 1, 1, 1), trial(2, 2, 2, 2), True),
+        (trial(2, 2, 2, 2), trial(1, 1, 1, 1), False),
+        (trial(1, 1, 1, 1), trial(1, 1, 1, 1), False),
+        (trial(1, 2, 1, 2), trial(1.1, 2.1, 1.2, 2.1), True),  # by little, on every sample
+        (trial(2, 2, 2, 2), trial(1, 1, 1, 9), False),  # by much, on one of four
+        (trial(1, 1, 1, 1), Trial(0.0, float("inf")), True),  # the other gives NaN
+        (Trial(0.0, 1.0), Trial(0.0, 1.1), True),  # by sample they are not known
+    ],
+)
+def test_a_trial_clearly_beats_another_by_more_than_the_noise_of_the_samples(
+    one: Trial, other: Trial, beats: bool
+) -> None:
+    assert one.clearly_beats(other) is beats
+
+
+def test_the_first_stays_where_another_is_better_on_a_single_sample() -> None:
+    scored = {3: trial(1, 1, 1, 9), 2: trial(2, 2, 2, 2)}
+    contest = Contest(posed(THREE, BOTH, params="50%"), Judge(lambda plan: scored[plan.choices[0].rank or 0]))
+    contest.enter("first", [3, 6, None])
+    contest.enter("second", [2, 6, None])
+    assert contest.winner() == "first"
+    assert contest.result().choices[0].reason == (
+        "first, no other has clearly less distortion of the select samples: 3 (second 2)"
+    )

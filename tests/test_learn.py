@@ -229,3 +229,13 @@ def test_the_last_way_is_svd_bc_itself() -> None:
     theirs = learned(run_of(method="svd-bc"), x=few).spectra["default"][one.name].factors(2)
     np.testing.assert_allclose(mine.A @ mine.B, theirs.A @ theirs.B, atol=1e-5)
     np.testing.assert_allclose(mine.shift, theirs.shift, atol=1e-5)
+
+
+def test_of_a_large_model_there_is_one_way_to_make_factors(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("onnx_dalr.learn._LARGE_MODEL", 10)
+    assert list(trusts(run_of(), WEIGHT, statistics(3, 3))) == ["default"]
+
+
+def test_of_a_large_layer_there_is_svd_bc_beside_the_default(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("onnx_dalr.learn._LARGE", 3)
+    assert list(trusts(run_of(), WEIGHT, statistics(3, 3))) == ["default", "svd-bc"]
