@@ -167,14 +167,15 @@ def _scorer(run: Run, layers: Sequence[Layer], learned: Learned, sets: Sets, tas
     reference = open_session(run.original.source(), run.options.device)
 
     def score(plan: Plan) -> Trial:
-        proto = rewrite(
-            run.original, substitutions(layers, learned.spectra, plan), note(run, plan, learned.calibration)
-        )
-        with loadable(run.original, proto) as source:
+        text = note(run, plan, learned.calibration)
+        proto = rewrite(run.original, substitutions(layers, learned.spectra, plan), text)
+        params = count_params(proto)
+        with loadable(run.original, proto, run.file) as (source, size):
+            del proto  # of a large model, not beside the session
             candidate = open_session(source, run.options.device)
+        del source
         quality = evaluate(reference, candidate, sets.select, task, sets.select.labels, intervals=False)
         drop = quality.drop.value if quality.finite else math.inf
-        params, size = count_params(proto), saved_size(proto, run.original, run.file)
         run.progress.say(
             f"tried {params:,} parameters ({100 * params / run.original.params:.1f} %, {format_bytes(size)}): "
             f"{quality.score} drops {100 * drop:.2f} points on {quality.n} select samples"

@@ -162,14 +162,18 @@ def _mode(path: Path) -> int:
 
 
 @contextmanager
-def loadable(original: Model, proto: ModelProto) -> Iterator[Path | bytes]:
-    """A candidate as ONNX Runtime can load it: from memory, or from disk where it may be too large for that."""
+def loadable(original: Model, proto: ModelProto, name: str) -> Iterator[tuple[Path | bytes, int]]:
+    """A candidate as ONNX Runtime can load it, from memory, or from disk where it may be too large for that.
+
+    Also what the artifact weighs under the name of a file.
+    """
     if not original.has_external_data:
-        yield proto.SerializeToString()
+        made = proto.SerializeToString()
+        yield made, len(made)
         return
     with tempfile.TemporaryDirectory(prefix="onnx-dalr-") as folder:
-        save(proto, original, Path(folder) / "candidate.onnx")
-        yield Path(folder) / "candidate.onnx"
+        save(proto, original, Path(folder) / name)
+        yield Path(folder) / name, artifact_size(Path(folder) / name)
 
 
 def refuse_larger(written: Path, original: Model) -> int:
