@@ -24,6 +24,7 @@ from onnx_dalr.sets import SampleSet, watched
 from onnx_dalr.task import Task
 
 PROBES = 2
+PACKED_BELOW = 250_000_000  # bytes of the model
 MOST_SAMPLES = 1024
 MOST_BYTES = 1 << 30
 """Of activations that the gradient graph may hold for one batch, roughly."""
@@ -154,7 +155,8 @@ class _Graph:
         self.notes = [_unreached_note(without, len(layers), gradients.ended, seeded)] if without else []
         if self.sinks:
             made, folder = model.in_memory(probe(gradients.proto, self.gradients))
-            self.session: Session = open_session(made, device, folder)
+            # Forward and back read a weight in two layouts: packed for both, a large model would be there thrice.
+            self.session: Session = open_session(made, device, folder, prepack=model.size < PACKED_BELOW)
 
     def run(self, batch: Batch, outputs: Sequence[Any], digests: Sequence[str], number: int) -> dict[str, NDArray[Any]]:
         """The gradients of one probe, by name."""

@@ -64,13 +64,16 @@ class Session:
             ) from error
 
 
-def open_session(model: Path | bytes, device: Device = "auto", folder: Path | None = None) -> Session:
+def open_session(
+    model: Path | bytes, device: Device = "auto", folder: Path | None = None, *, prepack: bool = True
+) -> Session:
     """Loads a model into a fresh session.
 
     Args:
         model: A path, or a serialized model.
         device: "auto" takes CUDA where it works and the CPU elsewhere.
         folder: Where a serialized model's external data lies.
+        prepack: Let ONNX Runtime keep weights a second time, in the layout its kernels like best.
 
     Raises:
         InputError: ONNX Runtime cannot load the model, or CUDA was asked for and is not there.
@@ -80,6 +83,8 @@ def open_session(model: Path | bytes, device: Device = "auto", folder: Path | No
     options.log_severity_level = _FATAL_ONLY
     # Idle ONNX Runtime threads would spin while NumPy's work, and the other way round (METHODS §7).
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    if not prepack:
+        options.add_session_config_entry("session.disable_prepacking", "1")
     if folder is not None:
         options.add_session_config_entry("session.model_external_initializers_file_folder_path", str(folder))
     providers = ["CPUExecutionProvider"]
