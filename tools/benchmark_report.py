@@ -178,7 +178,8 @@ def _shown(measures: dict[str, float]) -> list[str]:
 def _table(section: Section, measure: str, *, costs: bool) -> list[str]:
     first = section.records[0]
     heads = [f"k = {amount:g}" if first.unit == "rank" else f"{100 * amount:g} %" for amount in section.amounts]
-    lines = [f"| {_name(measure)} | {' | '.join(heads)} |{' seconds |' if costs else ''}"]
+    name = _name(measure, agreement="agreement" in first.measures)
+    lines = [f"| {name} | {' | '.join(heads)} |{' seconds |' if costs else ''}"]
     lines.append("|---|" + "---:|" * (len(heads) + costs))
     if costs:
         sizes = [np.mean([r.bytes for r in section.records if r.amount == amount]) for amount in section.amounts]
@@ -204,11 +205,10 @@ def _table(section: Section, measure: str, *, costs: bool) -> list[str]:
     return lines
 
 
-def _name(measure: str) -> str:
+def _name(measure: str, *, agreement: bool) -> str:
     kind, _, group = measure.partition(", ")
-    names = {"kl": "KL, 10⁻³ nats", "accuracy": "accuracy % (agreement %)", "cosine": "cosine"}
-    name = names[kind] if not group and kind in names else {"kl": "KL, 10⁻³ nats", "accuracy": "accuracy %"}[kind]
-    return f"{name}, {group}" if group else name
+    name = {"kl": "KL, 10⁻³ nats", "accuracy": "accuracy %", "cosine": "cosine"}[kind]
+    return f"{name}, {group}" if group else name + (" (agreement %)" if kind == "accuracy" and agreement else "")
 
 
 def label(row: tuple[str, str], unit: str) -> str:
