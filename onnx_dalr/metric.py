@@ -25,7 +25,7 @@ from onnx_dalr.task import Task
 
 PROBES = 2
 PACKED_BELOW = 250_000_000  # bytes of the model
-MOST_SAMPLES = 1024
+MOST_SAMPLES = 2048
 MOST_BYTES = 1 << 30
 """Of activations that the gradient graph may hold for one batch, roughly."""
 
