@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
 from onnx import ModelProto
 
@@ -131,24 +132,34 @@ def write_text(path: Path, text: str | None) -> None:
     Raises:
         InputError: It cannot be written.
     """
+    with replacing(path, keep=text is not None) as file:
+        file.write((text or "").encode("utf-8"))
+
+
+@contextmanager
+def replacing(path: Path, *, keep: bool = True) -> Iterator[IO[bytes]]:
+    """A file beside `path` that takes its place when the block ends without an error; `keep` false only tries.
+
+    Raises:
+        InputError: It cannot be written.
+    """
     try:
-        with tempfile.NamedTemporaryFile(
-            "w", encoding="utf-8", dir=path.parent, prefix=f".{path.name}.", delete=False
-        ) as file:
+        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
+            made = Path(file.name)
             try:
-                file.write(text or "")
+                yield file
                 file.close()
-                if text is None:
-                    os.unlink(file.name)  # noqa: PTH108 - a name, not a Path
+                if keep:
+                    made.chmod(_mode(path))
+                    made.replace(path)
                 else:
-                    os.chmod(file.name, _mode(path))  # noqa: PTH101
-                    os.replace(file.name, path)  # noqa: PTH105
+                    made.unlink()
             except BaseException:
-                Path(file.name).unlink(missing_ok=True)
+                made.unlink(missing_ok=True)
                 raise
     except OSError as error:
         raise InputError(
-            f"cannot write {path}: {error.strerror or error}", "check the folder and its rights"
+            f"cannot write {path}: {error.strerror or error}", "check the folder, its rights and the room on its disk"
         ) from error
 
 

@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import json
-import os
-import stat
-import tempfile
 import zipfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial, reduce
 from operator import or_
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 
 from onnx_dalr._version import __version__
+from onnx_dalr.destination import replacing
 from onnx_dalr.errors import InputError, one_line
 from onnx_dalr.factorize import Method, Need, Statistics
 from onnx_dalr.graph.layers import Layer
@@ -55,7 +53,7 @@ def save_statistics(stats: StatisticsSet, path: Path) -> None:
         InputError: It cannot be written, or a layer of a set that lies in a file cannot be read.
     """
     facts = {name: stats.facts(name) for name in stats.layers if stats.facts(name).rows}
-    with _replacing(path) as file, zipfile.ZipFile(file, "w") as archive:
+    with replacing(path) as file, zipfile.ZipFile(file, "w") as archive:
         archive.writestr(zipfile.ZipInfo(_HEADER), json.dumps(_header(stats, facts), indent=1))
         for position, name in enumerate(facts):
             for key, array in stats.layers[name].to_arrays().items():
@@ -219,31 +217,3 @@ def _reading(path: Path) -> Iterator[None]:
     except Exception as error:  # zipfile, json and numpy raise nearly anything on a broken file
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise InputError(f"{path} is damaged: {reason}", _AGAIN) from error
-
-
-@contextmanager
-def _replacing(path: Path) -> Iterator[IO[bytes]]:
-    """A file beside `path` that takes its place when the block ends without an error."""
-    try:
-        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
-            try:
-                yield file
-                file.close()
-                Path(file.name).chmod(_mode(path))
-                Path(file.name).replace(path)
-            except BaseException:
-                Path(file.name).unlink(missing_ok=True)
-                raise
-    except OSError as error:
-        raise InputError(
-            f"cannot write {path}: {error.strerror or error}", "check the folder, its rights and the room on its disk"
-        ) from error
-
-
-def _mode(path: Path) -> int:
-    """Permissions of the file that is replaced, else those a new file gets here."""
-    if path.exists():
-        return stat.S_IMODE(path.stat().st_mode)
-    mask = os.umask(0)
-    os.umask(mask)
-    return 0o666 & ~mask

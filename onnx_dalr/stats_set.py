@@ -29,6 +29,7 @@ _NEEDED_BY = {
     "metric_rows": Need.METRIC,
     "metric_probes": Need.METRIC,
     "metric_power": Need.METRIC,
+    "metric_spread": Need.METRIC,
 }
 
 
