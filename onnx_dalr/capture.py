@@ -211,6 +211,13 @@ def passes(layers: Sequence[Layer], method: Method, limit: int, *, metric: bool 
     return groups
 
 
+def has_room_for_metric(layers: Sequence[Layer], method: Method) -> bool:
+    """Whether memory takes the gradients too; of a layer too large for both, the metric is what goes."""
+    needs = [(layer, needs_of(layer, method, metric=True)) for layer in layers]
+    needed = sum(Statistics.bytes_needed(layer.m, layer.n, need, 0) for layer, need in needs)
+    return len(layers) > 1 or needed <= memory_limit()
+
+
 def memory_limit() -> int:
     """Bytes of statistics allowed: half of the machine's memory."""
     try:
@@ -227,4 +234,4 @@ def _mask_notes(unmasked: set[str], mask_input: str | None) -> Iterator[str]:
         yield f"mask {mask_input!r} does not fit the rows of {shown}: {what}"
 
 
-__all__ = ["Capture", "capture", "memory_limit", "needs_of", "passes", "rows_of"]
+__all__ = ["Capture", "capture", "has_room_for_metric", "memory_limit", "needs_of", "passes", "rows_of"]

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
-from onnx_dalr.capture import capture, memory_limit, passes
+from onnx_dalr.capture import capture, has_room_for_metric, memory_limit, passes
 from onnx_dalr.factorize import Settings, Spectrum, Statistics, metric_shrinkage, shrinkage_of
 from onnx_dalr.graph.layers import Layer, matrix
 from onnx_dalr.metric import add_metric
@@ -71,6 +71,7 @@ def learn(run: Run, layers: Sequence[Layer], sets: Sets, task: Task | None, *, k
     kept: dict[str, Statistics] = {}
     learned = Learned({}, {}, frozenset(), kept, 0, ())
     for number, group in enumerate(groups, start=1):
+        weighed = metric and has_room_for_metric(group, method)
         which = f" ({number}/{len(groups)})" if len(groups) > 1 else ""
         seen: list[str] = []
         with run.phase("capture"), run.progress.stage(f"capturing{which}", len(sets.fit)) as advance:
@@ -81,10 +82,12 @@ def learn(run: Run, layers: Sequence[Layer], sets: Sets, task: Task | None, *, k
                 fed(sets.fit, advance, seen),
                 device=run.options.device,
                 mask_input=sets.mask_input,
-                metric=metric,
+                metric=weighed,
             )
         statistics, notes, extra = captured.statistics, captured.notes, 0
-        if metric and statistics:
+        if metric and not weighed:
+            notes = (*notes, f"{group[0].name!r} has no output metric: its gradients do not fit into memory")
+        if weighed and statistics:
             assert task is not None
             with run.phase("metric"), run.progress.stage(f"probing{which}", None) as advance:
                 probed = add_metric(

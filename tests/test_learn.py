@@ -12,6 +12,7 @@ import pytest
 from numpy.typing import NDArray
 
 from onnx_dalr import learn as room
+from onnx_dalr.capture import needs_of
 from onnx_dalr.factorize import Need, Settings, Spectrum, Statistics
 from onnx_dalr.graph.layers import find, matrix
 from onnx_dalr.graph.model import input_specs
@@ -239,3 +240,21 @@ def test_of_a_large_model_there_is_one_way_to_make_factors(monkeypatch: pytest.M
 def test_of_a_large_layer_there_is_svd_bc_beside_the_default(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("onnx_dalr.learn._LARGE", 3)
     assert list(trusts(run_of(), WEIGHT, statistics(3, 3))) == ["default", "svd-bc"]
+
+
+def test_a_layer_whose_gradients_do_not_fit_into_memory_is_learned_without_them(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    method = run_of().options.method
+    layer = LAYERS[0]
+    with_metric, without = (
+        Statistics.bytes_needed(layer.m, layer.n, needs_of(layer, method, metric=metric), 0) for metric in (True, False)
+    )
+    assert without < with_metric
+    monkeypatch.setattr("onnx_dalr.capture.memory_limit", lambda: with_metric - 1)
+    with sets_of(X) as sets:
+        found = learn(run_of(), [layer], sets, CLASSES, keep=True)
+    assert found.statistics[layer.name].metric is None
+    assert found.passes == 0
+    assert found.notes == (f"{layer.name!r} has no output metric: its gradients do not fit into memory",)
+    assert found.spectra["default"][layer.name].metric_tails is None
