@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from json import dumps
 
 import numpy as np
@@ -18,6 +19,7 @@ from onnx_dalr.effects import MetricEffects
 from onnx_dalr.errors import NothingToGainError, TargetError
 from onnx_dalr.evaluate import Task, evaluate
 from onnx_dalr.factorize import Spectrum
+from onnx_dalr.graph.answers import exposing
 from onnx_dalr.graph.layers import Layer
 from onnx_dalr.graph.model import count_params, metadata, saved_size
 from onnx_dalr.graph.overridable import overridable
@@ -26,7 +28,8 @@ from onnx_dalr.learn import DEFAULT, Learned
 from onnx_dalr.plan import Plan
 from onnx_dalr.problem import Problem
 from onnx_dalr.run import Run
-from onnx_dalr.runtime import open_session
+from onnx_dalr.runtime import open_session, reference_session
+from onnx_dalr.samples.masks import kept_in
 from onnx_dalr.search import TOLERANCES, make_plan
 from onnx_dalr.sensitivity import Sensitivity, is_affordable, samples_for
 from onnx_dalr.sets import Sets
@@ -142,11 +145,14 @@ def _sensitivity(
     count = samples_for(layers, {name: rows / max(len(sets.fit), 1) for name, rows in learned.rows.items()})
     few = sets.select.spread(count)
     proto, overrides = overridable(run.original, layers)
-    made_in_memory, folder = run.original.in_memory(proto)
+    made_in_memory, folder = run.original.in_memory(exposing(proto, task.hidden))
     session = open_session(made_in_memory, run.options.device, folder)
     run.progress.say(f"measuring how much each of {len(layers)} layers matters, on {len(few)} select samples")
     spectra = learned.spectra[DEFAULT]
-    return Sensitivity(session, overrides, problem.layers, problem.sizes, spectra, list(few), task, wanted)
+    batches = list(few)
+    return Sensitivity(
+        session, overrides, problem.layers, problem.sizes, spectra, batches, task, wanted, sets.mask_input
+    )
 
 
 def refuse_all_dense(plan: Plan) -> Plan:
@@ -164,17 +170,25 @@ def refuse_all_dense(plan: Plan) -> Plan:
 
 def _scorer(run: Run, layers: Sequence[Layer], learned: Learned, sets: Sets, task: Task) -> Scorer:
     """Scores a plan's model on the select samples."""
-    reference = open_session(run.original.source(), run.options.device)
+    reference = reference_session(run.original, run.options.device, task.hidden)
 
     def score(plan: Plan) -> Trial:
         text = note(run, plan, learned.calibration)
         proto = rewrite(run.original, substitutions(layers, learned.spectra, plan), text)
         params = count_params(proto)
-        with loadable(run.original, proto, run.file) as (source, size):
+        with loadable(run.original, exposing(proto, task.hidden), run.file) as (source, size):
             del proto  # of a large model, not beside the session
             candidate = open_session(source, run.options.device)
         del source
-        quality = evaluate(reference, candidate, sets.select, task, sets.select.labels, intervals=False)
+        quality = evaluate(
+            reference,
+            candidate,
+            sets.select,
+            task,
+            sets.select.labels,
+            intervals=False,
+            padding=partial(kept_in, name=sets.mask_input),
+        )
         drop = quality.drop.value if quality.finite else math.inf
         run.progress.say(
             f"tried {params:,} parameters ({100 * params / run.original.params:.1f} %, {format_bytes(size)}): "

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -62,6 +62,43 @@ def mean_estimate(values: Float64) -> Estimate:
         return Estimate(value, value, value, n)
     low, high = _bootstrap((values,), lambda v, axis=-1: np.asarray(v.mean(axis=axis)))
     return Estimate(value, low, high, n)
+
+
+def resampled(tables: Sequence[Float64], statistic: Callable[..., Float64], draws: int = 200) -> Estimate:
+    """A figure of sums over the samples of tables [n, …], with the bootstrap's interval.
+
+    Args:
+        tables: What is added up.
+        statistic: (sums […] of each table) → the figure; it is also given sums with the draws on axis 0.
+        draws: Of the bootstrap.
+    """
+    n = len(tables[0])
+    value = float(statistic(*(table.sum(axis=0) for table in tables)))
+    if n < 2:
+        return Estimate(value, value, value, n)
+    counts = np.random.default_rng(0).multinomial(n, np.full(n, 1 / n), size=draws).astype(np.float64)
+    found = statistic(*(np.tensordot(counts, table, axes=1) for table in tables))
+    low, high = np.quantile(found, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+    return Estimate(value, min(float(low), value), max(float(high), value), n)
+
+
+def weighted_estimate(values: Float64, weights: Float64) -> Estimate:
+    """Σ w·v of shares v whose weights add up to one, [n] each; Wilson's interval at the effective number of samples.
+
+    That number is (Σw)²/Σw² (Kish): few rare samples carry much weight, so the interval is as wide as theirs.
+    """
+    value, total = float(np.sum(values * weights)), float(np.sum(weights))
+    value = min(max(value / total, 0.0), 1.0) if total else 1.0
+    effective = max(total**2 / float(np.sum(weights**2)), 1.0) if total else 1.0
+    low, high = _wilson(value, effective)
+    return Estimate(value, low, high, len(values))
+
+
+def _wilson(share: float, n: float) -> tuple[float, float]:
+    z = float(stats.norm.ppf((1 + LEVEL) / 2))
+    centre = (share + z**2 / (2 * n)) / (1 + z**2 / n)
+    half = z / (1 + z**2 / n) * math.sqrt(share * (1 - share) / n + z**2 / (4 * n**2))
+    return max(centre - half, 0.0), min(centre + half, 1.0)
 
 
 def _bootstrap(data: tuple[Float64, ...], statistic: Callable[..., Float64]) -> tuple[float, float]:

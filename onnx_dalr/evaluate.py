@@ -9,21 +9,22 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from onnx_dalr.quality import Comparison, OutputError, Quality
+from onnx_dalr.quality.comparison import Comparison
+from onnx_dalr.quality.figures import OutputQuality, Quality
+from onnx_dalr.quality.measures.base import Kept
 from onnx_dalr.runtime import Session
 from onnx_dalr.samples.base import Batch
-from onnx_dalr.task import Task, TaskName, find_task, nothing_to_compare
+from onnx_dalr.task import Task, TaskName, nothing_to_compare
 
 __all__ = [
     "Comparison",
     "Labelled",
     "Latency",
-    "OutputError",
+    "OutputQuality",
     "Quality",
     "Task",
     "TaskName",
     "evaluate",
-    "find_task",
     "measure_latency",
 ]
 
@@ -56,6 +57,7 @@ def evaluate(
     each: Callable[[int], None] = lambda count: None,
     *,
     intervals: bool = True,
+    padding: Callable[[Batch], Kept | None] = lambda batch: None,
 ) -> Quality:
     """Runs both models over the batches and compares what they say.
 
@@ -67,17 +69,18 @@ def evaluate(
         labels: Class by sample index, int64; None without.
         each: Called with the number of samples after every batch.
         intervals: False where nobody reads that of a user's score: it takes up to 400 calls of the function.
+        padding: Which positions of a batch's samples are real, where a mask says so.
 
     Raises:
         InputError: A label is no class of the model, the original gives NaN or infinity, or the user's score fails.
     """
     sums = Comparison(task, labels, keep=True)
     for indices, batch in batches:
-        sums.add(indices, original.run(batch), new.run(batch, original.outputs))
+        sums.add(indices, original.run(batch), new.run(batch, original.outputs), padding(batch))
         each(len(indices))
-    if not sums.difference:
+    if not sums.seen:
         raise nothing_to_compare()
-    return sums.quality(original.outputs, intervals=intervals)
+    return sums.quality([name for name in original.outputs if name not in task.hidden], intervals=intervals)
 
 
 def measure_latency(original: Session, new: Session, batch: Batch, count: int, budget: float = 1.0) -> Latency:

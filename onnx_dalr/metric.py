@@ -17,8 +17,10 @@ from onnx_dalr.graph.layers import Layer, matrix
 from onnx_dalr.graph.model import Model
 from onnx_dalr.graph.probe import probe
 from onnx_dalr.graph.use import Use
-from onnx_dalr.runtime import Device, Session, open_session
+from onnx_dalr.runtime import Device, Session, open_session, reference_session
+from onnx_dalr.quality.measures.base import Kept
 from onnx_dalr.samples.base import Batch
+from onnx_dalr.samples.masks import kept_in
 from onnx_dalr.seeds import Seeder
 from onnx_dalr.sets import SampleSet, watched
 from onnx_dalr.task import Task
@@ -32,7 +34,6 @@ MOST_BYTES = 1 << 30
 _HELD = 2  # times the values of a forward pass: 1.2 to 1.4 was measured, 3.8 for large convolutions
 _HELD_BY_ROWS = 6  # times what enters or leaves a layer, where the sizes of other values cannot be told
 _SHOWN = 3
-_FOR_POWER = 64  # samples from which the size of the outputs is learned
 
 
 @dataclass(frozen=True)
@@ -80,7 +81,7 @@ def add_metric(
     few = samples.spread(MOST_SAMPLES)
     few = replace(few, batch_size=_batch_size(model, reached, statistics, samples))
     try:
-        graph = _Graph(model, reached, statistics, task, few, device)
+        graph = _Graph(model, reached, statistics, task, device)
         if not graph.sinks:
             return Probed(0, 0, tuple(graph.notes))
         count, notes = _probe(graph, few, mask_input, advance)
@@ -132,18 +133,17 @@ class _Graph:
         layers: Sequence[Layer],
         statistics: Mapping[str, Statistics],
         task: Task,
-        samples: SampleSet,
         device: Device,
     ) -> None:
-        self.reference = open_session(model.source(), device)
-        names = self.reference.outputs
-        self.seeder = Seeder(task, _power(self.reference, samples))
-        seeded = [names[position] for position in self.seeder.outputs]
+        self.reference = reference_session(model, device, task.hidden)
+        self.seeder = Seeder(task)
+        names = self.seeder.outputs
+        seeded = list(names.values())
         if not seeded:
-            raise InputError("no output holds floats that are not all zero")
+            raise InputError("no output that counts has gradients")
         uses = [use for layer in layers for use in layer.uses]
         gradients = differentiate(model.proto, seeded, list(dict.fromkeys(use.output for use in uses)))
-        self.seeds = {position: gradients.seeds[names[position]] for position in self.seeder.outputs}
+        self.seeds = {position: gradients.seeds[name] for position, name in names.items()}
         whole = gradients.names.keys() - set(gradients.partial)  # what lies behind an ended path too is half known
         self.sinks = [
             _Sink(model, layer, gradients.names, statistics[layer.name])
@@ -158,10 +158,12 @@ class _Graph:
             # Forward and back read a weight in two layouts: packed for both, a large model would be there thrice.
             self.session: Session = open_session(made, device, folder, prepack=model.size < PACKED_BELOW)
 
-    def run(self, batch: Batch, outputs: Sequence[Any], digests: Sequence[str], number: int) -> dict[str, NDArray[Any]]:
+    def run(
+        self, batch: Batch, outputs: Sequence[Any], digests: Sequence[str], number: int, padding: Kept | None
+    ) -> dict[str, NDArray[Any]]:
         """The gradients of one probe, by name."""
         seeds = {
-            name: self.seeder.draw(outputs[position], position, digests, number)
+            name: self.seeder.draw(outputs[position], position, digests, number, padding)
             for position, name in self.seeds.items()
         }
         return dict(zip(self.gradients, self.session.run(batch | seeds, self.gradients), strict=True))
@@ -180,10 +182,10 @@ def _probe(
     """Runs all probes; says on how many samples, and what to note of it."""
     seen: list[str] = []
     for indices, batch in watched(samples, seen):
-        outputs = graph.reference.run(batch)
+        outputs, padding = graph.reference.run(batch), kept_in(batch, mask_input)
         mask = np.asarray(batch[mask_input]) if mask_input is not None else None
         for number in range(PROBES):
-            values = graph.run(batch, outputs, seen[-len(indices) :], number)
+            values = graph.run(batch, outputs, seen[-len(indices) :], number, padding)
             for sink in graph.sinks:
                 sink.add(values, mask, len(indices))
         advance(len(indices))
@@ -207,18 +209,6 @@ def _by_sample(parts: list[NDArray[Any]], samples: int) -> NDArray[Any]:
 def _output_side(use: Use) -> Use:
     """The same use seen from its output: every position is a row, features lie on the channel or the last axis."""
     return replace(use, feature_axis=1 if use.op == "Conv" else -1, strides=(), pads=())
-
-
-def _power(session: Session, samples: SampleSet) -> dict[int, float]:
-    """Mean Σ‖y‖² per sample of every floating output that is not always zero."""
-    totals: dict[int, float] = {}
-    few = samples.spread(_FOR_POWER)
-    for _, batch in few:
-        for position, y in enumerate(session.run(batch)):
-            if isinstance(y, np.ndarray) and y.dtype.kind == "f":
-                known = np.where(np.isfinite(y), y, 0).astype(np.float64)
-                totals[position] = totals.get(position, 0.0) + float(np.sum(known**2))
-    return {position: total / len(few) for position, total in totals.items() if total > 0}
 
 
 def _batch_size(model: Model, layers: Sequence[Layer], statistics: Mapping[str, Statistics], samples: SampleSet) -> int:

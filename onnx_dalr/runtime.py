@@ -14,6 +14,8 @@ from typing import Any, Literal
 import numpy as np
 
 from onnx_dalr.errors import InputError
+from onnx_dalr.graph.answers import exposing
+from onnx_dalr.graph.model import Model
 from onnx_dalr.samples.base import Batch
 
 Device = Literal["auto", "cpu", "cuda"]
@@ -62,6 +64,18 @@ class Session:
                 "check that the samples fit the model's inputs; a model made for one sample at a time wants "
                 "--batch-size 1",
             ) from error
+
+
+def reference_session(model: Model, device: Device = "auto", hidden: Sequence[str] = ()) -> Session:
+    """The original in a session, with tensors inside it among its outputs, after its own.
+
+    Raises:
+        InputError: As `open_session`.
+    """
+    if not hidden:
+        return open_session(model.source(), device)
+    made, folder = model.in_memory(exposing(model.proto, hidden))
+    return open_session(made, device, folder)
 
 
 def open_session(

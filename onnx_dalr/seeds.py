@@ -1,7 +1,7 @@
 """Random seeds v at the outputs of a network, so that E[vvᵀ] measures what moving them costs (METHODS §3).
 
 With δ the change of the outputs, E[(vᵀδ)²] over seeds and samples is the distortion that `evaluate` reports, to second
-order: the mean KL of a classifier, 1 − cosine of an embedding, the squared relative error of every other output.
+order: each output by its own measure, added up over those that count.
 """
 
 from __future__ import annotations
@@ -13,10 +13,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from onnx_dalr.task import Task, are_probabilities
-
-Float64 = NDArray[np.float64]
-_SMALLEST = 1e-12
+from onnx_dalr.quality.comparison import mask_of
+from onnx_dalr.quality.measures import Measure, as_rows
+from onnx_dalr.quality.measures.base import Kept
+from onnx_dalr.task import Task
 
 
 @dataclass(frozen=True)
@@ -24,20 +24,19 @@ class Seeder:
     """Draws seeds for batches of outputs.
 
     Attributes:
-        task: Classification looks at class probabilities, embedding at directions, all other outputs at squares.
-        power: Mean over the samples of Σ‖y‖² by output position, above zero; not read for classes and embeddings.
+        task: Says what is measured how.
     """
 
     task: Task
-    power: dict[int, float]
 
     @property
-    def outputs(self) -> tuple[int, ...]:
-        """Positions of the outputs that get a seed."""
-        scored = () if self.task.output is None else (self.task.output,)
-        return (*scored, *(output for output in self.power if output not in scored))
+    def outputs(self) -> dict[int, str]:
+        """What gets a seed: names by position."""
+        return {one.position: one.name for one in self.task.seeded}
 
-    def draw(self, y: NDArray[Any], output: int, digests: Sequence[str], probe: int) -> NDArray[Any]:
+    def draw(
+        self, y: NDArray[Any], output: int, digests: Sequence[str], probe: int, padding: Kept | None = None
+    ) -> NDArray[Any]:
         """A seed for one output of one batch, of its shape and dtype.
 
         Args:
@@ -45,50 +44,31 @@ class Seeder:
             output: Its position.
             digests: Of the samples: a sample's seeds are its own, whatever it is batched with.
             probe: Number of the probe.
+            padding: Which positions of the samples are none, [samples, length].
         """
-        wide, share = y.astype(np.float64), 1.0
-        if not wide.ndim or len(wide) != len(digests):  # no row per sample: the batch counts as one
-            share = float(np.sqrt(len(digests))) if output == self.task.output else 1.0  # a mean over its samples
-            wide, digests = wide[None], digests[:1]
-        parts = zip(wide, digests, strict=True)
-        seeds = [share * self._seed(part, output, _random(digest, probe, output)) for part, digest in parts]
-        return np.stack(seeds).reshape(y.shape).astype(y.dtype)
-
-    def _seed(self, y: Float64, output: int, random: np.random.Generator) -> Float64:
-        """Of one sample; KL and 1 − cosine are half a square, and means over the rows of a sample."""
-        if output != self.task.output:
-            return _signs(y.shape, random) / float(np.sqrt(self.power[output]))
-        rows = y.reshape(-1, y.shape[-1])
-        seed = _class_seed(rows, random) if self.task.kind == "classify" else _direction_seed(rows, random)
-        return (seed * float(np.sqrt(0.5 / len(rows)))).reshape(y.shape)
+        measure = next(one.measure for one in self.task.seeded if one.position == output)
+        mask = None if padding is None else mask_of(y.shape, padding)
+        wide = np.where(np.isfinite(y), y, 0).astype(np.float64)
+        share = 1.0
+        if not y.ndim or len(y) != len(digests):  # no row per sample: the batch counts as one
+            share, digests = float(np.sqrt(len(digests))), digests[:1]
+        rows = as_rows(wide, measure.axis, len(digests))
+        kept = [None] * len(rows) if mask is None else as_rows(mask, measure.axis, len(digests)).all(axis=-1)
+        seeds = [
+            share * measure.seed(part, keep, _random(digest, probe, output))
+            for part, keep, digest in zip(rows, kept, digests, strict=True)
+        ]
+        return _as_output(np.stack(seeds), measure, y).astype(y.dtype)
 
 
-def _class_seed(y: Float64, random: np.random.Generator) -> Float64:
-    """With random signs s and class probabilities p: s/√p at the probabilities, (diag p − ppᵀ)·s/√p at the logits.
-
-    The gradient of log p of a class drawn from p has the same E[vvᵀ] = diag p − ppᵀ, but that is zero nearly always
-    and large now and then where the network is sure: many more probes would be needed.
-    """
-    signs = _signs(y.shape, random)
-    if are_probabilities(y):
-        return np.asarray(np.where(y > _SMALLEST, signs / np.sqrt(np.maximum(y, _SMALLEST)), 0.0))
-    p = np.exp(y - y.max(axis=-1, keepdims=True))
-    p = p / p.sum(axis=-1, keepdims=True)
-    weighed = np.sqrt(p) * signs
-    return np.asarray(weighed - p * weighed.sum(axis=-1, keepdims=True))
-
-
-def _direction_seed(y: Float64, random: np.random.Generator) -> Float64:
-    """Signs without their part along y, over ‖y‖: what turns the vector. A row of zeros has no direction to turn."""
-    length = np.sqrt(np.sum(y**2, axis=-1, keepdims=True))
-    safe = np.maximum(length, _SMALLEST)
-    signs, unit = _signs(y.shape, random), y / safe
-    turning = (signs - unit * np.sum(signs * unit, axis=-1, keepdims=True)) / safe
-    return np.where(length > _SMALLEST, turning, 0.0)
-
-
-def _signs(shape: tuple[int, ...], random: np.random.Generator) -> Float64:
-    return np.asarray(2.0 * random.integers(0, 2, size=shape) - 1, dtype=np.float64)
+def _as_output(rows: NDArray[Any], measure: Measure, y: NDArray[Any]) -> NDArray[Any]:
+    """[samples, rows, channels] back in the layout of the output: the inverse of `as_rows`."""
+    if measure.axis is None or y.ndim < 2:
+        return rows.reshape(y.shape)
+    by_sample = y if len(y) == len(rows) else y[None]
+    at = measure.axis % y.ndim + by_sample.ndim - y.ndim
+    moved = [length for axis, length in enumerate(by_sample.shape) if axis != at]
+    return np.moveaxis(rows.reshape(*moved, by_sample.shape[at]), -1, at).reshape(y.shape)
 
 
 def _random(digest: str, probe: int, output: int) -> np.random.Generator:

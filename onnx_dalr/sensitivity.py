@@ -17,6 +17,7 @@ from onnx_dalr.factorize import Spectrum
 from onnx_dalr.graph.layers import Layer
 from onnx_dalr.graph.overridable import Override
 from onnx_dalr.runtime import Session
+from onnx_dalr.samples.masks import kept_in
 
 _SMALLEST = 1e-12
 MOST_SAMPLES = 32
@@ -43,6 +44,7 @@ class Sensitivity:
         batches: Sequence[Labelled],
         task: Task,
         wanted: Sequence[bool] | None = None,
+        mask_input: str | None = None,
     ) -> None:
         """Takes a session on the model with its weights as inputs, and the few batches to measure on.
 
@@ -53,6 +55,7 @@ class Sensitivity:
         self._layers, self._sizes, self._spectra, self._batches = layers, sizes, spectra, batches
         self._before = [session.run(batch) for _, batch in batches]
         self._points: list[dict[int, float]] = [{} for _ in layers]
+        self._padding = [kept_in(batch, mask_input) for _, batch in batches]
         self.passes = 1
 
     def measure(self, ranks: Ranks) -> None:
@@ -75,8 +78,8 @@ class Sensitivity:
         factors = self._spectra[layer.name].factors(rank)
         replaced: dict[str, Any] = self._overrides[layer.name].feed(factors.A @ factors.B, factors.shift)
         comparison = Comparison(self._task, None)
-        for (indices, batch), before in zip(self._batches, self._before, strict=True):
-            comparison.add(indices, before, self._session.run(batch | replaced))
+        for (indices, batch), before, padding in zip(self._batches, self._before, self._padding, strict=True):
+            comparison.add(indices, before, self._session.run(batch | replaced), padding)
         self.passes += 1
         return comparison.distortion() if comparison.finite else float("inf")
 

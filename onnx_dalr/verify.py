@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from onnx_dalr.errors import InputError, VerificationError
 from onnx_dalr.evaluate import Latency, Quality, Task, evaluate, measure_latency
 from onnx_dalr.graph.model import Model, is_valid
 from onnx_dalr.runtime import Device, Session, all_finite, open_session
+from onnx_dalr.samples.masks import kept_in
 from onnx_dalr.sets import Sets, watched
 
 SLOWER = 1.05
@@ -79,7 +81,8 @@ def verify(
     quality, digests = None, list[str]()
     if len(sets.report) and task is not None:
         batches = watched(sets.report, digests)
-        quality = evaluate(reference, session, batches, task, sets.report.labels, each)
+        padding = partial(kept_in, name=sets.mask_input)
+        quality = evaluate(reference, session, batches, task, sets.report.labels, each, padding=padding)
         finite = quality.finite
     else:
         _, batch = next(iter(sets.fit))

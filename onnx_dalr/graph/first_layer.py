@@ -1,0 +1,89 @@
+"""What a network's first layer was made for: running statistics where there are any, else the size of its bias."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from onnx_dalr.graph.model import Model
+
+_FAR = 8.0  # standard deviations that a first layer's answers lie from their running mean, on average
+_NEAR = 0.02
+_LARGE = 150.0  # times its bias: 0.5 to 50 where inputs are as they should be
+_SMOOTH = {"Sub", "Div", "Mul", "Add", "Cast", "Identity", "Transpose", "Pad", "Reshape", "Unsqueeze", "Squeeze"}
+
+
+@dataclass(frozen=True, eq=False)
+class FirstLayer:
+    """Where to look, and what is to be seen there.
+
+    Attributes:
+        name: Of the node.
+        tensor: What the layer answers.
+        mean: Running mean by channel, of a BatchNormalization that follows it; else its bias.
+        deviation: Running standard deviation by channel; None where there is only a bias.
+    """
+
+    name: str
+    tensor: str
+    mean: NDArray[Any]
+    deviation: NDArray[Any] | None
+
+    def off_by(self, values: Sequence[NDArray[Any]]) -> str | None:
+        """What is wrong with the layer's answers, channels on axis 1; None for nothing."""
+        rows = np.concatenate([np.moveaxis(y, 1, -1).reshape(-1, y.shape[1]) for y in values]).astype(np.float64)
+        if rows.shape[1] != len(self.mean) or not np.isfinite(rows).all():
+            return None
+        if self.deviation is None:
+            size, bias = float(np.sqrt(np.mean((rows - self.mean) ** 2))), float(np.sqrt(np.mean(self.mean**2)))
+            if bias > 0 and size > _LARGE * bias:
+                return f"inputs look far too large for layer {self.name!r}: its answers are {size / bias:.0f} times its bias"
+            return None
+        away = float(np.sqrt(np.mean(((rows - self.mean) / self.deviation) ** 2)))
+        spread = float(np.sqrt(np.mean((rows.std(axis=0) / self.deviation) ** 2)))
+        if away > _FAR:
+            return (
+                f"inputs are far outside of what layer {self.name!r} was trained on: its answers are {away:.1f} standard "
+                "deviations from those of training, where 1 is usual"
+            )
+        if spread < _NEAR:
+            return (
+                f"inputs hardly vary for layer {self.name!r}: its answers have {100 * spread:.2g} % of the spread they had "
+                "in training"
+            )
+        return None
+
+
+def first_layer(model: Model) -> FirstLayer | None:
+    """The first convolution behind the model's one input, with the statistics or the bias it was trained to have."""
+    graph = model.proto.graph
+    inputs = [value.name for value in graph.input if value.name not in {tensor.name for tensor in graph.initializer}]
+    if len(inputs) != 1:
+        return None
+    current = {inputs[0]}
+    for node in graph.node:
+        reads = [name for name in node.input if name in current]
+        if not reads:
+            continue
+        if node.op_type in _SMOOTH:
+            current.update(node.output)
+        elif node.op_type == "Conv" and node.input[0] in current:
+            return _of(model, node)
+        else:
+            return None
+    return None
+
+
+def _of(model: Model, conv: Any) -> FirstLayer | None:
+    constants, name = model.constants, conv.name or conv.output[0]
+    readers = [node for node in model.proto.graph.node if conv.output[0] in node.input]
+    if len(readers) == 1 and readers[0].op_type == "BatchNormalization" and set(readers[0].input[3:5]) <= set(constants):
+        mean, variance = (model.array(constants[given]).astype(np.float64) for given in readers[0].input[3:5])
+        return FirstLayer(name, conv.output[0], mean, np.sqrt(np.maximum(variance, 1e-12)))
+    if len(conv.input) > 2 and conv.input[2] in constants:
+        return FirstLayer(name, conv.output[0], model.array(constants[conv.input[2]]).astype(np.float64), None)
+    return None

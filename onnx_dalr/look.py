@@ -1,0 +1,218 @@
+"""A first look at the original on a few samples, before any work: what its outputs are, and whether it is itself."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from onnx_dalr.errors import InputError
+from onnx_dalr.estimates import is_near_chance
+from onnx_dalr.graph.answers import OutputFacts, output_facts
+from onnx_dalr.graph.model import Model
+from onnx_dalr.options import Options
+from onnx_dalr.outlook import answers_of, outlook
+from onnx_dalr.quality.kinds import Seen, find_task
+from onnx_dalr.runtime import Session, open_session, reference_session
+from onnx_dalr.samples import class_orders
+from onnx_dalr.samples.base import Batch
+from onnx_dalr.samples.masks import kept_in
+from onnx_dalr.sets import SampleSet, Sets
+from onnx_dalr.task import Task, as_array
+
+_FEW = 128
+_FEW_OF_LARGE = 32
+_LARGE = 300_000_000  # bytes of a model that is looked at on fewer samples
+_SURE = 2.0  # standard errors by which another order of the classes has to be better
+
+
+@dataclass(frozen=True, eq=False)
+class FirstLook:
+    """What came of it.
+
+    Attributes:
+        task: What the outputs are; None where there is nothing to measure and nothing is going to be.
+        sets: The samples, their classes numbered as the original numbers them; without labels where none fit.
+        provider: Execution provider that ran it.
+        lines: What the original does on these samples, for the terminal.
+        notes: What a reader of the report should know.
+    """
+
+    task: Task | None
+    sets: Sets
+    provider: str
+    lines: tuple[str, ...]
+    notes: tuple[str, ...]
+
+
+def look(model: Model, options: Options, sets: Sets, *, measured: bool) -> FirstLook:
+    """Runs the original on a few of the fit samples.
+
+    Args:
+        model: The original.
+        options: Say what the user calls the task, and which outputs count.
+        sets: The samples.
+        measured: There are going to be figures of quality: a model that has nothing to compare is then refused.
+
+    Raises:
+        InputError: The model cannot be run on them, a task that no output fits, labels that are no classes of it.
+    """
+    facts = output_facts(model.proto)
+    session, hidden = _session(model, options, facts)
+    few = _few(sets, model)
+    batches = [(indices, batch) for indices, batch in few]
+    runs = [session.run(batch) for _, batch in batches]
+    notes = list(_repeats(session, batches[0][1], runs[0]))
+    facts = (*facts, *(OutputFacts(name) for name in hidden))
+    seen = [
+        Seen(
+            fact,
+            [run[position] for run in runs],
+            [len(indices) for indices, _ in batches],
+            [kept_in(batch, sets.mask_input) for _, batch in batches],
+        )
+        for position, fact in enumerate(facts)
+    ]
+    labels, names = few.labels, sets.class_names
+    classes = max(few.classes, len(names))
+    try:
+        task = find_task(
+            options.task,
+            seen,
+            classes,
+            declared=options.outputs,
+            labels=labels,
+            score=options.score,
+            complete=few.source.complete,
+            hidden=len(hidden),
+        )
+    except InputError:
+        if measured:
+            raise
+        return FirstLook(None, sets, session.provider, (), tuple(notes))
+    indices = np.concatenate([np.array(indices, dtype=np.int64) for indices, _ in batches])
+    top, width = answers_of(task, seen)
+    lines: list[str] = []
+    if labels is not None:
+        sets, said = _labels_fitted(sets, task, labels[indices], top, width)
+        lines += said
+        notes += said
+    truth = None if sets.fit.labels is None else sets.fit.labels[indices]
+    line, cautions = outlook(model, task, seen, [batch for _, batch in batches], truth, options.device)
+    lines.insert(0, line)
+    notes += cautions
+    return FirstLook(task, sets, session.provider, (*lines, *cautions), tuple(notes))
+
+
+def _session(model: Model, options: Options, facts: Sequence[OutputFacts]) -> tuple[Session, tuple[str, ...]]:
+    """The original with the scores behind its class numbers among the outputs, where ONNX Runtime can show them."""
+    own = {fact.name for fact in facts}
+    counted = [fact for fact in facts if not options.outputs or fact.name in options.outputs]
+    hidden = tuple(dict.fromkeys(fact.scores for fact in counted if fact.scores and fact.scores not in own))
+    try:
+        session = reference_session(model, options.device, hidden)
+    except InputError:
+        if not hidden:
+            raise
+        return open_session(model.source(), options.device), ()
+    return session, hidden
+
+
+def _few(sets: Sets, model: Model) -> SampleSet:
+    source = next((each for each in (sets.fit, sets.select, sets.report) if len(each)), sets.fit)
+    return source.spread(_FEW if model.size < _LARGE else _FEW_OF_LARGE)
+
+
+def _repeats(session: Session, batch: Batch, outputs: Sequence[Any]) -> Iterable[str]:
+    """Whether the original gives the same outputs again."""
+    again = session.run(batch)
+    if not all(_same(one, two) for one, two in zip(outputs, again, strict=True)):
+        yield (
+            "the original gives other outputs each time it runs (it draws random numbers, perhaps): that much of the "
+            "error is its own"
+        )
+
+
+def _same(one: Any, two: Any) -> bool:
+    pair = as_array(one), as_array(two)
+    if pair[0] is None or pair[1] is None:
+        return True
+    return bool(np.array_equal(pair[0], pair[1], equal_nan=pair[0].dtype.kind == "f"))
+
+
+def _labels_fitted(
+    sets: Sets, task: Task, labels: NDArray[np.int64], top: NDArray[Any] | None, width: int
+) -> tuple[Sets, list[str]]:
+    """The samples with labels as the original numbers its classes, and what to say of it: one decision for all sets.
+
+    Args:
+        sets: The samples.
+        task: What the outputs are.
+        labels: Of the samples looked at.
+        top: The original's answers on them, None where it gives none that labels could be.
+        width: Number of its classes, 0 where unknown.
+
+    Raises:
+        InputError: A label of --labels is no class of the model.
+    """
+    if task.score is not None and task.labelled is None:
+        return sets, []
+    if task.labelled is None or (top is None and labels.ndim == 1):
+        return sets.without_labels(), ["labels are given and not used: no output that counts gives classes they fit"]
+    if top is None or labels.ndim > 1:
+        return sets, []
+    known, names = labels >= 0, sets.class_names
+    if not known.any():
+        return sets, []
+    if not names:
+        if width and labels.max() >= width and task.score is None:
+            raise InputError(f"label {labels.max()} is no class of the model, which has {width}", "classes count from 0")
+        return _unless_chance(sets, top[known] == labels[known], width or int(labels.max()) + 1, "labels", task)
+    if width and len(names) > width:
+        what = f"there are {len(names)} class folders and the model has {width} classes: labels are not used"
+        return sets.without_labels(), [what]
+    orders = class_orders(names, width or None)
+    right = [(order.labels[labels[known]] == top[known]).astype(float) for order in orders]
+    best = max(range(len(orders)), key=lambda at: right[at].mean())
+    if best and not _clearly_better(right[best], right[0]):
+        best = 0
+    said = []
+    if best:
+        sets = sets.relabelled(orders[best].labels)
+        said.append(
+            f"class folders are numbered in {orders[best]}: the original is right on {100 * right[best].mean():.1f} % of "
+            f"the samples looked at, in {orders[0].name} on {100 * right[0].mean():.1f} %"
+        )
+    sets, more = _unless_chance(sets, right[best] > 0, width or len(names), "class folders", task)
+    return sets, said + more
+
+
+def _clearly_better(one: NDArray[np.float64], other: NDArray[np.float64]) -> bool:
+    gain = one - other
+    return float(gain.mean()) > _SURE * float(gain.std()) / np.sqrt(len(gain)) and float(gain.mean()) > 0
+
+
+def _unless_chance(
+    sets: Sets, right: NDArray[np.bool_], width: int, what: str, task: Task
+) -> tuple[Sets, list[str]]:
+    share = right.astype(float)
+    if task.score is not None or not is_near_chance(share, width):
+        return sets, []
+    said = (
+        f"{what} do not fit this model: the original is right on {100 * share.mean():.1f} % of {len(share)} samples, "
+        "about chance; agreement with the original is used instead"
+    )
+    return sets.without_labels(), [said]
+
+
+def with_batches_of_one(sets: Sets) -> Sets:
+    """The same samples, run one by one."""
+    return replace(
+        sets,
+        fit=replace(sets.fit, batch_size=1),
+        select=replace(sets.select, batch_size=1),
+        report=replace(sets.report, batch_size=1),
+    )

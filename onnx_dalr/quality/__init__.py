@@ -1,0 +1,1 @@
+"""What compressing did to a model's outputs: measures of every kind, two models side by side."""

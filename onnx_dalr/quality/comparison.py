@@ -1,0 +1,267 @@
+"""What two models say on the same samples, added up to figures with intervals."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from onnx_dalr.errors import InputError
+from onnx_dalr.estimates import Estimate
+from onnx_dalr.quality.figures import OutputQuality, Quality
+from onnx_dalr.quality.measures import Classes, Dense, Figures, Rows, Sums, Values, as_rows
+from onnx_dalr.quality.measures.base import Float64, Kept
+from onnx_dalr.samples.masks import rows_kept
+from onnx_dalr.score import Kept as KeptOutputs
+from onnx_dalr.score import Scored
+from onnx_dalr.task import Measured, Task, as_array
+
+_ELSEWHERE = 0.1  # a loss outside the drop that is worth a note, where the drop is less than a third of it
+_BELOW = 30.0  # what −∞ stands for beside the smallest logit
+
+
+class Comparison:
+    """What two models say on the same batches, added up.
+
+    A few numbers per sample and output: memory is that of the sample list, not of the outputs, unless they are kept.
+    """
+
+    def __init__(self, task: Task, labels: NDArray[np.int64] | None, *, keep: bool = False) -> None:
+        """Starts empty.
+
+        Args:
+            task: Says what is measured how.
+            labels: Class by sample index; None without.
+            keep: Keep all outputs for the user's score of the task; without, the drop is the task's own.
+        """
+        self.task, self.labels = task, labels
+        self.kept = KeptOutputs(complete=task.complete) if keep and task.score is not None else None
+        self.sums: dict[int, Sums] = {one.position: one.measure.sums() for one in task.measured}
+        self.max_abs: Counter[int] = Counter()
+        self.finite = True
+        self.reshaped: Counter[int] = Counter()
+        self.seen: set[int] = set()
+        self.n = 0
+
+    def add(
+        self, indices: list[int], before: Sequence[Any], after: Sequence[Any], padding: Kept | None = None
+    ) -> None:
+        """Takes one batch: its samples' indices, and the outputs of the original and of the other.
+
+        Args:
+            indices: Of the samples.
+            before: Of the original.
+            after: Of the other.
+            padding: Which positions of the samples are none, [samples, length]; None where there is no mask.
+        """
+        self.n += len(indices)
+        if self.kept is not None:
+            self.kept.add(indices, before, after)
+        for one in self.task.measured:
+            if one.position >= len(before):
+                continue  # a hidden tensor, and this is the file as it is
+            pair = as_array(before[one.position]), as_array(after[one.position])
+            if pair[0] is not None and pair[1] is not None:
+                self._add(one, indices, *pair, padding)
+
+    def _add(
+        self, one: Measured, indices: list[int], y: NDArray[Any], y_new: NDArray[Any], padding: Kept | None
+    ) -> None:
+        at, measure = one.position, one.measure
+        self.seen.add(at)
+        self.reshaped[at] += y.shape != y_new.shape
+        y, y_new = _same_shape(y, y_new)
+        mask = None if padding is None else mask_of(y.shape, padding)
+        if not isinstance(measure, Values):
+            y, y_new = self._numbers(y, y_new, logits=isinstance(measure, Classes | Dense))
+            if mask is not None and isinstance(measure, Classes):  # scores of positions, padding among them
+                y, y_new = (np.where(mask, part, part.min(initial=0.0)) for part in (y, y_new))
+                mask = None
+        if y.dtype.kind in "fiub" and y_new.dtype.kind in "fiub" and y.size:
+            apart = np.abs(y.astype(np.float64) - y_new.astype(np.float64))
+            self.max_abs[at] = max(self.max_abs[at], float(apart.max(initial=0.0, where=True if mask is None else mask)))
+        rows = [as_rows(part, measure.axis, len(indices)) for part in (y, y_new)]
+        kept = None if mask is None else as_rows(mask, measure.axis, len(indices)).all(axis=-1)
+        self.sums[at].add(Rows(rows[0], rows[1], kept), indices)
+
+    def _numbers(self, y: NDArray[Any], y_new: NDArray[Any], *, logits: bool) -> tuple[Float64, Float64]:
+        """Both in float64; where the original is infinite on purpose, a mask, both say the same."""
+        wide, new = y.astype(np.float64), y_new.astype(np.float64)
+        known = np.isfinite(wide)
+        if np.isnan(wide).any() or (wide.size and not known.any()):
+            raise InputError("the original model gives NaN or infinity on these samples", "check the preprocessing")
+        if not np.isfinite(new[known]).all():
+            self.finite = False
+        if known.all() and np.isfinite(new).all():
+            return wide, new
+        stand_in = float(wide.min(initial=0.0, where=known)) - _BELOW if logits else 0.0
+        filled = np.where(known, wide, stand_in)
+        return filled, np.where(known & np.isfinite(new), new, np.where(known, 0.0, stand_in))
+
+    def distortion(self) -> float:
+        """How far the outputs that count moved: mean KL, 1 − cosine, squared relative errors, added up."""
+        return sum(float(np.mean(part)) for part in self._distortions() if len(part))
+
+    def distortions(self) -> tuple[float, ...]:
+        """The same by sample: `distortion` is their mean. Empty where an output has no row per sample."""
+        parts = self._distortions()
+        if len({len(part) for part in parts}) != 1:
+            return ()
+        return tuple(np.sum(parts, axis=0).tolist())
+
+    def _distortions(self) -> list[Float64]:
+        """What adds up to the distortion, each by sample; class numbers are left to the scores they are made of."""
+        counting = [one for one in self.task.measured if one.counts and one.position in self.seen]
+        instead = any(one.hidden for one in counting)
+        return [
+            self.sums[one.position].distortions()
+            for one in counting
+            if not (instead and isinstance(one.measure, Values))
+        ]
+
+    def quality(self, names: Sequence[str], *, intervals: bool = True) -> Quality:
+        """All figures with their intervals, and by output.
+
+        Args:
+            names: Of the outputs.
+            intervals: False where that of a user's score is not worth calling it 400 times.
+
+        Raises:
+            InputError: The user's score fails.
+        """
+        found = {
+            one.position: self.sums[one.position].figures(self._labels_of(one))
+            for one in self.task.measured
+            if one.position in self.seen
+        }
+        own = [one for one in self.task.measured if one.position in found and not one.hidden]
+        counting = [one for one in own if one.counts] or own
+        worst = max(counting, key=lambda one: found[one.position].loss.value)
+        scored = self._user_score(names, intervals)
+        outputs = tuple(self._output(names, position, found) for position in range(len(names)))
+        figures = [found[one.position] for one in counting]
+        labelled = found.get(-1 if self.task.labelled is None else self.task.labelled)
+        lost = found[worst.position]
+        notes = [note for one in own for note in found[one.position].notes] + self._reshaped_notes(names)
+        drop = scored.drop if scored else lost.loss
+        notes += self._elsewhere(own, found, drop.value, None if scored else worst)
+        notes += scored.notes if scored else ()
+        return Quality(
+            task=self.task,
+            n=self.n,
+            outputs=outputs,
+            error=max((f.error for f in figures if f.error), key=lambda e: e.value, default=lost.loss),
+            agreement=_first(figures, "agreement"),
+            accuracy_before=labelled.before if labelled else None,
+            accuracy_after=labelled.after if labelled else None,
+            expected_drop=_first(figures, "expected"),
+            kl=_first(figures, "kl"),
+            cosine=_first(figures, "cosine"),
+            score=str(self.task.score) if scored else lost.score,
+            worst=None if scored else worst.name,
+            drop=drop,
+            losses=() if scored else tuple(lost.losses.tolist()),
+            distortion=self.distortion(),
+            distortions=self.distortions(),
+            finite=self.finite,
+            notes=tuple(dict.fromkeys(notes)),
+            score_before=scored.before if scored else None,
+            score_after=scored.after if scored else None,
+        )
+
+    def _labels_of(self, one: Measured) -> NDArray[np.int64] | None:
+        own = one.position == self.task.labelled
+        if self.labels is None or not own:
+            return None
+        if self.kept is not None and self.task.score is not None and isinstance(one.measure, Classes):
+            classes = self.sums[one.position].columns.get("classes")
+            if classes and self.labels.max(initial=0) >= classes[0].max():
+                return None  # they are that function's, in classes of its own
+        return self.labels
+
+    def _output(self, names: Sequence[str], position: int, found: dict[int, Figures]) -> OutputQuality:
+        one = next((one for one in self.task.measured if one.position == position), None)
+        if one is None or position not in found:
+            why = "not compared: neither an array nor class probabilities"
+            return OutputQuality(names[position], "none", "not compared", False, why, "", None, None, None, 0.0)
+        f, measure = found[position], one.measure
+        return OutputQuality(
+            name=one.name,
+            kind=measure.kind,
+            describes=measure.describes,
+            counts=one.counts,
+            why=one.why,
+            score=f.score,
+            value=f.value,
+            loss=f.loss,
+            error=f.error,
+            max_abs=self.max_abs[position],
+            kl=f.kl,
+        )
+
+    def _elsewhere(
+        self, own: Sequence[Measured], found: dict[int, Figures], drop: float, worst: Measured | None
+    ) -> list[str]:
+        """What the drop does not show: outputs outside it that lost a lot."""
+        notes = []
+        for one in own:
+            loss = found[one.position].loss.value
+            if one is not worst and loss > max(_ELSEWHERE, 3 * drop) and not (one.counts and worst is not None):
+                part = f"loses {100 * loss:.3g} points of {found[one.position].score}"
+                why = "the score does not look at it" if one.counts else one.why
+                notes.append(f"output {one.name!r} {part}, which the drop does not show: {why}")
+        return notes
+
+    def _reshaped_notes(self, names: Sequence[str]) -> list[str]:
+        return [
+            f"output {names[i]!r} has another shape than the original's in {count} runs: as many values as the model "
+            "finds; those that only one of the two has count as 0 in the other"
+            for i, count in sorted(self.reshaped.items())
+            if count and i < len(names)
+        ]
+
+    def _user_score(self, names: Sequence[str], intervals: bool) -> Scored | None:
+        if self.kept is None or self.task.score is None:
+            return None
+        labels = None if self.labels is None else self.labels[self.kept.indices]
+        return self.task.score.measure(self.kept.joined(names), labels, finite=self.finite, intervals=intervals)
+
+
+def mask_of(shape: tuple[int, ...], padding: Kept) -> NDArray[np.bool_] | None:
+    """Which values of an output are no padding, of its shape; None where the mask does not fit.
+
+    Args:
+        shape: Of the output: [N, T, …], [N, …, T] or [T, N, …].
+        padding: Which positions are real, [N, T].
+    """
+    found = rows_kept(padding, shape)
+    return None if found is None else np.broadcast_to(found, shape)
+
+
+def _first(figures: Sequence[Figures], name: str) -> Any:
+    return next((value for one in figures if (value := getattr(one, name)) is not None), None)
+
+
+def _same_shape(y: NDArray[Any], y_new: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
+    """Both, filled up with zeros to one shape: boxes after an NMS, say, are as many as the model finds."""
+    if y.shape == y_new.shape:
+        return y, y_new
+    if y.ndim != y_new.ndim:
+        y, y_new = y.reshape(-1), y_new.reshape(-1)
+    shape = np.maximum(y.shape, y_new.shape)
+    if y.dtype.kind not in "fiub":
+        return tuple(_filled_text(part, tuple(shape)) for part in (y, y_new))  # type: ignore[return-value]
+    filled = [np.pad(part, [(0, int(gap)) for gap in shape - part.shape]) for part in (y, y_new)]
+    return filled[0], filled[1]
+
+
+def _filled_text(part: NDArray[Any], shape: tuple[int, ...]) -> NDArray[Any]:
+    filled = np.full(shape, None, dtype=object)
+    filled[tuple(slice(length) for length in part.shape)] = part
+    return filled
+
+
+__all__ = ["Comparison", "Estimate", "OutputQuality", "Quality", "mask_of"]

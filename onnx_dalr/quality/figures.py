@@ -1,0 +1,92 @@
+"""What compressing did, as facts: one entry an output, and the model as a whole."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from onnx_dalr.estimates import Estimate
+from onnx_dalr.task import Task
+
+
+@dataclass(frozen=True)
+class OutputQuality:
+    """What became of one output.
+
+    Attributes:
+        name: Its name.
+        kind: "classes", "dense", "embedding", "numbers" or "values"; "none" where it cannot be compared.
+        describes: What it was taken for, in a few words.
+        counts: It is part of the model's loss.
+        why: How its kind was found out, or why it does not count.
+        score: Name of its score.
+        value: The score of the new model; of "1 − error" the error itself. None where it cannot be compared.
+        loss: What was lost of it, as a fraction.
+        error: √(Σ‖y−ŷ‖² / Σ‖y‖²), by channel where channels differ in scale; None for values that are no quantities.
+        max_abs: The largest absolute difference.
+        kl: Mean divergence of class probabilities, in nats; of dense predictions each class counts alike.
+    """
+
+    name: str
+    kind: str
+    describes: str
+    counts: bool
+    why: str
+    score: str
+    value: Estimate | None
+    loss: Estimate | None
+    error: Estimate | None
+    max_abs: float
+    kl: float | None = None
+
+
+@dataclass(frozen=True)
+class Quality:
+    """What compressing did, on samples that no decision saw unless it says so.
+
+    Attributes:
+        task: What the outputs are.
+        n: Samples.
+        outputs: Every output by its own measure.
+        error: Of the worst output that counts, √(Σ‖y−ŷ‖² / Σ‖y‖²) over the samples: what `--max-error` bounds. Only
+            where `finite`.
+        agreement: Share of answers that stayed, of the output that says classes.
+        accuracy_before: Top-1 of the original (with usable labels).
+        accuracy_after: Top-1 of the new model.
+        expected_drop: Accuracy lost as the original's own probabilities see it, E[p(its answer) − p(new answer)]: finer
+            than counting, and as good as the original's calibration (METHODS §11).
+        kl: Mean KL divergence of the new class probabilities from the original's, in nats.
+        cosine: Mean cosine of the new output rows to the original's, of embeddings.
+        score: Name of the score that lost most, or that of the user's function.
+        worst: Name of its output; None for a user's score.
+        drop: Original score − new score, as a fraction; of a user's score in its own unit, and infinite where the new
+            outputs are not finite.
+        losses: The drop by sample where it is a mean over them, else empty; not in reports.
+        distortion: How far the outputs moved, in the units of the measures: KL, 1 − cosine, squared relative error;
+            the sum over the outputs that count.
+        finite: Wherever the original's outputs are finite, so are the new ones.
+        notes: What a reader should know.
+        score_before: The user's score of the original, in its own unit (with one).
+        score_after: Of the new model; None also where its outputs are not finite.
+        distortions: The distortion by sample, for paired comparisons; not in reports.
+    """
+
+    task: Task = field(repr=False)
+    n: int
+    outputs: tuple[OutputQuality, ...]
+    error: Estimate
+    agreement: Estimate | None
+    accuracy_before: Estimate | None
+    accuracy_after: Estimate | None
+    expected_drop: Estimate | None
+    kl: float | None
+    cosine: Estimate | None
+    score: str
+    worst: str | None
+    drop: Estimate
+    distortion: float
+    finite: bool
+    notes: tuple[str, ...]
+    score_before: Estimate | None = None
+    score_after: Estimate | None = None
+    losses: tuple[float, ...] = field(default=(), repr=False, compare=False)
+    distortions: tuple[float, ...] = field(default=(), repr=False, compare=False)

@@ -1,0 +1,397 @@
+"""Which measure an output gets: found out from what the original says on a few samples, and from its graph."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from onnx_dalr.errors import InputError
+from onnx_dalr.graph.answers import OutputFacts
+from onnx_dalr.quality.measures import Classes, Dense, Embedding, Measure, Numbers, Values, as_rows
+from onnx_dalr.quality.measures.base import Float64, Kept
+from onnx_dalr.quality.measures.classes import Form, probabilities
+from onnx_dalr.quality.measures.dense import MOST_FOLLOWED
+from onnx_dalr.quality.scales import channel_axis, learned_scales
+from onnx_dalr.score import UserScore
+from onnx_dalr.task import Measured, Task, TaskName, as_array, nothing_to_compare
+
+_FEWEST_ROWS = 8  # from which the spread of logits says something
+_NO_LOGITS = {"Tanh", "Sigmoid", "HardSigmoid", "Relu", "Clip", "Softplus", "Exp", "LayerNormalization", "Sqrt", "Abs"}
+_MOST_LOGIT = 100.0
+_MOST_DISTINCT = 256  # values of a map of class numbers
+_UNDECIDED = 0.15  # mean distance to the nearer of 0 and 1, up to which probabilities are yes or no
+
+
+@dataclass(frozen=True, eq=False)
+class Seen:
+    """One output of the original on a few batches.
+
+    Attributes:
+        facts: What the graph says of it.
+        arrays: Its values, batch by batch; anything ONNX Runtime gives.
+        counts: Samples of each batch.
+        kept: Of each batch, which positions of its samples are no padding; None where nothing is masked.
+    """
+
+    facts: OutputFacts
+    arrays: Sequence[Any]
+    counts: Sequence[int]
+    kept: Sequence[Kept | None] = ()
+
+    @property
+    def floats(self) -> list[Float64] | None:
+        """The values, infinite ones as 0; None where they are no floats, or none at all."""
+        arrays = [as_array(y) for y in self.arrays]
+        if any(y is None or y.dtype.kind != "f" for y in arrays):
+            return None
+        found = [np.where(np.isfinite(y), y, 0).astype(np.float64) for y in arrays if y is not None and y.size]
+        return found or None
+
+    def rows(self, axis: int | None) -> Float64:
+        """All rows of all samples, [rows, channels], without padding."""
+        found = []
+        for position, y in enumerate(self.floats or []):
+            made = as_rows(y, axis, self.counts[position])
+            kept = self.kept[position] if self.kept else None
+            fits = kept is not None and made.shape[:2] == kept.shape
+            found.append(made[kept] if fits else made.reshape(-1, made.shape[-1]))
+        return np.concatenate(found)
+
+
+def find_task(
+    name: TaskName,
+    seen: Sequence[Seen],
+    classes: int = 0,
+    *,
+    declared: Sequence[str] = (),
+    labels: NDArray[np.int64] | None = None,
+    score: UserScore | None = None,
+    complete: bool = False,
+    hidden: int = 0,
+) -> Task:
+    """The measures of a model's outputs.
+
+    Args:
+        name: What the user says of the main output, "auto" for nothing.
+        seen: Every output of the original on a few samples, in order; hidden tensors last.
+        classes: Number of classes the samples come in, 0 where unknown.
+        declared: Names of the outputs that count; empty for all that are the model's answer.
+        labels: Of the samples, to know their layout.
+        score: The user's own.
+        complete: The samples are complete feeds.
+        hidden: How many of `seen` are tensors inside the model.
+
+    Raises:
+        InputError: classify or embed is asked for and no output fits; a declared output does not exist; nothing can
+            be compared.
+    """
+    own = seen[: len(seen) - hidden]
+    _check_declared(declared, [one.facts.name for one in own])
+    if not any(as_array(one.arrays[0]) is not None for one in own):
+        raise nothing_to_compare()
+    asked = _asked_for(name, own, declared)
+    measured = [
+        found
+        for position, one in enumerate(seen)
+        if (found := _measured(name if position == asked else "auto", position, one, classes, labels)) is not None
+    ]
+    if name == "regress":
+        measured = [_as_numbers(one, seen[one.position]) for one in measured]
+    measured = [_counted(one, seen[one.position].facts, declared, len(own)) for one in measured]
+    if not any(one.counts for one in measured):
+        measured = [Measured(one.name, one.position, one.measure, True, one.why, one.hidden) for one in measured]
+    return Task(tuple(measured), _labelled(measured, classes, labels), score, complete)
+
+
+def _check_declared(declared: Sequence[str], names: Sequence[str]) -> None:
+    for output in declared:
+        if output not in names:
+            raise InputError(f"--output {output!r} is no output of the model", f"its outputs: {', '.join(names)}")
+
+
+def _asked_for(name: TaskName, seen: Sequence[Seen], declared: Sequence[str]) -> int | None:
+    """The output that `--task` speaks of: the first that fits, of the declared ones where there are any."""
+    if name in ("auto", "regress"):
+        return None
+    among = [at for at, one in enumerate(seen) if not declared or one.facts.name in declared]
+    for position in among:
+        floats = seen[position].floats
+        if floats is None:
+            continue
+        y = floats[0]
+        wide = y.ndim >= 2 and (name == "classify" or y.shape[-1] >= 2 or y.ndim == 2)
+        if wide and not (name == "classify" and y.shape[-1] < 2 and not _is_share(y) and _class_axis(y) is None):
+            return position
+    what = "has classes on its last axis" if name == "classify" else "has rows of numbers"
+    raise InputError(f"--task {name}: no output {what}", "use --task regress")
+
+
+def _is_share(y: Float64) -> bool:
+    return bool((y >= 0).all() and (y <= 1).all())
+
+
+def _measured(
+    name: TaskName, position: int, seen: Seen, classes: int, labels: NDArray[np.int64] | None
+) -> Measured | None:
+    """One output and its measure; None where it cannot be compared."""
+    made = lambda measure, why: Measured(seen.facts.name, position, measure, why=why)  # noqa: E731
+    if all(as_array(y) is None for y in seen.arrays):
+        return None
+    if seen.floats is None:
+        return made(*_values(seen))
+    measure, why = (
+        _asked_classes(seen)
+        if name == "classify"
+        else (Embedding(), "as asked")
+        if name == "embed"
+        else _found(seen, classes, labels)
+    )
+    return made(measure, why)
+
+
+def _values(seen: Seen) -> tuple[Measure, str]:
+    """Integers, booleans, text: class numbers where there is one a sample, or a map of few different ones."""
+    arrays = [y for y in map(as_array, seen.arrays) if y is not None and y.size]
+    if not arrays or arrays[0].dtype.kind == "f":
+        return Values(), "no values on these samples"
+    each = all(y.size == count for y, count in zip(arrays, seen.counts, strict=False))
+    every = np.concatenate([y.reshape(-1) for y in arrays])
+    values, counts = np.unique(every.astype(str) if every.dtype.kind == "O" else every, return_counts=True)
+    few = len(values) <= _MOST_DISTINCT and every.dtype.kind in "iub" and (every.dtype.kind == "b" or every.min() >= 0)
+    picked = seen.facts.scores is not None or bool(seen.facts.makers & {"ArgMax", "TopK"})
+    answers = each or (few and (picked or every.dtype.kind == "b"))
+    why = "one a sample" if each else "the largest of class scores" if picked else "no floats"
+    return Values(answers=answers, common=float(counts.max() / counts.sum())), why
+
+
+def _asked_classes(seen: Seen) -> tuple[Measure, str]:
+    floats = seen.floats
+    assert floats is not None
+    axis = _class_axis(floats[0])
+    if axis is None and floats[0].shape[-1] < 2 and all(map(_is_share, floats)):
+        return _yes_or_no(seen, None), "as asked"
+    if axis is None:
+        axis = _probability_axis(floats) or -1
+        return _dense(seen, axis, _form(seen.rows(axis))), "as asked"
+    return _one_answer(seen, axis, _form(seen.rows(axis))), "as asked"
+
+
+def _found(seen: Seen, classes: int, labels: NDArray[np.int64] | None) -> tuple[Measure, str]:
+    floats = seen.floats
+    assert floats is not None
+    axis = _class_axis(floats[0])
+    if axis is not None:
+        rows = seen.rows(axis)
+        if classes >= 2 and rows.shape[-1] == classes:
+            return _one_answer(seen, axis, _form(rows)), "as many outputs as classes"
+        if _are_probabilities(rows):
+            return _one_answer(seen, axis, "probabilities"), "rows are probabilities"
+        if _is_sigmoid(seen):
+            return _yes_or_no(seen, axis), "each is a probability"
+        if floats[0].ndim == 2 and np.allclose(np.linalg.norm(rows, axis=-1), 1, atol=1e-3):
+            return Embedding(), "rows of unit length"
+        why = _why_logits(seen, rows)
+        if why:
+            return _one_answer(seen, axis, "logits"), why
+        return _numbers(seen), "quantities"
+    if _is_sigmoid(seen, binary=classes == 2 and _is_one_each(seen)):
+        return _yes_or_no(seen, _sigmoid_axis(floats[0])), "each is a probability"
+    dense = _probability_axis(floats)
+    if dense is not None:
+        return _dense(seen, dense, "probabilities"), "rows are probabilities"
+    dense = _logit_axis(seen, labels)
+    if dense is not None:
+        return _dense(seen, dense, "logits"), "class scores by position"
+    if floats[0].ndim >= 3 and floats[0].shape[-1] >= 16 and _unit_rows(seen.rows(-1)):
+        return Embedding(), "rows of unit length"
+    return _numbers(seen), "quantities"
+
+
+def _class_axis(y: Float64) -> int | None:
+    """The one axis beside the samples' that is longer than 1: [N, C], [N, C, 1, 1]; None without, or with several."""
+    wide = [axis for axis in range(1, y.ndim) if y.shape[axis] > 1]
+    return wide[0] if len(wide) == 1 else None
+
+
+def _is_one_each(seen: Seen) -> bool:
+    return all(y.size == count for y, count in zip(seen.floats or [], seen.counts, strict=False))
+
+
+def _form(rows: Float64) -> Form:
+    return "probabilities" if _are_probabilities(rows) else "logits"
+
+
+def _are_probabilities(rows: Float64) -> bool:
+    """Whether rows are non-negative and sum to 1."""
+    return bool((rows >= 0).all() and np.allclose(rows.sum(axis=-1), 1, atol=1e-3))
+
+
+def _unit_rows(rows: Float64) -> bool:
+    return bool(np.allclose(np.linalg.norm(rows, axis=-1), 1, atol=1e-3))
+
+
+def _is_sigmoid(seen: Seen, *, binary: bool = False) -> bool:
+    """Probabilities of yes: made by a Sigmoid and decided on most rows, or in 0…1 where labels say yes or no.
+
+    A gain between 0 and 1, or a score to rank by, is a quantity.
+    """
+    floats = seen.floats
+    if floats is None or not all(map(_is_share, floats)):
+        return False
+    if binary:
+        return True
+    rows = np.concatenate([y.reshape(-1) for y in floats])
+    decided = float(np.mean(np.minimum(rows, 1 - rows))) < _UNDECIDED
+    return decided and bool(seen.facts.makers & {"Sigmoid", "HardSigmoid"})
+
+
+def _sigmoid_axis(y: Float64) -> int | None:
+    """The axis of the channels that answer each for itself; None for one."""
+    if y.ndim < 3:
+        return None
+    if y.ndim >= 4:
+        return 1 if y.shape[1] <= min(y.shape[2:]) else y.ndim - 1
+    return 1 if 4 * y.shape[1] <= y.shape[2] else 2
+
+
+def _probability_axis(floats: Sequence[Float64]) -> int | None:
+    """The axis along which values are non-negative and sum to 1, the last or the one after the samples'."""
+    for axis in (-1, 1):
+        if all(y.ndim >= 3 and y.shape[axis] >= 2 and _are_probabilities(np.moveaxis(y, axis, -1)) for y in floats):
+            return axis
+    return None
+
+
+def _why_logits(seen: Seen, rows: Float64) -> str:
+    """Why rows are class scores; empty where they are not, or nothing says so."""
+    if "logit" in seen.facts.name.lower():
+        return "it is called logits"
+    return "a softmax makes plausible classes of them" if _look_like_logits(seen, rows) else ""
+
+
+def _look_like_logits(seen: Seen, rows: Float64) -> bool:
+    """Whether a softmax turns rows into what a trained classifier says: sure, but not of one and the same class.
+
+    Quantities fail in one of these ways: their softmax is nearly even, or the same column is always the largest, or
+    columns differ by more than rows do, or the rows move up and down as a whole. (The gradient of a softmax's loss
+    sums to zero over the classes, so that training leaves the mean of a row where it began.)
+    """
+    count, width = rows.shape
+    if count < _FEWEST_ROWS or seen.facts.makers & _NO_LOGITS or np.abs(rows).max(initial=0) > _MOST_LOGIT:
+        return False
+    p = probabilities(rows, "logits")
+    top = np.bincount(p.argmax(axis=-1), minlength=width) / count
+    within = rows - rows.mean(axis=-1, keepdims=True)
+    spread = float(within.std())
+    offsets = float(within.mean(axis=0).std())
+    return (
+        float(p.max(axis=-1).mean()) >= (0.6 if width == 2 else 0.4)
+        and float(top.max()) < 0.9
+        and float(rows.mean(axis=-1).std()) < 0.4 * spread
+        and offsets < 0.8 * spread
+    )
+
+
+def _logit_axis(seen: Seen, labels: NDArray[np.int64] | None) -> int | None:
+    """The axis of class scores by position: where labels by position, a name or the values say so."""
+    floats = seen.floats
+    assert floats is not None
+    y = floats[0]
+    if y.ndim < 3:
+        return None
+    by_name = "logit" in seen.facts.name.lower()
+    for axis in (-1, 1):
+        if y.shape[axis] < 2:
+            continue
+        positions = tuple(length for at, length in enumerate(y.shape) if at not in (0, axis % y.ndim))
+        labelled = labels is not None and labels.ndim >= 2 and labels.shape[1:] == positions
+        if labelled or (by_name and axis == -1):
+            return axis
+        if _look_like_dense_logits(seen, seen.rows(axis)):
+            return axis
+    return None
+
+
+def _look_like_dense_logits(seen: Seen, rows: Float64) -> bool:
+    """As for one answer a sample, but background may be nearly all there is, and biases set classes apart."""
+    if len(rows) < _FEWEST_ROWS or seen.facts.makers & _NO_LOGITS or np.abs(rows).max(initial=0) > _MOST_LOGIT:
+        return False
+    p = probabilities(rows, "logits")
+    within = rows - rows.mean(axis=-1, keepdims=True)
+    several = len(np.unique(p.argmax(axis=-1))) >= 2
+    moving = float(rows.mean(axis=-1).std()) < 0.25 * float(within.std())
+    return several and moving and float(p.max(axis=-1).mean()) >= 0.8
+
+
+def _one_answer(seen: Seen, axis: int, form: Form) -> Measure:
+    top = np.bincount(seen.rows(axis).argmax(axis=-1))
+    return Classes(axis=axis, form=form, common=float(top.max() / top.sum()), common_class=int(top.argmax()))
+
+
+def _dense(seen: Seen, axis: int, form: Form) -> Measure:
+    rows = seen.rows(axis)
+    counts = np.bincount(rows.argmax(axis=-1), minlength=rows.shape[-1]) if len(rows) else np.ones(rows.shape[-1])
+    most = np.argsort(-counts, kind="stable")[:MOST_FOLLOWED]
+    return Dense(axis=axis, form=form, shares=counts / counts.sum(), followed=np.sort(most).astype(np.int64))
+
+
+def _yes_or_no(seen: Seen, axis: int | None) -> Measure:
+    rows = seen.rows(axis)
+    yes = (rows > 0.5).mean(axis=0) / rows.shape[-1] if len(rows) else np.zeros(rows.shape[-1])
+    return Dense(axis=axis, form="sigmoid", shares=np.append(yes, 1 - yes.sum()))
+
+
+def _numbers(seen: Seen) -> Numbers:
+    floats = seen.floats
+    assert floats is not None
+    axis = channel_axis(floats, seen.facts.dims)
+    found = learned_scales([as_rows(y, axis, count) for y, count in zip(floats, seen.counts, strict=False)])
+    if axis is None and found.scales.far[0] == np.inf and not found.scales.centre.any():
+        return Numbers(None, power=found.power)
+    return Numbers(axis, found.scales, found.power)
+
+
+def _as_numbers(one: Measured, seen: Seen) -> Measured:
+    if seen.floats is None or one.hidden:
+        return one
+    return Measured(one.name, one.position, _numbers(seen), why="as asked")
+
+
+def _counted(one: Measured, facts: OutputFacts, declared: Sequence[str], own: int) -> Measured:
+    """Whether an output is part of the model's loss."""
+    counts, why = True, one.why
+    if one.position >= own:
+        return Measured(one.name, one.position, one.measure, counts, "what class numbers are made of", hidden=True)
+    if declared:
+        counts = one.name in declared
+        why = one.why if counts else "not among --output"
+    elif facts.byproduct:
+        counts, why = False, facts.byproduct
+    elif isinstance(one.measure, Values) and not one.measure.answers:
+        counts = False
+    return Measured(one.name, one.position, one.measure, counts, why)
+
+
+def _labelled(measured: Sequence[Measured], classes: int, labels: NDArray[np.int64] | None) -> int | None:
+    """The output that labels are of: the first whose classes are enough for them."""
+    by_position = labels is not None and labels.ndim >= 2
+    for one in measured:
+        measure = one.measure
+        if one.hidden or not one.counts:
+            continue
+        if by_position and isinstance(measure, Dense) and measure.form != "sigmoid":
+            return one.position
+        if by_position:
+            continue
+        if isinstance(measure, Classes):
+            return one.position
+        single = isinstance(measure, Dense) and measure.form == "sigmoid" and len(measure.shares) == 2
+        if single and classes <= 2:
+            return one.position
+        if isinstance(measure, Values) and measure.answers:
+            return one.position
+    return None

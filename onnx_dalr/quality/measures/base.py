@@ -1,0 +1,166 @@
+"""What every measure of an output has: how its values become rows, what is added up, what it says in the end."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections import defaultdict
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from onnx_dalr.estimates import Estimate, error_estimate, relative_error
+
+Float64 = NDArray[np.float64]
+Kept = NDArray[np.bool_]
+Labels = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Rows:
+    """One output of two models on a batch.
+
+    Attributes:
+        before: Of the original, [samples, rows, channels]; where the output has no row per sample, the batch counts as
+            one sample.
+        after: Of the other model, of the same shape.
+        kept: Which rows are no padding, [samples, rows]; None where all are.
+    """
+
+    before: NDArray[Any]
+    after: NDArray[Any]
+    kept: Kept | None = None
+
+
+def as_rows(y: NDArray[Any], axis: int | None, samples: int) -> NDArray[Any]:
+    """An output as [samples, rows, channels]: the channels are on `axis`, or there is one where that is None.
+
+    An output without a row per sample counts as one sample: [1, rows, channels].
+    """
+    by_sample = y if y.ndim and y.shape[0] == samples else y[None]
+    if axis is None or by_sample.ndim < 2:
+        return by_sample.reshape(len(by_sample), -1, 1)
+    moved = np.moveaxis(by_sample, axis + by_sample.ndim - y.ndim if axis >= 0 else axis, -1)
+    return moved.reshape(len(moved), -1, moved.shape[-1])
+
+
+@dataclass(frozen=True)
+class Figures:
+    """What a measure says of one output in the end.
+
+    Attributes:
+        score: Name of the score: "agreement", "accuracy", "balanced agreement", "cosine", "1 − error", "equal values".
+        value: The new model's; of "1 − error" the error itself.
+        loss: What is lost of it, as a fraction: 0.01 is one percentage point.
+        losses: The same by sample where it is a mean over them; empty where it is none.
+        error: √(Σ‖y−ŷ‖² / Σ‖y‖²), by channel where channels differ in scale; None for values that are no quantities.
+        agreement: Share of answers that stayed, of answers that are classes.
+        cosine: Of embeddings.
+        kl: Mean divergence of class probabilities, in nats.
+        before: Accuracy of the original, with labels.
+        after: Accuracy of the new model.
+        expected: What accuracy the original's own probabilities expect to be lost.
+        notes: What a reader should know.
+    """
+
+    score: str
+    value: Estimate
+    loss: Estimate
+    losses: Float64
+    error: Estimate | None = None
+    agreement: Estimate | None = None
+    cosine: Estimate | None = None
+    kl: float | None = None
+    before: Estimate | None = None
+    after: Estimate | None = None
+    expected: Estimate | None = None
+    notes: tuple[str, ...] = ()
+
+
+class Sums(ABC):
+    """What two models say in one output, added up batch by batch: some numbers per sample, not the outputs."""
+
+    def __init__(self) -> None:
+        self.columns: dict[str, list[Float64]] = defaultdict(list)
+
+    @abstractmethod
+    def add(self, rows: Rows, indices: list[int]) -> None:
+        """Takes one batch; `indices` are those of its samples."""
+
+    @abstractmethod
+    def distortions(self) -> Float64:
+        """By sample, [n]: how far the output moved, in the unit of the measure's seeds."""
+
+    @abstractmethod
+    def figures(self, labels: Labels | None) -> Figures:
+        """What it comes to; `labels` is the class by index of the source."""
+
+    def keep(self, **values: Any) -> None:
+        """Adds a batch's numbers, the samples on axis 0, to the columns of these names."""
+        for name, value in values.items():
+            self.columns[name].append(np.asarray(value, dtype=np.float64))
+
+    def column(self, name: str) -> Float64:
+        """All numbers of a name, [n, …]."""
+        found = self.columns[name]
+        return np.concatenate(found) if found else np.zeros(0)
+
+    def keep_error(self, rows: Rows) -> None:
+        """Adds ‖y−ŷ‖² and ‖y‖² by sample."""
+        kept = 1.0 if rows.kept is None else rows.kept[..., None]
+        delta, wide = (rows.after - rows.before) * kept, rows.before * kept
+        self.keep(difference=np.sum(delta**2, axis=(1, 2)), power=np.sum(wide**2, axis=(1, 2)))
+
+    def error(self) -> Estimate:
+        """√(Σ‖y−ŷ‖² / Σ‖y‖²)."""
+        return error_estimate(self.column("difference"), self.column("power"))
+
+    def relative(self) -> Float64:
+        """By sample: ‖y−ŷ‖² over the mean of ‖y‖²."""
+        difference, power = self.column("difference"), self.column("power")
+        total = difference.sum()
+        if total <= 0:
+            return np.zeros(len(difference))
+        return np.asarray(difference * (relative_error(total, power.sum()) ** 2 * len(difference) / total))
+
+
+class Measure(ABC):
+    """How one output is measured. Frozen: what had to be learned of the output was learned from the original.
+
+    Attributes:
+        kind: One word for reports and JSON.
+        axis: Where the channels, or classes, are; None where there is one.
+    """
+
+    kind: ClassVar[str]
+    axis: int | None
+
+    @property
+    @abstractmethod
+    def describes(self) -> str:
+        """What the output is taken for, in a few words."""
+
+    @abstractmethod
+    def sums(self) -> Sums:
+        """An empty sum."""
+
+    @abstractmethod
+    def seed(self, y: Float64, kept: Kept | None, random: np.random.Generator) -> Float64:
+        """A random v at the output of one sample, [rows, channels], with E[(vᵀδ)²] = its distortion to second order.
+
+        Args:
+            y: What the original says, [rows, channels].
+            kept: Which rows are no padding, [rows]; None for all.
+            random: Where signs are drawn.
+        """
+
+
+def signs(shape: tuple[int, ...], random: np.random.Generator) -> Float64:
+    """Random signs."""
+    return np.asarray(2.0 * random.integers(0, 2, size=shape) - 1, dtype=np.float64)
+
+
+def rows_kept(kept: Kept | None, shape: tuple[int, ...]) -> Float64:
+    """1 for rows that are no padding, 0 for the others, as [*shape]."""
+    return np.ones(shape) if kept is None else kept.astype(np.float64).reshape(shape)

@@ -1,0 +1,204 @@
+"""One answer a sample, as probabilities or logits of classes: agreement, accuracy, divergence."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from scipy import special
+
+from onnx_dalr.errors import InputError
+from onnx_dalr.estimates import (
+    Estimate,
+    complement,
+    is_near_chance,
+    mean_estimate,
+    paired_drop,
+    weighted_estimate,
+)
+from onnx_dalr.quality.measures.base import Figures, Float64, Kept, Labels, Measure, Rows, Sums, rows_kept, signs
+
+Form = Literal["probabilities", "logits"]
+SMALLEST = 1e-12
+UNBALANCED = 0.9
+"""Share of the samples from which one answer is so common that a constant would look good."""
+
+
+@dataclass(frozen=True, eq=False)
+class Classes(Measure):
+    """A classifier's answer.
+
+    Attributes:
+        axis: Of the classes.
+        form: What stands for a class.
+        common: Share of the most common answer among the original's own, as far as it was looked at.
+        common_class: And which it is.
+    """
+
+    kind = "classes"
+    axis: int | None = -1
+    form: Form = "logits"
+    common: float = 0.0
+    common_class: int = 0
+
+    @property
+    def describes(self) -> str:
+        """What it is taken for."""
+        return f"classes, as {self.form}"
+
+    @property
+    def unbalanced(self) -> bool:
+        """One answer is so common that agreement has to be balanced over the classes to say anything."""
+        return UNBALANCED <= self.common < 1
+
+    def sums(self) -> ClassSums:
+        """Answers by sample."""
+        return ClassSums(self)
+
+    def seed(self, y: Float64, kept: Kept | None, random: np.random.Generator) -> Float64:
+        """KL is half a square, and a mean over the rows of a sample."""
+        counted = rows_kept(kept, (len(y), 1))
+        return class_seed(y, self.form, random) * counted * np.sqrt(0.5 / max(counted.sum(), 1.0))
+
+
+def class_seed(y: Float64, form: Form, random: np.random.Generator) -> Float64:
+    """With random signs s and class probabilities p: s/√p at the probabilities, (diag p − ppᵀ)·s/√p at the logits.
+
+    The gradient of log p of a class drawn from p has the same E[vvᵀ] = diag p − ppᵀ, but that is zero nearly always
+    and large now and then where the network is sure: many more probes would be needed.
+    """
+    drawn = signs(y.shape, random)
+    if form == "probabilities":
+        return np.asarray(np.where(y > SMALLEST, drawn / np.sqrt(np.maximum(y, SMALLEST)), 0.0))
+    p = np.exp(y - y.max(axis=-1, keepdims=True))
+    p = p / p.sum(axis=-1, keepdims=True)
+    weighed = np.sqrt(p) * drawn
+    return np.asarray(weighed - p * weighed.sum(axis=-1, keepdims=True))
+
+
+def probabilities(y: Float64, form: Form) -> Float64:
+    """Of the classes on the last axis."""
+    return np.asarray(y if form == "probabilities" else special.softmax(y, axis=-1))
+
+
+def divergence(y: Float64, new: Float64, form: Form) -> Float64:
+    """KL(p‖p̂) by row in nats."""
+    if form == "probabilities":
+        p, log_ratio = y, np.log(np.maximum(y, SMALLEST)) - np.log(np.maximum(new, SMALLEST))
+    else:
+        log_p = special.log_softmax(y, axis=-1)
+        p, log_ratio = np.exp(log_p), log_p - special.log_softmax(new, axis=-1)
+    return np.asarray(np.sum(p * log_ratio, axis=-1))
+
+
+class ClassSums(Sums):
+    """Top answers of both models by sample, and what lies between their probabilities."""
+
+    def __init__(self, measure: Classes) -> None:
+        super().__init__()
+        self._measure = measure
+        self._indices: list[int] = []
+        self._classes = 0
+        self._several_rows = False
+
+    def add(self, rows: Rows, indices: list[int]) -> None:
+        """Takes one batch."""
+        y, new, form = rows.before, rows.after, self._measure.form
+        if not y.size:
+            return
+        self._classes = y.shape[-1]
+        self._several_rows |= y.shape[1] != 1 or len(y) != len(indices)
+        self._indices += indices
+        top, top_new = y.argmax(axis=-1), new.argmax(axis=-1)
+        p = probabilities(y, form)
+        surer = np.take_along_axis(p, top[..., None], -1) - np.take_along_axis(p, top_new[..., None], -1)
+        mean = lambda values: values.astype(np.float64).mean(axis=1)  # noqa: E731 - over the rows of a sample
+        self.keep(
+            same=mean(top == top_new),
+            kl=mean(divergence(y, new, form)),
+            expected=mean(surer[..., 0]),
+            top=top[:, 0],
+            top_new=top_new[:, 0],
+            classes=np.full(len(y), self._classes),
+        )
+        self.keep_error(rows)
+
+    def distortions(self) -> Float64:
+        """KL."""
+        return self.column("kl")
+
+    def figures(self, labels: Labels | None) -> Figures:
+        """Accuracy where there are labels that fit, else agreement; balanced where one answer is nearly all there is."""
+        same, kl = self.column("same"), self.column("kl")
+        if not len(same):
+            nothing = Estimate(0.0, 0.0, 0.0, 0)
+            return Figures("agreement", nothing, nothing, np.zeros(0))
+        agreement = mean_estimate(same)
+        common = {"error": self.error(), "agreement": agreement, "kl": float(kl.mean())}
+        expected = None if self._several_rows else mean_estimate(self.column("expected"))
+        before, after, notes = self._accuracies(labels)
+        if before is not None and after is not None:
+            drop = paired_drop(before, after)
+            both = (mean_estimate(before), mean_estimate(after))
+            return Figures(
+                "accuracy",
+                both[1],
+                drop,
+                before - after,
+                before=both[0],
+                after=both[1],
+                expected=expected,
+                notes=(*notes, *self._common_note("be right on", labels)),
+                **common,
+            )
+        notes = (*notes, *self._common_note("agree on", None))
+        if self._measure.unbalanced and not self._several_rows:
+            balanced = balanced_agreement(self.column("top"), self.column("top_new"))
+            return Figures(
+                "balanced agreement", balanced, complement(balanced), 1 - same, expected=expected, notes=notes, **common
+            )
+        return Figures("agreement", agreement, complement(agreement), 1 - same, expected=expected, notes=notes, **common)
+
+    def _accuracies(self, labels: Labels | None) -> tuple[Float64 | None, Float64 | None, tuple[str, ...]]:
+        """(right or not by sample, of both models, notes); None without labels, or where they do not fit."""
+        if labels is None or self._several_rows or labels.ndim != 1:
+            return None, None, ()
+        truth = labels[self._indices]
+        known = truth >= 0
+        if not known.any():
+            return None, None, ()
+        if truth.max(initial=0) >= self._classes:
+            raise InputError(
+                f"label {truth.max()} is no class of the model, which has {self._classes}", "classes count from 0"
+            )
+        before, after = ((self.column(name) == truth)[known].astype(float) for name in ("top", "top_new"))
+        if not is_near_chance(before, self._classes):
+            return before, after, ()
+        note = (
+            f"the original is right on {100 * before.mean():.1f} % of the labelled samples, about chance: labels "
+            "do not fit this model, agreement with the original is used instead"
+        )
+        return None, None, (note,)
+
+    def _common_note(self, what: str, labels: Labels | None) -> tuple[str, ...]:
+        answers = self.column("top") if labels is None else labels[self._indices]
+        values, counts = np.unique(answers, return_counts=True)
+        share = counts.max() / len(answers)
+        if self._several_rows or share < UNBALANCED or len(answers) < 2:
+            return ()
+        whose = "the original answers" if labels is None else "the label is"
+        return (
+            f"{whose} class {int(values[counts.argmax()])} on {100 * share:.0f} % of these samples: a model that always "
+            f"says so would {what} as many",
+        )
+
+
+def balanced_agreement(top: Float64, top_new: Float64) -> Estimate:
+    """The mean over the classes that the original answers of the share of their samples that still get them.
+
+    A model that always gives the most common answer has 1/classes.
+    """
+    values, inverse, counts = np.unique(top, return_inverse=True, return_counts=True)
+    weights = 1.0 / (len(values) * counts[inverse])
+    return weighted_estimate((top == top_new).astype(float), weights)

@@ -1,0 +1,211 @@
+"""Many answers a sample: segmentation, anchors, tokens, tags. Balanced over classes, since most rows are background.
+
+Of a detector's rows 99 % say "nothing": plain agreement stays at 99 % when every object is lost. So each class counts
+alike, by the Dice overlap of its rows, 2·|A∩B| / (|A|+|B|), and by the squared error of its probabilities relative to
+their own size. Both are shares that grow in proportion to the answers that flip, and the loss is the larger of the two.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+import numpy as np
+
+from onnx_dalr.estimates import Estimate, complement, mean_estimate, resampled
+from onnx_dalr.quality.measures.base import Figures, Float64, Kept, Labels, Measure, Rows, Sums, rows_kept, signs
+from onnx_dalr.quality.measures.classes import SMALLEST, class_seed, divergence, probabilities
+
+IGNORED = -100
+MOST_FOLLOWED = 256
+"""Classes that are told apart; the rest, of a vocabulary say, count as one."""
+
+MOST_WEIGHT = 100.0
+_EDGE = 1e-4  # probabilities are taken as no surer than this, where divergence would be infinite
+
+
+@dataclass(frozen=True, eq=False)
+class Dense(Measure):
+    """Answers by position: classes that exclude each other, or yes or no for each channel.
+
+    Attributes:
+        axis: Of the classes; None for one channel of yes and no.
+        form: "probabilities" or "logits" of exclusive classes, "sigmoid" for probabilities of yes, channel by channel.
+        shares: Share of the rows that the original gives each class, [classes]; of yes, each channel's, and the last
+            entry is that of no.
+        followed: Classes that are told apart, ascending; all others are one more.
+    """
+
+    kind = "dense"
+    axis: int | None = -1
+    form: Literal["probabilities", "logits", "sigmoid"] = "probabilities"
+    shares: Float64 = field(default_factory=lambda: np.ones(1))
+    followed: np.ndarray[tuple[int, ...], np.dtype[np.int64]] = field(default_factory=lambda: np.zeros(1, np.int64))
+
+    @property
+    def describes(self) -> str:
+        """What it is taken for."""
+        what = "yes or no, as probabilities" if self.form == "sigmoid" else f"classes by position, as {self.form}"
+        return f"dense: {what}"
+
+    @property
+    def weights(self) -> Float64:
+        """By class: what a row of it counts, so that the classes answered count alike; bounded, and 1 on average."""
+        answered = self.shares > 0
+        raw = np.where(answered, 1 / np.maximum(self.shares * answered.sum(), SMALLEST), 1.0)
+        bounded = np.minimum(raw, MOST_WEIGHT)
+        return np.asarray(bounded / max(float(np.sum(bounded * self.shares)), SMALLEST))
+
+    def row_weights(self, y: Float64) -> Float64:
+        """By row, [..., rows]; of yes and no by entry, [..., rows, channels]."""
+        weights = self.weights
+        if self.form == "sigmoid":
+            return np.asarray(np.where(y > 0.5, weights[:-1], weights[-1]))
+        return np.asarray(weights[y.argmax(axis=-1)])
+
+    def sums(self) -> DenseSums:
+        """Overlaps by class and sample."""
+        return DenseSums(self)
+
+    def seed(self, y: Float64, kept: Kept | None, random: np.random.Generator) -> Float64:
+        """Of the weighted mean divergence; half a square, so √(w/2n)."""
+        counted = rows_kept(kept, (len(y), 1))
+        weight = self.row_weights(y) if self.form == "sigmoid" else self.row_weights(y)[:, None]
+        n = max(counted.sum(), 1.0)
+        if self.form == "sigmoid":
+            p = np.clip(y, _EDGE, 1 - _EDGE)
+            drawn = signs(y.shape, random) / np.sqrt(p * (1 - p)) / np.sqrt(y.shape[-1])
+        else:
+            drawn = class_seed(y, self.form, random)
+        return np.asarray(drawn * counted * np.sqrt(weight * 0.5 / n))
+
+
+class DenseSums(Sums):
+    """By sample and class: rows of the original, of the other model, of both; squared errors of probabilities."""
+
+    def __init__(self, measure: Dense) -> None:
+        super().__init__()
+        self._measure = measure
+        self._indices: list[int] = []
+        self._kept: list[tuple[int, Kept | None]] = []
+        self._answers: list[tuple[np.ndarray, np.ndarray]] = []  # of each sample, where labels may come to be asked
+
+    def add(self, rows: Rows, indices: list[int]) -> None:
+        """Takes one batch."""
+        y, new, measure = rows.before, rows.after, self._measure
+        if not y.size:
+            return
+        counted = rows_kept(rows.kept, y.shape[:2])
+        n = np.maximum(counted.sum(axis=1), 1.0)
+        if measure.form == "sigmoid":
+            p, q = y, new
+            ours, theirs = _yes_or_no(p), _yes_or_no(q)
+            bits = _binary_divergence(p, q) * measure.row_weights(y)
+            moved = (bits.mean(axis=-1) * counted).sum(axis=1) / n
+        else:
+            p, q = probabilities(y, measure.form), probabilities(new, measure.form)
+            top, top_new = y.argmax(axis=-1), new.argmax(axis=-1)
+            ours, theirs = self._one_hot(top), self._one_hot(top_new)
+            moved = (divergence(y, new, measure.form) * measure.row_weights(y) * counted).sum(axis=1) / n
+            p, q = self._pooled(p), self._pooled(q)
+            self._answers += [(one[k > 0], two[k > 0]) for one, two, k in zip(top, top_new, counted, strict=True)]
+        self._indices += indices if len(indices) == len(y) else []
+        counted = counted[..., None]
+        self.keep(
+            moved=moved,
+            ours=(ours * counted).sum(axis=1),
+            theirs=(theirs * counted).sum(axis=1),
+            both=(ours * theirs * counted).sum(axis=1),
+            wrong=((p - q) ** 2 * counted).sum(axis=1),
+            size=(p**2 * counted).sum(axis=1),
+        )
+        self.keep_error(rows)
+
+    def _place(self, top: np.ndarray) -> np.ndarray:
+        """Position of each class among those followed; the last for all others."""
+        followed = self._measure.followed
+        place = np.minimum(np.searchsorted(followed, top), len(followed) - 1)
+        return np.where(followed[place] == top, place, len(followed))
+
+    def _one_hot(self, top: np.ndarray) -> Float64:
+        return np.eye(len(self._measure.followed) + 1)[self._place(top)]
+
+    def _pooled(self, p: Float64) -> Float64:
+        followed = p[..., self._measure.followed]
+        return np.concatenate([followed, np.maximum(1 - followed.sum(axis=-1, keepdims=True), 0)], axis=-1)
+
+    def distortions(self) -> Float64:
+        """Mean divergence by sample, each class counting alike."""
+        return self.column("moved")
+
+    def figures(self, labels: Labels | None) -> Figures:
+        """The worse of overlap and squared error, both balanced over the classes that are answered."""
+        if not self.columns["ours"]:
+            nothing = Estimate(0.0, 0.0, 0.0, 0)
+            return Figures("balanced agreement", nothing, nothing, np.zeros(0))
+        tables = [self.column(name) for name in ("ours", "theirs", "both", "wrong", "size")]
+        overlap = resampled(tables, lambda ours, theirs, both, wrong, size: _overlap(ours, theirs, both))
+        spread = resampled(tables, lambda ours, theirs, both, wrong, size: _lost(ours, wrong, size))
+        loss = max(complement(overlap), spread, key=lambda one: one.value)
+        before, after, notes = self._accuracies(labels)
+        answered = tables[0].sum(axis=0) > 0
+        if answered.sum() == 1:
+            notes = (*notes, "the original gives one and the same answer everywhere: agreement says little here")
+        return Figures(
+            "balanced agreement",
+            overlap,
+            loss,
+            np.zeros(0),
+            error=self.error(),
+            agreement=overlap,
+            kl=float(self.column("moved").mean()),
+            before=before,
+            after=after,
+            notes=notes,
+        )
+
+    def _accuracies(self, labels: Labels | None) -> tuple[Estimate | None, Estimate | None, tuple[str, ...]]:
+        """Share of labelled positions that are right, by sample; None where labels have another layout."""
+        if labels is None or labels.ndim < 2 or len(self._indices) != len(self._answers):
+            return None, None, ()
+        before, after = [], []
+        for index, (one, two) in zip(self._indices, self._answers, strict=True):
+            truth = labels[index].reshape(-1)
+            if len(truth) < len(one):
+                return None, None, ("labels have another length than the answers: they are not used",)
+            truth = truth[: len(one)]
+            known = truth >= 0
+            if known.any():
+                before.append(float(np.mean(one[known] == truth[known])))
+                after.append(float(np.mean(two[known] == truth[known])))
+        if not before:
+            return None, None, ()
+        return mean_estimate(np.array(before)), mean_estimate(np.array(after)), ()
+
+
+def _yes_or_no(p: Float64) -> Float64:
+    """[…, channels + 1]: yes by channel, and the share of the channels that say no."""
+    yes = (p > 0.5).astype(np.float64)
+    return np.concatenate([yes, 1 - yes.mean(axis=-1, keepdims=True)], axis=-1)
+
+
+def _binary_divergence(p: Float64, q: Float64) -> Float64:
+    p, q = np.clip(p, _EDGE, 1 - _EDGE), np.clip(q, _EDGE, 1 - _EDGE)
+    return np.asarray(p * np.log(p / q) + (1 - p) * np.log((1 - p) / (1 - q)))
+
+
+def _overlap(ours: Float64, theirs: Float64, both: Float64) -> Float64:
+    """Mean Dice over the classes that the original answers, of sums [..., classes]."""
+    answered = ours > 0
+    dice = np.where(answered, 2 * both / np.maximum(ours + theirs, SMALLEST), 0.0)
+    return np.asarray(dice.sum(axis=-1) / np.maximum(answered.sum(axis=-1), 1))
+
+
+def _lost(ours: Float64, wrong: Float64, size: Float64) -> Float64:
+    """Mean over the classes of Σ(p−q)² / Σp²; where only one is ever answered, all classes count."""
+    width = wrong.shape[-1]
+    answered = (ours > 0)[..., :width] & (size > 0)
+    alone = answered.sum(axis=-1, keepdims=True) <= 1
+    counted = np.where(alone, size > SMALLEST, answered)
+    share = np.where(counted, wrong / np.maximum(size, SMALLEST), 0.0)
+    return np.asarray(share.sum(axis=-1) / np.maximum(counted.sum(axis=-1), 1))

@@ -1,0 +1,104 @@
+"""Values that are no quantities: class numbers, and whatever else can only be the same or not."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from onnx_dalr.estimates import Estimate, complement, is_near_chance, mean_estimate, paired_drop
+from onnx_dalr.quality.measures.base import Figures, Float64, Kept, Labels, Measure, Rows, Sums
+from onnx_dalr.quality.measures.classes import UNBALANCED, balanced_agreement
+
+
+@dataclass(frozen=True, eq=False)
+class Values(Measure):
+    """Integers, booleans, text: compared as they are. They have no gradient, and so no seeds.
+
+    Attributes:
+        answers: They are class numbers: one a sample, or one a position.
+        common: Share of the most common value among the original's own.
+    """
+
+    kind = "values"
+    axis: int | None = None
+    answers: bool = False
+    common: float = 0.0
+
+    @property
+    def describes(self) -> str:
+        """What it is taken for."""
+        return "class numbers" if self.answers else "values: the same or not"
+
+    def sums(self) -> ValueSums:
+        """Equal or not, by sample."""
+        return ValueSums(self)
+
+    def seed(self, y: Float64, kept: Kept | None, random: np.random.Generator) -> Float64:
+        """Nothing to seed."""
+        raise NotImplementedError
+
+
+class ValueSums(Sums):
+    """Share of equal values by sample, and by class where they are class numbers."""
+
+    def __init__(self, measure: Values) -> None:
+        super().__init__()
+        self._measure = measure
+        self._pairs: list[tuple[NDArray[Any], NDArray[Any]]] = []
+        self._indices: list[int] = []
+        self._one_each = True
+
+    def add(self, rows: Rows, indices: list[int]) -> None:
+        """Takes one batch."""
+        y, new = rows.before, rows.after
+        same = (y == new).all(axis=-1) if y.size else np.ones(y.shape[:2], bool)
+        kept = np.ones(same.shape, bool) if rows.kept is None else rows.kept
+        counted = np.maximum(kept.sum(axis=1), 1)
+        self.keep(same=np.where(kept.any(axis=1), (same & kept).sum(axis=1) / counted, 1.0))
+        self._one_each &= same.shape == (len(indices), 1)
+        self._indices += indices
+        if self._measure.answers:
+            self._pairs += [(one[k].reshape(-1), two[k].reshape(-1)) for one, two, k in zip(y, new, kept, strict=True)]
+
+    def distortions(self) -> Float64:
+        """Share of values that changed."""
+        return 1 - self.column("same")
+
+    def figures(self, labels: Labels | None) -> Figures:
+        """Agreement of class numbers, balanced where one is nearly all there is; share of equal values of others."""
+        same = self.column("same")
+        equal = mean_estimate(same)
+        if not self._measure.answers or not self._pairs:
+            return Figures("equal values", equal, complement(equal), 1 - same)
+        one, two = (np.concatenate([pair[side] for pair in self._pairs]) for side in (0, 1))
+        if self._one_each:
+            scored = self._accuracy(one, two, labels)
+            if scored is not None:
+                return scored
+        _, counts = np.unique(one, return_counts=True)
+        if self._one_each and counts.max(initial=0) < UNBALANCED * len(one):
+            return Figures("agreement", equal, complement(equal), 1 - same, agreement=equal)
+        balanced = balanced_agreement(one, two)
+        note = f"the original gives one answer on {100 * counts.max(initial=0) / max(len(one), 1):.0f} % of all rows"
+        alone = len(counts) == 1
+        notes = (f"{note}: a constant would agree on as many",) if alone else ()
+        loss = complement(balanced)
+        return Figures("balanced agreement", balanced, loss, np.zeros(0), agreement=balanced, notes=notes)
+
+    def _accuracy(self, one: NDArray[Any], two: NDArray[Any], labels: Labels | None) -> Figures | None:
+        if labels is None or labels.ndim != 1 or one.dtype.kind not in "iub":
+            return None
+        truth = labels[self._indices]
+        known = truth >= 0
+        before, after = ((side == truth)[known].astype(float) for side in (one.astype(int), two.astype(int)))
+        if not known.any() or is_near_chance(before, len(np.unique(truth[known]))):
+            return None
+        ends: tuple[Estimate, Estimate] = (mean_estimate(before), mean_estimate(after))
+        agreement = mean_estimate(self.column("same"))
+        drop = paired_drop(before, after)
+        return Figures(
+            "accuracy", ends[1], drop, before - after, agreement=agreement, before=ends[0], after=ends[1]
+        )

@@ -1,0 +1,101 @@
+"""What quantities are relative to: channels and their scales, learned from the original's values."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from onnx_dalr.quality.measures import Scales
+from onnx_dalr.quality.measures.base import Float64
+
+_APART = 10.0
+"""Scales that differ by more are scales of different things (boxes in pixels, scores 0…1)."""
+
+_MOST_CHANNELS = 4096
+_FAR = 4.0  # standard deviations from which a value stands out
+_RARE = 0.01  # share of values up to which standing out is rare
+_LEAST_SPREAD = 1e-3  # of a channel's size: one that varies less is a constant, and its own rounding would be all there is
+
+
+def channel_axis(arrays: Sequence[Float64], dims: tuple[int | str | None, ...] | None) -> int | None:
+    """The axis whose entries differ in scale by more than ten times, None without one.
+
+    Axes of positions are none: those that are free, and height and width of a map.
+
+    Args:
+        arrays: The values, batch by batch, samples on axis 0.
+        dims: The axes as declared.
+    """
+    first = arrays[0]
+    ratios: dict[int, float] = {}
+    for axis in _candidates(first.shape):
+        named = dims is not None and len(dims) == first.ndim and isinstance(dims[axis], str)
+        if named or any(y.ndim != first.ndim or y.shape[axis] != first.shape[axis] for y in arrays):
+            continue
+        others = tuple(at for at in range(first.ndim) if at != axis)
+        power = np.sum([np.sum(y**2, axis=others) for y in arrays], axis=0)
+        known = power[power > 0]
+        if len(known) > 1:
+            ratios[axis] = float(np.sqrt(known.max() / known.min()))
+    best = max(ratios, key=lambda axis: ratios[axis], default=None)
+    return best if best is not None and ratios[best] > _APART else None
+
+
+def _candidates(shape: tuple[int, ...]) -> list[int]:
+    axes = [1, len(shape) - 1]
+    if len(shape) >= 4:
+        axes = [1] if shape[1] <= min(shape[2:]) else [len(shape) - 1] if shape[-1] < min(shape[1:-1]) else []
+    return [axis for axis in dict.fromkeys(axes) if 0 < axis < len(shape) and 2 <= shape[axis] <= _MOST_CHANNELS]
+
+
+@dataclass(frozen=True, eq=False)
+class Learned:
+    """Scales, and the mean over the samples of Σ((y − centre)/scale)² by field."""
+
+    scales: Scales
+    power: Float64
+
+
+def learned_scales(rows: Sequence[Float64]) -> Learned:
+    """Scales of channels from values [samples, rows, channels], batch by batch."""
+    values = np.concatenate([y.reshape(-1, y.shape[-1]) for y in rows])
+    samples = sum(map(len, rows))
+    mean, square = values.mean(axis=0), np.mean(values**2, axis=0)
+    deviation = np.sqrt(np.maximum(square - mean**2, 0))
+    size = np.sqrt(square)
+    several = len(size) > 1
+    # A channel that hardly varies about its mean (a temperature in kelvin) is relative to how much it does vary.
+    steady = (size > _APART * deviation) & (deviation > 0) & (len(values) > 1)
+    own = np.where(steady, np.maximum(deviation, _LEAST_SPREAD * size), size)
+    field = _fields(size) if several else np.zeros(1, np.int64)
+    scale = _floored(own, field) if several else np.where(steady, own, 1.0)
+    centre = np.where(steady, mean, 0.0)
+    away = np.abs(values - mean)
+    far = _FAR * deviation
+    rare = 0 < float(np.mean(away > far)) <= _RARE
+    power = ((values - centre) / scale) ** 2
+    by_field = np.array([power[:, field == number].sum() for number in range(int(field.max()) + 1)]) / max(samples, 1)
+    return Learned(Scales(centre, scale, field, mean, far if rare else np.full(len(far), np.inf)), by_field)
+
+
+def _fields(size: Float64) -> np.ndarray[tuple[int, ...], np.dtype[np.int64]]:
+    """Channels in groups: in order of size, a new one begins where the next is more than ten times as large."""
+    order = np.argsort(size, kind="stable")
+    ordered = np.maximum(size[order], 1e-300)
+    starts = np.concatenate([[False], ordered[1:] > _APART * ordered[:-1]])
+    starts[1:] &= size[order][:-1] > 0  # channels that are always zero go with the smallest that are not
+    field = np.zeros(len(size), np.int64)
+    field[order] = np.cumsum(starts)
+    return field
+
+
+def _floored(own: Float64, field: np.ndarray[tuple[int, ...], np.dtype[np.int64]]) -> Float64:
+    """No channel is taken to be smaller than a tenth of its field: what hardly ever fires is all noise."""
+    scale = own.copy()
+    for number in range(int(field.max()) + 1):
+        members = field == number
+        typical = float(np.sqrt(np.mean(own[members] ** 2)))
+        scale[members] = np.maximum(own[members], typical / _APART if typical > 0 else 1.0)
+    return scale
