@@ -278,6 +278,9 @@ def _announce(run: Run, sets: Sets | None, *, from_files: bool) -> None:
     settings = ", ".join(f"{name} {value}" for name, value in sets.fit.source.settings.items())
     if settings:
         run.progress.say(f"images: {settings}")
+    for said in sets.notes:
+        run.notes.append(said)
+        run.progress.say(f"note: {said}")
     if sets.report.source.complete:
         run.notes.append(
             "the samples are complete feeds: every step starts from its recorded state, so drift that builds up over "

@@ -19,7 +19,7 @@ from onnx_dalr.graph.model import Model, input_specs, load
 from onnx_dalr.options import Shared, read_options
 from onnx_dalr.progress import Progress, Silent
 from onnx_dalr.runtime import Session, open_session, provider_line
-from onnx_dalr.samples import Batch, InputSpec
+from onnx_dalr.samples import Batch, GivenLabels, InputSpec
 from onnx_dalr.sets import SampleSet, opened
 from onnx_dalr.task import is_numeric
 
@@ -93,7 +93,7 @@ def compare(
     b: str | os.PathLike[str] | ModelProto,
     *,
     data: Any,
-    labels: str | os.PathLike[str] | None = None,
+    labels: GivenLabels | None = None,
     task: str = "auto",
     score: str | Callable[..., Any] | None = None,
     samples: int | None = None,
@@ -119,7 +119,8 @@ def compare(
         a: Path of the model to compare with, or a ModelProto.
         b: The other one; its inputs and outputs have the same names.
         data: Samples, in any form `optimize` takes as `calib`.
-        labels: Class per sample (`.npy`, or one integer a line), where they come in no class folders.
+        labels: Class per sample, where they come in no class folders: a `.npy`, a file with one integer a line, or
+            integers [N]; [N, …] are classes of tokens or pixels, -100 says that there is none.
         task: "auto", "classify", "regress" or "embed": what the score is.
         score: A score of your own: a function (outputs, labels) → one number per sample, or one number, higher is
             better; or "file.py:function". See `onnx_dalr.score`.
@@ -173,6 +174,8 @@ def compare(
     with opened(options, specs) as sets:
         every = sets.fit
         progress.say(f"samples: {every.source.description}")
+        for said in sets.notes:
+            progress.say(f"note: {said}")
         one, other = (open_session(model.source(), how.device) for model in models)
         progress.say(provider_line(one, how.device))
         _, batch = next(iter(every))
@@ -195,7 +198,7 @@ def compare(
             latency=measure_latency(one, other, smallest, count),
             device=device,
             provider=one.provider,
-            notes=(*_notes(every, quality, repeats), *quality.notes),
+            notes=(*sets.notes, *_notes(every, quality, repeats), *quality.notes),
         )
 
 

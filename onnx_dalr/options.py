@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypedDict
@@ -10,21 +9,21 @@ from typing import Any, TypedDict
 from onnx_dalr.errors import InputError
 from onnx_dalr.factorize import METHODS, Method, Ridge, Settings
 from onnx_dalr.runtime import Device
-from onnx_dalr.samples import ImageSettings
+from onnx_dalr.samples import GivenLabels, ImageSettings
 from onnx_dalr.score import UserScore, load_score
 from onnx_dalr.task import TaskName
 
 DEFAULT_BATCH = 32
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class SampleOptions:
     """Where the samples come from and how they are divided. See `optimize` for the meaning of each."""
 
     calib: Any
     eval: Any = None
-    eval_labels: str | os.PathLike[str] | None = None
-    labels: str | os.PathLike[str] | None = None
+    eval_labels: GivenLabels | None = None
+    labels: GivenLabels | None = None
     samples: int | None = None
     seed: int = 0
     batch_size: int | None = None
@@ -35,6 +34,9 @@ class SampleOptions:
     def __post_init__(self) -> None:
         if self.batch_size is not None and self.batch_size < 1:
             raise InputError(f"--batch-size {self.batch_size} must be at least 1", "leave it out for 32")
+        for option, given, of in (("--labels", self.labels, "calib"), ("--eval-labels", self.eval_labels, "eval")):
+            if given is not None and getattr(self, of) is None:
+                raise InputError(f"{option} is given and no samples that it is for", f"give --{of}, or leave it out")
 
 
 @dataclass(frozen=True)
@@ -152,8 +154,8 @@ class Shared(TypedDict, total=False):
     score: str | Callable[..., Any] | None
     device: str
     eval: Any
-    eval_labels: str | os.PathLike[str] | None
-    labels: str | os.PathLike[str] | None
+    eval_labels: GivenLabels | None
+    labels: GivenLabels | None
     samples: int | None
     seed: int
     batch_size: int | None

@@ -21,6 +21,7 @@ from onnx_dalr.plan import Plan
 from onnx_dalr.progress import Progress, Silent
 from onnx_dalr.report.result import Result
 from onnx_dalr.run import UNNAMED, Run
+from onnx_dalr.samples import GivenLabels
 from onnx_dalr.target import Target, make_target
 
 PathLike = str | os.PathLike[str]
@@ -54,8 +55,8 @@ def optimize(
     batch_size: int | None = None,
     holdout: float = 0.3,
     eval: Any = None,
-    labels: PathLike | None = None,
-    eval_labels: PathLike | None = None,
+    labels: GivenLabels | None = None,
+    eval_labels: GivenLabels | None = None,
     mask_input: str | None = None,
     task: str = "auto",
     score: str | Callable[..., Any] | None = None,
@@ -109,7 +110,8 @@ def optimize(
         batch_size: Samples run at a time.
         holdout: Fraction of the samples kept out of the statistics; 0 for none, and no quality figure.
         eval: Report samples of their own, in any form `calib` takes.
-        labels: Class per sample of `calib` (`.npy`, or one integer a line), where they come in no class folders.
+        labels: Class per sample of `calib`, where they come in no class folders: a `.npy`, a file with one integer a
+            line, or integers [N]; [N, …] are classes of tokens or pixels, -100 says that there is none.
         eval_labels: The same for `eval`.
         mask_input: Model input whose zeros mark padding; found by itself where it is called attention_mask.
         task: "auto", "classify", "regress" or "embed": what the score is.

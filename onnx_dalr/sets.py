@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
@@ -14,7 +15,19 @@ from numpy.typing import NDArray
 from onnx_dalr.errors import InputError
 from onnx_dalr.options import DEFAULT_BATCH, SampleOptions
 from onnx_dalr.report.result import SampleSets
-from onnx_dalr.samples import Batch, InputSpec, Samples, Split, digest, open_samples, split
+from onnx_dalr.samples import (
+    CLASS_FOLDERS,
+    Batch,
+    ImageSettings,
+    InputSpec,
+    Samples,
+    Split,
+    digest,
+    match_classes,
+    near_class,
+    open_samples,
+    split,
+)
 
 MASK_NAME = "attention_mask"
 
@@ -53,8 +66,16 @@ class SampleSet:
 
     @property
     def labels(self) -> NDArray[np.int64] | None:
-        """Class by sample index of the source; None where it has none, or all samples are of one folder's class."""
+        """By sample index of the source: int64 [n] its class, or [n, …] those of its tokens or pixels; −100 for none.
+
+        None where the source has none, or all samples are of one folder's class.
+        """
         return None if len(self.source.classes) == 1 else self.source.labels
+
+    @property
+    def labels_from(self) -> str | None:
+        """What gave the labels, for messages: "class folders", "--labels"; None without labels."""
+        return None if self.labels is None else self.source.labels_from
 
     def spread(self, count: int) -> SampleSet:
         """At most `count` of the samples, spread evenly."""
@@ -69,7 +90,17 @@ class SampleSet:
 
 @dataclass(frozen=True, eq=False)
 class Sets:
-    """The three sets, by DESIGN.md's rules."""
+    """The three sets, by DESIGN.md's rules.
+
+    Attributes:
+        fit: Statistics are computed on these.
+        select: Ranks, λ and candidates are chosen on these.
+        report: Every quality figure that is printed comes from these.
+        split: Which samples of --calib they are.
+        options: What was asked for.
+        mask_input: Model input whose zeros are padding.
+        notes: What a user should know of how the samples were read, before the work.
+    """
 
     fit: SampleSet
     select: SampleSet
@@ -77,6 +108,31 @@ class Sets:
     split: Split
     options: SampleOptions
     mask_input: str | None
+    notes: tuple[str, ...] = ()
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """The class folders that number the labels, by label; empty where no set has its labels from folders."""
+        numbered = (samples for samples in (self.fit, self.report) if samples.labels_from == CLASS_FOLDERS)
+        return next((tuple(samples.source.classes) for samples in numbered), ())
+
+    def relabelled(self, order: NDArray[np.int64]) -> Sets:
+        """The same samples with their class folders numbered in another order, in all sets at once.
+
+        Labels that come from elsewhere (--labels) stay what they are.
+
+        Args:
+            order: int64 [classes]: the new label of each of `class_names`; see `class_orders`.
+        """
+        made: dict[int, Samples] = {}
+
+        def moved(samples: SampleSet) -> SampleSet:
+            if samples.labels_from != CLASS_FOLDERS:
+                return samples
+            source = samples.source
+            return replace(samples, source=made.setdefault(id(source), source.relabelled(order)))
+
+        return replace(self, fit=moved(self.fit), select=moved(self.select), report=moved(self.report))
 
     def facts(self, fingerprint: str) -> SampleSets:
         """What the report says of them."""
@@ -114,11 +170,10 @@ def opened(options: SampleOptions, specs: Sequence[InputSpec]) -> Iterator[Sets]
             limit=options.samples,
             separate_report=separate,
         )
-        reported, report_indices = samples, parts.report
+        reported, report_indices, notes = samples, parts.report, list[str]()
         if separate:
-            images = isinstance(options.eval, str | Path) and Path(options.eval).is_dir() and bool(samples.settings)
-            image = {"image": options.image} if images else {}
-            reported = stack.enter_context(open_samples(options.eval, specs, labels=options.eval_labels, **image))
+            reported = stack.enter_context(_open_eval(options, specs, images=bool(samples.settings)))
+            reported, notes = _one_numbering(samples, reported)
             report_indices = np.arange(len(reported), dtype=np.int64)
         size = options.batch_size or DEFAULT_BATCH
         yield Sets(
@@ -128,7 +183,44 @@ def opened(options: SampleOptions, specs: Sequence[InputSpec]) -> Iterator[Sets]
             split=parts,
             options=options,
             mask_input=_mask_input(options.mask_input, specs),
+            notes=tuple(notes),
         )
+
+
+def _open_eval(options: SampleOptions, specs: Sequence[InputSpec], *, images: bool) -> Samples:
+    """The report samples of their own; the image options are for them too where both are folders of images."""
+    given, image = options.eval, ImageSettings()
+    if images and isinstance(given, str | os.PathLike) and Path(given).is_dir():
+        image = options.image
+    return open_samples(given, specs, image=image, labels=options.eval_labels, labels_option="--eval-labels")
+
+
+def _one_numbering(samples: Samples, reported: Samples) -> tuple[Samples, list[str]]:
+    """The report samples with their classes numbered as those of --calib, and what a user should know of that.
+
+    Raises:
+        InputError: Class folders that do not go together.
+    """
+    notes = []
+    known, own = samples.classes, reported.classes
+    if len(own) == 1 and own[0] not in known and not (near_class(own[0], known) and len(known) > 1):
+        # All in one folder are in none: `val/images/` is a folder of images without classes.
+        if len(known) > 1:
+            notes.append(f"all images of --eval lie in the folder '{own[0]}', which is no class of --calib: no labels")
+        reported = reported.with_labels(None)
+    elif own and len(known) > 1:
+        assert reported.labels is not None
+        reported = reported.with_labels(match_classes(reported.labels, own, known), known)
+    given, theirs = (None if len(each.classes) == 1 else each.labels_from for each in (samples, reported))
+    if given and theirs is None and not notes:
+        notes.append(f"--calib has labels ({given}) and --eval has none: they can score choices, not the report")
+    elif theirs and given is None:
+        notes.append(f"--eval has labels ({theirs}) and --calib has none: they can score the report, not choices")
+    elif CLASS_FOLDERS in (given, theirs) and given != theirs:
+        notes.append(
+            f"--calib has its labels from {given} and --eval from {theirs}: the numbers are taken to mean the same"
+        )
+    return reported, notes
 
 
 def watched(samples: SampleSet, seen: list[str]) -> Iterator[tuple[list[int], Batch]]:

@@ -83,8 +83,10 @@ def test_size_and_parameters_are_those_of_the_files(tmp_path: Path) -> None:
 
 def test_labels_give_both_models_an_accuracy(tmp_path: Path) -> None:
     x = rows()
-    np.save(tmp_path / "labels.npy", x.argmax(axis=1))
+    labels = x.argmax(axis=1)
+    np.save(tmp_path / "labels.npy", labels)
     found = compare(SAME, model("y = Neg(x)"), data=x, labels=tmp_path / "labels.npy")
+    assert found.quality.drop == compare(SAME, model("y = Neg(x)"), data=x, labels=labels.tolist()).quality.drop
     assert found.quality.accuracy_before is not None
     assert found.quality.accuracy_after is not None
     assert (found.quality.accuracy_before.value, found.quality.accuracy_after.value) == (1, 0)

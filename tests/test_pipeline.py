@@ -123,6 +123,15 @@ def test_samples_in_any_form_give_the_same_model(model: ModelProto, form: str) -
     assert result.model == expected.model
 
 
+def test_labels_may_be_arrays(model: ModelProto, tmp_path: Path) -> None:
+    np.save(tmp_path / "labels.npy", np.arange(64) % 4)
+    common = {"calib": tiny.rows(), "rank": 8, "score": lambda outputs, labels: outputs["y"].argmax(1) == labels}
+    by_path, by_array = (
+        optimize(model, **common, labels=labels) for labels in (tmp_path / "labels.npy", [i % 4 for i in range(64)])
+    )
+    assert by_path.quality.score_before == by_array.quality.score_before
+
+
 def test_eval_takes_the_same_forms(model: ModelProto) -> None:
     result = optimize(model, calib=tiny.rows(), rank=8, eval=({"x": row} for row in tiny.rows(20, seed=5)))
     assert result.quality is not None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
+from copy import copy
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Self
@@ -17,6 +18,9 @@ from onnx_dalr.errors import InputError
 Array = NDArray[Any]
 Batch = dict[str, Array]
 """Model input name → array, ready for the model."""
+
+CLASS_FOLDERS = "class folders"
+"""Where labels come from that are the sub-folders of a folder of images."""
 
 
 @dataclass(frozen=True)
@@ -56,8 +60,11 @@ class Samples(ABC):
     Attributes:
         specs: The model inputs these samples feed.
         ids: One name per sample, unique and stable between runs ("0-bird/000.png", "calib.npz[17]").
-        labels: Class index per sample, int64 [len(self)], or None when the samples carry none.
-        classes: Class names by index where known (the sub-folders of an image folder), else empty.
+        labels: int64 [len(self)], the class of each sample, or [len(self), …], classes of its tokens or pixels; −100
+            where there is none. None when the samples carry none.
+        labels_from: Where they come from, as messages call it: "class folders", "--labels"; None without.
+        classes: Class names by index where known (the sub-folders of an image folder; "" where a number has none), else
+            empty.
         complete: Each sample is a complete feed: never joined with others into one batch, and split in
             contiguous blocks since neighbours are steps of one recording.
         repeated: Names of the inputs that go whole with every sample and have no row per sample.
@@ -68,11 +75,13 @@ class Samples(ABC):
     specs: Sequence[InputSpec]
     ids: Sequence[str]
     labels: NDArray[np.int64] | None = None
+    labels_from: str | None = None
     classes: Sequence[str] = ()
     complete: bool = False
     repeated: frozenset[str] = frozenset()
     description: str = ""
     settings: dict[str, str] = {}  # noqa: RUF012 - replaced, never mutated
+    _opened_by: Samples | None = None  # kept alive: temporary files go with the object that made them
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -87,6 +96,27 @@ class Samples(ABC):
 
     def close(self) -> None:  # noqa: B027 - most sources hold nothing open
         """Lets go of what the source holds open; reading afterwards is a mistake."""
+
+    def with_labels(self, labels: NDArray[np.int64] | None, classes: Sequence[str] = ()) -> Self:
+        """The same samples under other labels, read from what these hold open: closing one closes both.
+
+        Args:
+            labels: As the attribute.
+            classes: Class names by index, where they are known.
+        """
+        made = copy(self)
+        made.labels, made.classes, made._opened_by = labels, classes, self
+        made.labels_from = None if labels is None else self.labels_from
+        return made
+
+    def relabelled(self, order: NDArray[np.int64]) -> Self:
+        """The same samples with labels [n] by another order of their classes: label i becomes `order[i]`."""
+        if self.labels is None:
+            return self
+        classes = [""] * (int(order.max()) + 1)
+        for name, label in zip(self.classes, order, strict=bool(self.classes)):
+            classes[label] = name
+        return self.with_labels(order[self.labels], classes if self.classes else ())
 
     @property
     def fixed_batch(self) -> int | None:

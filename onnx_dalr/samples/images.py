@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from onnx_dalr.errors import InputError
-from onnx_dalr.samples.base import Batch, InputSpec, Samples
+from onnx_dalr.samples.base import CLASS_FOLDERS, Batch, InputSpec, Samples
 from onnx_dalr.samples.files import printable, visible, visible_files
 from onnx_dalr.samples.forms import listing
 from onnx_dalr.samples.image_settings import ImageSettings
@@ -59,6 +59,7 @@ class ImageFolder(Samples):
         if classes:
             index = {name: number for number, name in enumerate(classes)}
             self.classes = [printable(name) for name in classes]
+            self.labels_from = CLASS_FOLDERS
             self.labels = np.array([index[path.relative_to(root).parts[0]] for path in self._paths], dtype=np.int64)
         self.description = _description(root, len(self._paths), classes, self.labels, others)
         self.settings = self._reader.settings

@@ -1,29 +1,57 @@
-"""Class labels that come in a file of their own."""
+"""Labels that are given beside the samples: in a file of their own, or in Python as an array."""
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from onnx_dalr.errors import InputError
 from onnx_dalr.samples.arrays import as_array, load_npy
 from onnx_dalr.samples.files import check_regular, printable
 
+NO_LABEL = -100
+"""Stands where a sample, a token or a pixel has no label: what training frameworks leave out of their loss."""
 
-def read_labels(path: Path, count: int) -> NDArray[np.int64]:
-    """Reads one class index per sample, in the order of the samples.
+GivenLabels = str | os.PathLike[str] | ArrayLike
+"""How labels can be given: the path of a file, or integers."""
+
+_FORM = f"classes count from 0; {NO_LABEL} says that there is no label; of tokens or pixels give an array [N, …]"
+
+
+def labels_of(given: GivenLabels, count: int, where: str) -> NDArray[np.int64]:
+    """Labels from a file or an array, whichever is given.
 
     Args:
-        path: A `.npy` of integers, or a `.txt` or `.csv` with one integer per line.
+        given: A path, or integers of one of the shapes that `check_labels` takes.
+        count: Number of samples.
+        where: What an array is called in messages.
+
+    Returns:
+        int64 [count] or [count, …].
+
+    Raises:
+        InputError: As `read_labels` and `check_labels`.
+    """
+    if isinstance(given, str | os.PathLike):
+        return read_labels(Path(given), count)
+    return check_labels(given, count, where)
+
+
+def read_labels(path: Path, count: int) -> NDArray[np.int64]:
+    """Reads the labels of samples, in their order.
+
+    Args:
+        path: A `.npy` of integers [N] or [N, …], or a `.txt` or `.csv` with one integer per line.
         count: Number of samples.
 
     Returns:
-        int64 [count].
+        int64 [count] or [count, …].
 
     Raises:
-        InputError: No such file, not integers, negative numbers, or not as many as samples.
+        InputError: No such file, or as `check_labels`.
     """
     suffix = path.suffix.lower()
     check_regular(path)
@@ -44,28 +72,41 @@ def read_labels(path: Path, count: int) -> NDArray[np.int64]:
 
 
 def check_labels(labels: object, count: int, where: str = "labels") -> NDArray[np.int64]:
-    """Returns labels as int64 [count].
+    """Returns labels as int64: one per sample, or an array of them, one per token or pixel.
+
+    Args:
+        labels: Integers, [N] or [N, …]: classes from 0, or −100 where there is no label. A column [N, 1] is [N].
+        count: Number of samples.
+        where: What they are called in messages.
+
+    Returns:
+        int64 [count] or [count, …].
 
     Raises:
-        InputError: Not integers, negative numbers, or not as many as samples.
+        InputError: Not integers, other negative numbers, not as many as samples, or −100 throughout.
     """
     array = as_array(labels, where)
     if array.size == 0:
         array = np.zeros(0, dtype=np.int64)
-    if array.ndim != 1 or array.dtype.kind not in "iu":
+    if array.ndim == 0 or array.dtype.kind not in "iu":
         raise InputError(
-            f"{where}: labels must be one integer per sample, not {array.dtype} of shape {list(array.shape)}",
-            "class indices start at 0",
+            f"{where}: labels must be one integer per sample, not {array.dtype} of shape {list(array.shape)}", _FORM
         )
     if len(array) != count:
         raise InputError(
             f"{where}: {len(array)} labels for {count} samples", "give one label per sample, in their order"
         )
-    if len(array) and int(array.max()) > np.iinfo(np.int64).max:
-        raise InputError(f"{where}: label {int(array.max())} is too large", "class indices start at 0")
-    if len(array) and int(array.min()) < 0:
-        raise InputError(f"{where}: label {int(array.min())} is negative", "class indices start at 0")
-    return array.astype(np.int64)
+    if array.size == count:
+        array = array.reshape(count)
+    if array.size and int(array.max()) > np.iinfo(np.int64).max:
+        raise InputError(f"{where}: label {int(array.max())} is too large", _FORM)
+    wide = array.astype(np.int64)
+    lowest = int(wide.min(initial=0, where=wide != NO_LABEL))
+    if lowest < 0:
+        raise InputError(f"{where}: label {lowest} is negative", _FORM)
+    if wide.size and int(wide.max()) == NO_LABEL:
+        raise InputError(f"{where}: all labels are {NO_LABEL}, which says that there is none", "leave them out")
+    return wide
 
 
 def _lines(path: Path) -> list[int]:

@@ -8,14 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from numpy.typing import ArrayLike
-
 from onnx_dalr.errors import InputError
 from onnx_dalr.samples.arrays import from_array, from_arrays, npz_files, open_npy, open_npz, open_npz_folder
 from onnx_dalr.samples.base import InputSpec, Samples
 from onnx_dalr.samples.image_settings import ImageSettings
 from onnx_dalr.samples.images import ImageFolder, has_images, images_among
-from onnx_dalr.samples.labels import check_labels, read_labels
+from onnx_dalr.samples.labels import GivenLabels, labels_of
 from onnx_dalr.samples.readers import DataReader, StreamSamples, from_reader
 
 
@@ -72,7 +70,8 @@ def open_samples(
     specs: Sequence[InputSpec],
     *,
     image: ImageSettings = ImageSettings(),  # noqa: B008 - frozen
-    labels: str | os.PathLike[str] | ArrayLike | None = None,
+    labels: GivenLabels | None = None,
+    labels_option: str = "--labels",
 ) -> Samples:
     """Opens samples for a model, whatever they are given as.
 
@@ -81,8 +80,9 @@ def open_samples(
             dict of arrays, any iterable of dicts or arrays, or an onnxruntime CalibrationDataReader.
         specs: The model's inputs that have to be fed.
         image: How pixels become numbers; only for images.
-        labels: A path to a file of labels, or integers, one per sample in their order; they go before the classes of
-            an image folder. None: what the samples carry.
+        labels: A path to a file of labels, or integers, one per sample in their order (or an array of them for each);
+            they go before the classes of an image folder. None: what the samples carry.
+        labels_option: What messages call `labels`.
 
     Returns:
         The samples; a context manager, to be closed where temporary files should not wait for the garbage collector.
@@ -97,10 +97,10 @@ def open_samples(
         samples = _open_path(Path(source), specs, image)
     else:
         samples = _open_object(source, specs, image)
-    if isinstance(labels, str | os.PathLike):
-        samples.labels = read_labels(Path(labels), len(samples))
-    elif labels is not None:
-        samples.labels = check_labels(labels, len(samples))
+    if labels is not None:
+        # The numbers of labels that are given say nothing of the order of folders, nor the folders of their classes.
+        samples.labels, samples.classes = labels_of(labels, len(samples), labels_option), ()
+        samples.labels_from = labels_option
     if samples.fixed_batch and len(samples) < samples.fixed_batch:
         raise samples.too_few(len(samples))
     return samples

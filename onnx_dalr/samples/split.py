@@ -53,7 +53,8 @@ def split(
 
     Args:
         samples_len: Number of samples.
-        labels: Class per sample, int64 [samples_len], to stratify by; None, or complete feeds, for no classes.
+        labels: Class per sample, int64 [samples_len], to stratify by; samples without a label, −100, are a group of
+            their own. None, labels of tokens or pixels [samples_len, …], or complete feeds, for no classes.
         complete: The samples are steps of recordings: every set is one contiguous block, on a circle that is entered
             at a point that depends on the seed.
         holdout: Fraction outside fit, halved into select and report; 0 gives all samples to fit.
@@ -103,9 +104,9 @@ def _count_outside(used: int, holdout: float) -> int:
 
 
 def _classes(samples_len: int, labels: NDArray[np.int64] | None) -> list[Indices]:
-    """The samples of each class; all together where there are no labels."""
+    """The samples of each class; all together where a sample has no label or several."""
     everyone = np.arange(samples_len, dtype=np.int64)
-    if labels is None:
+    if labels is None or labels.ndim > 1:
         return [everyone]
     return [everyone[labels == label] for label in np.unique(labels)]
 

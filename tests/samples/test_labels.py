@@ -1,4 +1,4 @@
-"""Labels from a file of their own."""
+"""Labels from a file of their own, or from an array."""
 
 from __future__ import annotations
 
@@ -32,9 +32,13 @@ def test_one_integer_per_line_is_read(tmp_path: Path, name: str, text: str) -> N
     ("name", "content", "message"),
     [
         ("y.npy", np.zeros(3), "one integer per sample, not float64"),
-        ("y.npy", np.zeros((3, 2), int), "shape"),
+        ("y.npy", np.array(3), "not int64 of shape"),
         ("y.npy", np.zeros(4, int), "4 labels for 3 samples"),
+        ("y.npy", np.zeros((2, 3), int), "2 labels for 3 samples"),
+        ("y.npy", np.zeros((3, 0), int), "0 labels for 3 samples"),
         ("y.npy", np.array([0, -1, 2]), "label -1 is negative"),
+        ("y.npy", np.array([[0, 1], [2, -100], [-101, -100]]), "label -101 is negative"),
+        ("y.npy", np.full((3, 2), -100), "all labels are -100"),
         ("y.txt", b"0\n1\n", "2 labels for 3 samples"),
         ("y.txt", b"", "0 labels for 3 samples"),
         ("y.csv", b"label\n0\n1\n2\n", "line 1 is not an integer: 'label'"),
@@ -51,6 +55,26 @@ def test_other_contents_are_refused(tmp_path: Path, name: str, content: object, 
         read_labels(path, 3)
 
 
+@pytest.mark.parametrize("shape", [(3, 5), (3, 2, 4)])
+def test_tokens_and_pixels_have_labels_of_their_own(tmp_path: Path, shape: tuple[int, ...]) -> None:
+    given = np.random.default_rng(0).integers(0, 256, shape, dtype=np.int16)
+    given[0] = -100
+    np.save(tmp_path / "y.npy", given)
+    labels = read_labels(tmp_path / "y.npy", 3)
+    assert labels.dtype == np.int64
+    np.testing.assert_array_equal(labels, given)
+
+
+def test_a_column_is_one_label_per_sample(tmp_path: Path) -> None:
+    np.save(tmp_path / "y.npy", np.array([[2], [0], [1]]))
+    assert read_labels(tmp_path / "y.npy", 3).tolist() == [2, 0, 1]
+
+
+def test_minus_100_says_that_a_sample_has_no_label(tmp_path: Path) -> None:
+    (tmp_path / "y.txt").write_text("0\n-100\n1\n")
+    assert read_labels(tmp_path / "y.txt", 3).tolist() == [0, -100, 1]
+
+
 @pytest.mark.parametrize("name", ["gone.npy", "gone.txt"])
 def test_a_missing_file_is_named(tmp_path: Path, name: str) -> None:
     with pytest.raises(InputError, match=rf"{name}: the labels cannot be read"):
@@ -64,9 +88,24 @@ def test_a_file_of_labels_goes_before_sub_folders(tmp_path: Path, make_image: Ma
     (tmp_path / "y.txt").write_text("5\n3\n")
     samples = open_samples(images, [spec(None, 3, 4, 4)], labels=tmp_path / "y.txt")
     assert samples.labels.tolist() == [5, 3]
+    assert samples.labels_from == "--labels"
+    assert list(samples.classes) == []  # the folders' names are not those of these numbers
 
 
-def test_labels_may_be_given_as_an_array() -> None:
-    assert open_samples(np.zeros((2, 3)), [spec(None, 3)], labels=[1, 0]).labels.tolist() == [1, 0]
-    with pytest.raises(InputError, match="1 labels for 2 samples"):
-        open_samples(np.zeros((2, 3)), [spec(None, 3)], labels=np.array([1]))
+@pytest.mark.parametrize("labels", [[1, 0], (1, 0), np.array([1, 0], np.uint8), [np.int64(1), np.int64(0)]])
+def test_labels_may_be_given_as_an_array(labels: object) -> None:
+    assert open_samples(np.zeros((2, 3)), [spec(None, 3)], labels=labels).labels.tolist() == [1, 0]
+
+
+@pytest.mark.parametrize(
+    ("labels", "message"),
+    [
+        (np.array([1]), "--eval-labels: 1 labels for 2 samples"),
+        ([0.5, 1.0], "--eval-labels: labels must be one integer per sample, not float64"),
+        (["cat", "dog"], "--eval-labels: labels must be one integer per sample, not <U3"),
+        ([[1], [0, 2]], "--eval-labels: not an array"),
+    ],
+)
+def test_an_array_that_does_not_fit_is_named_by_its_option(labels: object, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        open_samples(np.zeros((2, 3)), [spec(None, 3)], labels=labels, labels_option="--eval-labels")

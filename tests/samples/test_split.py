@@ -150,3 +150,14 @@ def test_what_cannot_be_split_is_refused(count: int, options: dict[str, object],
 
 def test_one_sample_can_all_go_to_fit() -> None:
     assert plain(1, holdout=0).fit.tolist() == [0]
+
+
+def test_samples_without_a_label_are_a_group_of_their_own() -> None:
+    labels = np.repeat([0, 1, -100], 40)
+    parts = plain(120, labels=labels)
+    assert [int((labels[parts.fit] == label).sum()) for label in (0, 1, -100)] == [28, 28, 28]
+
+
+def test_labels_of_tokens_do_not_divide_the_samples() -> None:
+    labels = np.random.default_rng(0).integers(0, 4, (120, 7))
+    np.testing.assert_array_equal(plain(120, labels=labels).fit, plain(120).fit)
