@@ -88,9 +88,10 @@ class Analysis:
         """The same for a Target that is made already."""
         check_ranks(target, self.layers, self.skipped)
         has_select = self.sets is not None and self.task is not None and len(self.sets.select) > 0
-        plan = check_target(self.run, target, self.layers, select=has_select)
-        if plan is None or len(self.learned.spectra) > 1 or target.kind != "rank":
-            plan = decide(self.run, target, self.layers, self.learned, self.sets, self.task)
+        check_target(self.run, target, self.layers, select=has_select)
+        # Ranks that are asked for, and one kind of factors: there is nothing to choose, and no model to score for it.
+        asked = target.kind == "rank" and len(self.learned.spectra) == 1
+        plan = decide(self.run, target, self.layers, self.learned, None if asked else self.sets, self.task)
         return plan.finished(model_hash(self.run.original), self.run.options.described(), __version__)
 
     def forget(self) -> None:
@@ -173,22 +174,37 @@ def analysis_of(
             check_target(run, target, layers, select=sets is not None and len(sets.select) > 0)
         if thumbnails is not None and sets is not None:
             _draw_thumbnails(sets, *thumbnails)
-        task, provider = (None, "none") if sets is None else _look(run, sets)
-        settings = _settings(sets, task, run.options)
-        if stats:
-            held = _gathered(run, layers, stats, settings if sets is not None else None)
-            settings, learned = held.settings, learn_from(run, layers, held)
-        else:
-            assert sets is not None
-            learned = learn(run, layers, sets, task, keep=keep)
-        run.notes.extend(learned.notes)
-        unreached = [layer for layer in layers if layer.name not in learned.rows]
-        if unreached:
-            layers = [layer for layer in layers if layer.name in learned.rows]
-            skipped = [*skipped, *(left_out(layer, "no row of the samples reached it") for layer in unreached)]
-            if target is not None:
-                check_target(run, target, layers, select=sets is not None and len(sets.select) > 0)
-        yield Analysis(run, layers, skipped, sets, learned, task, provider, settings)
+        # No name here for what was learned: while it waits, this frame would hold what the analysis is told to forget.
+        yield _learned(run, layers, skipped, sets, stats=stats, target=target, keep=keep)
+
+
+def _learned(
+    run: Run,
+    layers: list[Layer],
+    skipped: list[Skipped],
+    sets: Sets | None,
+    *,
+    stats: Sequence[Path],
+    target: Target | None,
+    keep: bool,
+) -> Analysis:
+    """The analysis, from the fit samples or from statistics on disk."""
+    task, provider = (None, "none") if sets is None else _look(run, sets)
+    settings = _settings(sets, task, run.options)
+    if stats:
+        held = _gathered(run, layers, stats, settings if sets is not None else None)
+        settings, learned = held.settings, learn_from(run, layers, held)
+    else:
+        assert sets is not None
+        learned = learn(run, layers, sets, task, keep=keep)
+    run.notes.extend(learned.notes)
+    unreached = [layer for layer in layers if layer.name not in learned.rows]
+    if unreached:
+        layers = [layer for layer in layers if layer.name in learned.rows]
+        skipped = [*skipped, *(left_out(layer, "no row of the samples reached it") for layer in unreached)]
+        if target is not None:
+            check_target(run, target, layers, select=sets is not None and len(sets.select) > 0)
+    return Analysis(run, layers, skipped, sets, learned, task, provider, settings)
 
 
 def _gathered(
@@ -209,6 +225,8 @@ def _gathered(
         needs=lambda layer: needs_of(layer, method, metric=run.options.wants_metric),
     )
     run.notes.extend(notes)
+    if run.options.wants_metric and _METRIC_TASK not in first:
+        run.notes.append("the statistics were captured without gradients: no layer has an output metric")
     return held
 
 

@@ -39,7 +39,7 @@ from onnx_dalr.units import format_bytes
 _NO_FINGERPRINT = "0" * 16
 
 
-def check_target(run: Run, target: Target, layers: Sequence[Layer], *, select: bool) -> Plan | None:
+def check_target(run: Run, target: Target, layers: Sequence[Layer], *, select: bool) -> None:
     """Refuses what the sizes of the layers say cannot be done, before anything is run.
 
     Args:
@@ -48,18 +48,13 @@ def check_target(run: Run, target: Target, layers: Sequence[Layer], *, select: b
         layers: The layers that take part.
         select: There will be samples to score on.
 
-    Returns:
-        The plan, where the sizes alone decide it.
-
     Raises:
         TargetError: The target cannot be met.
         NothingToGainError: All layers stay dense.
         InputError: A tolerance is asked for and there is nothing to measure it on.
     """
-    if target.kind == "energy" or (target.kind in TOLERANCES and select):
-        return None
-    plan = refuse_all_dense(make_plan(problem_of(run, target, layers, None), None))
-    return plan if target.kind == "rank" or not select else None
+    if target.kind != "energy" and not (target.kind in TOLERANCES and select):
+        refuse_all_dense(make_plan(problem_of(run, target, layers, None), None))
 
 
 def problem_of(run: Run, target: Target, layers: Sequence[Layer], learned: Learned | None) -> Problem:

@@ -193,7 +193,7 @@ def refuse_larger(written: Path, original: Model) -> int:
     Raises:
         NothingToGainError: It is not smaller than the original.
     """
-    size = artifact_size(written)
+    size = artifact_size(written) if original.has_external_data else written.stat().st_size
     if size >= original.size:
         raise NothingToGainError(
             f"nothing to gain: at these ranks the file would have {size:,} bytes instead of {original.size:,}",

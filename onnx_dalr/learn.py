@@ -101,6 +101,9 @@ def learn(run: Run, layers: Sequence[Layer], sets: Sets, task: Task | None, *, k
                     advance=advance,
                 )
             notes, extra = (*notes, *probed.notes), probed.passes
+            # What is kept says what there is: halves add up to the whole only if a lost metric is lost for the sum.
+            for lost in (each for each in statistics.values() if not each.metric_probes):
+                lost.drop_metric()
         learned.rows.update((name, each.count) for name, each in statistics.items())
         kept.update(statistics if keep else {})
         factorize(run, group, statistics, learned.spectra, which=which, keep=keep)

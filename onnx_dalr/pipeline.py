@@ -14,7 +14,7 @@ from onnx_dalr.analysis import Analysis, analysis_of
 from onnx_dalr.applying import check_plan, fitted_to, options_of
 from onnx_dalr.destination import Destination
 from onnx_dalr.errors import InputError
-from onnx_dalr.graph.model import load
+from onnx_dalr.graph.model import Model, load
 from onnx_dalr.options import Shared, read_options
 from onnx_dalr.outcome import Extras, files_read, produce
 from onnx_dalr.plan import Plan
@@ -204,7 +204,7 @@ def optimize(
 
 
 def analyze(
-    model: PathLike | ModelProto,
+    model: PathLike | ModelProto | Model,
     *,
     calib: Any = None,
     stats: PathLike | Sequence[PathLike] = (),
@@ -216,7 +216,7 @@ def analyze(
     """Everything up to the plan: the layers, and what the samples of the target domain say of them.
 
     Args:
-        model: Path of the model, or a ModelProto.
+        model: Path of the model, a ModelProto, or what is loaded already.
         calib: Samples of the target domain, in any form `optimize` takes.
         stats: Files of statistics, in place of running the fit samples; several are added up.
         target: What a plan is going to be asked for: what cannot be met is then refused before samples are run.

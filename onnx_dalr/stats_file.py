@@ -107,7 +107,8 @@ def gathered(
             left out.
 
     Returns:
-        As `merged`; every layer of the run is in it, with exactly the sums the run itself would have kept.
+        As `merged`; every layer of the run is in it, with exactly the sums the run itself would have kept: a layer
+        whose metric one of the files lacks has none.
 
     Raises:
         InputError: As `load_statistics`, `check_fits` and `merged`.
@@ -119,7 +120,22 @@ def gathered(
     total, notes = merged(parts)
     check(total, " + ".join(name for name, _ in parts))
     read = needs or (lambda layer: method.needs(layer.m, layer.n))
-    return total.restricted({layer.name: read(layer) for layer in layers}), notes
+    wanted = {layer.name: read(layer) for layer in layers}
+    return total.restricted(wanted), (*notes, *_lost_metrics(parts, wanted))
+
+
+def _lost_metrics(parts: Sequence[tuple[str, StatisticsSet]], wanted: Mapping[str, Need]) -> Iterator[str]:
+    """What is to be said of layers of which some of the parts keep a metric, and others do not."""
+    held = {
+        name: {path: Need.METRIC in part.facts(name).needs for path, part in parts if name in part.layers}
+        for name, needs in wanted.items()
+        if Need.METRIC in needs
+    }
+    for path, _ in parts:
+        lost = [name for name, kept in held.items() if any(kept.values()) and not kept.get(path, True)]
+        if lost:
+            more = f" and {len(lost) - 3} more" if len(lost) > 3 else ""
+            yield f"no output metric for {', '.join(map(repr, lost[:3]))}{more}: {path} keeps none"
 
 
 def _header(stats: StatisticsSet, facts: Mapping[str, LayerFacts]) -> dict[str, Any]:

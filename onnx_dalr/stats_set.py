@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import reduce
@@ -14,9 +13,8 @@ import numpy as np
 from onnx_dalr._version import __version__
 from onnx_dalr.errors import InputError
 from onnx_dalr.factorize import Method, Need, Statistics
-from onnx_dalr.graph.external import is_external, map_bytes
 from onnx_dalr.graph.layers import Layer
-from onnx_dalr.graph.model import Model, all_tensors
+from onnx_dalr.graph.model import Model
 
 _AGAIN = "write it again with --save-stats"
 _NEEDED_BY = {
@@ -106,9 +104,11 @@ class StatisticsSet:
         return LayerFacts(held.m, held.n, held.needs, held.count)
 
     def restricted(self, needs: Mapping[str, Need]) -> StatisticsSet:
-        """The set with no more than these sums, for the layers named here alone; each must keep them."""
-        facts = {name: replace(self.facts(name), needs=wanted) for name, wanted in needs.items() if name in self.layers}
-        return replace(self, layers=LazyLayers(facts, lambda name: restricted(self.layers[name], needs[name])))
+        """The set with no more than these sums, for the layers named here alone; each must keep all but METRIC."""
+        facts = {name: self.facts(name) for name in needs if name in self.layers}
+        kept = {name: needs[name] & (fact.needs | ~Need.METRIC) for name, fact in facts.items()}
+        facts = {name: replace(fact, needs=kept[name]) for name, fact in facts.items()}
+        return replace(self, layers=LazyLayers(facts, lambda name: restricted(self.layers[name], kept[name])))
 
 
 def restricted(stats: Statistics, needs: Need) -> Statistics:
@@ -129,28 +129,8 @@ def restricted(stats: Statistics, needs: Need) -> Statistics:
 
 
 def model_hash(model: Model) -> str:
-    """Fingerprint of everything a model says: graph, metadata and the values of every tensor.
-
-    It depends neither on the names and folders of the files, nor on where in them tensor values lie, nor on whether
-    they lie in the proto or beside it. External data is mapped and goes through once.
-
-    Returns:
-        32 hexadecimal digits (BLAKE2b of 16 bytes).
-
-    Raises:
-        InputError: External data that cannot be read.
-    """
-    hasher = hashlib.blake2b(digest_size=16)
-    emptied = type(model.proto)()
-    emptied.CopyFrom(model.proto)
-    for tensor in all_tensors(emptied):
-        values = map_bytes(tensor, model.path).data if is_external(tensor) else tensor.raw_data
-        hasher.update(f"{len(values)} ".encode())
-        hasher.update(values)
-        for field in ("raw_data", "external_data", "data_location"):
-            tensor.ClearField(field)
-    hasher.update(emptied.SerializeToString(deterministic=True))
-    return hasher.hexdigest()
+    """What ties statistics and plans to a model: `Model.content_hash`."""
+    return model.content_hash
 
 
 def check_fits(
@@ -165,6 +145,9 @@ def check_fits(
     complete: bool = True,
 ) -> None:
     """Checks that a run may use a set as if it had captured it itself; layers the run does not name may be in it.
+
+    METRIC is never missing: a layer whose gradients found no room, no path or no finite value goes without a metric in
+    the run that captures it, and so it does in those that read what was kept.
 
     Args:
         stats: The set.
@@ -197,7 +180,7 @@ def check_fits(
                 f"{path} has layer {layer.name!r} as {known.m}x{known.n}, the model as {layer.m}x{layer.n}", _AGAIN
             )
         wanted = method.needs(layer.m, layer.n) if needs is None else needs(layer)
-        missing = [need.name.lower() for need in wanted & ~known.needs if need.name]
+        missing = [need.name.lower() for need in wanted & ~known.needs & ~Need.METRIC if need.name]
         if missing:
             raise InputError(
                 f"{path} was made for --method {stats.method} and keeps no {' and '.join(missing)} sums of layer "

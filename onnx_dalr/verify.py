@@ -36,7 +36,8 @@ class Verified:
     def notes(self, fitted: Collection[str]) -> tuple[str, ...]:
         """What a reader should know, given the digests of the fit samples."""
         found = list(self.quality.notes) if self.quality else []
-        both = len(set(self.digests) & set(fitted))
+        known = set(fitted)
+        both = sum(each in known for each in self.digests)  # a sample that is there twice is two of them
         if both:
             found.append(f"{both} of the {len(self.digests)} report samples are among those that were fitted on")
         if self.latency is None:

@@ -125,6 +125,26 @@ def test_a_plan_says_what_it_is_for_and_what_was_tried(analysis: Analysis, targe
         assert (choice.expected_error is None) == (choice.rank is None)
 
 
+@pytest.mark.parametrize("metric", [True, False])
+@pytest.mark.parametrize("samples", [100, 400], ids=["few", "many"])
+def test_the_plan_of_ranks_that_were_asked_for_says_what_error_to_expect(
+    model: ModelProto, samples: int, metric: bool
+) -> None:
+    """Also where samples are many enough that no factors are compared and no model is scored."""
+    with onnx_dalr.analyze(model, calib=tiny.rows(samples), metric=metric) as analysis:
+        plan = analysis.plan(rank=["first=4", "second=9"])
+        spectra = analysis.learned.spectra["default"]
+    assert bool(plan.evaluations) == (samples == 100)
+    first, second, third = plan.choices
+    assert (third.expected_error, third.expected_distortion) == (None, None)
+    for choice in (first, second):
+        assert choice.expected_error is not None
+        assert choice.expected_error > 0
+        assert (choice.expected_distortion is not None) == metric
+    if samples == 400:
+        assert second.expected_error == spectra["second"].expected_error(9)
+
+
 def test_the_chosen_point_of_the_curve_is_the_model_that_comes_out(model: ModelProto, analysis: Analysis) -> None:
     plan = analysis.plan(params="50%")
     (chosen,) = [point for point in plan.curve if point.chosen]

@@ -15,6 +15,7 @@ from onnx import ModelProto
 
 import onnx_dalr
 from onnx_dalr import Analysis, InputError, NothingToGainError, Plan, StatisticsSet
+from onnx_dalr.factorize import METHODS, Statistics
 from onnx_dalr.plan import Choice
 from onnx_dalr.stats_file import load_statistics, save_statistics
 from tests.cli import tiny
@@ -256,6 +257,43 @@ def test_statistics_where_samples_chose_between_factors_stay_what_they_were(
         assert made == onnx_dalr.apply(model, chosen, calib=tiny.rows(100)).model
         others = replace(chosen, factors="svd-bc" if factors == "default" else "default")
         assert made != others.apply(model, stats=files / "stats.npz")
+
+
+@pytest.fixture
+def no_room_for_gradients(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One layer at a time, and of `second` the statistics alone fill the memory."""
+    m, n = 64, 64
+    limit = Statistics.bytes_needed(m, n, METHODS["dalr"].needs(m, n), 0)
+    monkeypatch.setattr("onnx_dalr.learn.memory_limit", lambda: 1)
+    monkeypatch.setattr("onnx_dalr.capture.memory_limit", lambda: limit)
+
+
+@pytest.mark.usefixtures("no_room_for_gradients")
+def test_statistics_of_a_layer_that_had_no_room_for_gradients_can_be_read_back(
+    model: ModelProto, tmp_path: Path
+) -> None:
+    ranks = ["first=4", "second=9"]
+    files = {"save_plan": tmp_path / "plan.json", "save_stats": tmp_path / "stats.npz"}
+    result = onnx_dalr.optimize(model, calib=tiny.rows(100), rank=ranks, **files)
+    assert [layer.metric_shrinkage is None for layer in result.layers] == [False, True, False]
+    read = Plan.load(files["save_plan"])
+    with onnx_dalr.analyze(model, calib=tiny.rows(100)) as analysis:
+        assert analysis.plan(rank=ranks).apply(model, stats=analysis.stats) == result.model
+    assert read.apply(model, stats=files["save_stats"]) == result.model
+    for samples in ({}, {"calib": tiny.rows(100)}):
+        again = onnx_dalr.apply(model, read, stats=files["save_stats"], **samples)
+        assert again.model == result.model
+        assert "'second' has no output metric: its gradients do not fit into memory" in again.notes
+
+
+def test_statistics_without_gradients_serve_a_plan_that_was_made_with_them_and_the_report_says_so(
+    model: ModelProto, plan: Plan, tmp_path: Path
+) -> None:
+    with onnx_dalr.analyze(model, calib=tiny.rows(100), metric=False) as poorer:
+        save_statistics(poorer.stats, tmp_path / "stats.npz")
+    result = onnx_dalr.apply(model, plan, stats=tmp_path / "stats.npz")
+    assert ranks_of(result.model) == [4, 9, None]
+    assert "the statistics were captured without gradients: no layer has an output metric" in result.notes
 
 
 # What does not belong together.

@@ -258,3 +258,17 @@ def test_a_layer_whose_gradients_do_not_fit_into_memory_is_learned_without_them(
     assert found.passes == 0
     assert found.notes == (f"{layer.name!r} has no output metric: its gradients do not fit into memory",)
     assert found.spectra["default"][layer.name].metric_tails is None
+
+
+def test_of_a_layer_whose_gradients_came_to_nothing_no_empty_metric_is_kept() -> None:
+    """One row of its gradients is not finite: halves of the samples would add up to another metric than the whole."""
+    text = "[one] h = MatMul(x, O) p = Mul(h, big) t = Tanh(p) q = Mul(t, big) r = Add(q, b) [two] y = MatMul(r, V)"
+    weights = {"O": np.zeros((5, 4)), "big": np.array(1e30), "b": numbers(4), "V": numbers(4, 3)}
+    lost = model(ENDS, text, weights, "float")
+    layers, _ = find(lost)
+    with sets_of(X, lost) as sets:
+        found = learn(run_of(lost), layers, sets, CLASSES, keep=True)
+    needs = {name: Need.METRIC in each.needs for name, each in found.statistics.items()}
+    assert needs == {"one": False, "two": True}
+    assert found.statistics["one"].metric is None
+    assert found.statistics["two"].metric_probes == 80

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import weakref
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +19,11 @@ from onnx import ModelProto
 from onnxruntime.quantization import CalibrationDataReader
 
 import onnx_dalr
+from onnx_dalr.analysis import Analysis
+from onnx_dalr.graph import model as room
 from onnx_dalr.progress import Silent
+from onnx_dalr.stats_file import save_statistics
+from onnx_dalr.verify import verify
 from tests.cli import tiny
 
 optimize = onnx_dalr.optimize
@@ -88,6 +95,82 @@ def test_a_model_with_external_data_stays_one(tmp_path: Path, model: ModelProto)
     assert result.bytes_before == whole
     assert result.bytes_after == sum(file.stat().st_size for file in output.parent.iterdir()) < whole
     onnx.checker.check_model(output, full_check=True)
+
+
+@pytest.mark.parametrize("given", ["samples", "samples to be kept", "statistics", "a tolerance"])
+def test_while_the_file_is_verified_nothing_of_what_was_learned_is_in_memory(
+    model: ModelProto, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, given: str
+) -> None:
+    """Statistics and spectra are the largest thing there is, and two models are about to be loaded."""
+    held: list[weakref.ref[object]] = []
+    alive: list[int] = []
+
+    class Watched(Analysis):
+        def forget(self) -> None:
+            held.extend(weakref.ref(each) for spectra in self.learned.spectra.values() for each in spectra.values())
+            held.extend(weakref.ref(each) for each in self.learned.statistics.values() if given == "samples to be kept")
+            held.append(weakref.ref(self.learned))
+            super().forget()
+
+    def verifying(*arguments: Any) -> Any:
+        alive.append(sum(each() is not None for each in held))
+        return verify(*arguments)
+
+    monkeypatch.setattr("onnx_dalr.analysis.Analysis", Watched)
+    monkeypatch.setattr("onnx_dalr.outcome.verify", verifying)
+    options: dict[str, Any] = {"calib": tiny.rows(100), "rank": 8}
+    if given == "a tolerance":
+        options = {"calib": tiny.rows(100), "max_error": 0.3}
+    if given == "samples to be kept":
+        options["save_stats"] = tmp_path / "stats.npz"
+    if given == "statistics":
+        with onnx_dalr.analyze(model, calib=tiny.rows(100)) as analysis:
+            save_statistics(analysis.stats, tmp_path / "stats.npz")
+        options = {"stats": tmp_path / "stats.npz", "rank": 8}
+    optimize(model, **options)
+    assert len(held) > 3
+    assert alive == [0]
+
+
+@pytest.fixture
+def walks(path: Path, monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
+    """How often all of the model of `path` is gone through, and what for: of a large one each time takes seconds."""
+    counted: Counter[str] = Counter()
+    parse, count, content = onnx.load, room.count_params, room.Model.__dict__["content_hash"].func
+
+    def parsing(file: Any, *arguments: Any, **named: Any) -> ModelProto:
+        counted["parse"] += file == path
+        return parse(file, *arguments, **named)
+
+    def counting(proto: ModelProto) -> int:
+        counted["count"] += not proto.metadata_props  # a candidate says that it is one
+        return count(proto)
+
+    def hashing(model: room.Model) -> Any:
+        counted["hash"] += 1
+        return content(model)
+
+    once = cached_property(hashing)
+    once.__set_name__(room.Model, "content_hash")
+    monkeypatch.setattr(onnx, "load", parsing)
+    monkeypatch.setattr(room, "count_params", counting)
+    monkeypatch.setattr(room.Model, "content_hash", once)
+    return counted
+
+
+@pytest.mark.parametrize("external", [False, True], ids=["inline", "external data"])
+def test_all_of_the_model_is_gone_through_once_for_whatever_is_asked_of_it(
+    path: Path, tmp_path: Path, walks: Counter[str], external: bool
+) -> None:
+    if external:
+        onnx.save(onnx.load(path), path, save_as_external_data=True, location="weights", size_threshold=0)
+        walks.clear()
+    files = {"save_plan": tmp_path / "plan.json", "save_stats": tmp_path / "stats.npz"}
+    optimize(path, tmp_path / "small.onnx", calib=tiny.rows(), size="70%", json=tmp_path / "r.json", **files)
+    assert walks == {"parse": 1, "count": 1, "hash": 1}
+    walks.clear()
+    onnx_dalr.apply(path, files["save_plan"], tmp_path / "again.onnx", stats=files["save_stats"])
+    assert walks == {"parse": 1, "count": 1, "hash": 1}
 
 
 # Samples in every form.
@@ -309,6 +392,15 @@ def test_nothing_held_out_is_nothing_measured(model: ModelProto) -> None:
     assert result.quality is None
     assert result.samples.report == ()
     assert "not measured" in str(result)
+
+
+@pytest.mark.parametrize("distinct", [1, 10])
+def test_report_samples_that_were_fitted_on_too_are_counted_one_by_one(model: ModelProto, distinct: int) -> None:
+    """A camera that stood still, a loop that never advanced: it is all of them, however few are different."""
+    x = np.repeat(tiny.rows(distinct), 100 // distinct, axis=0)
+    result = optimize(model, calib=x, rank=8)
+    assert "30 of the 30 report samples are among those that were fitted on" in result.notes
+    assert not any("fitted on" in note for note in optimize(model, calib=tiny.rows(100), rank=8).notes)
 
 
 def test_quality_is_that_of_the_model_that_comes_out(model: ModelProto) -> None:

@@ -26,7 +26,7 @@ from onnx_dalr.stats_file import (
     load_statistics,
     save_statistics,
 )
-from onnx_dalr.stats_set import StatisticsSet, model_hash
+from onnx_dalr.stats_set import LayerFacts, StatisticsSet, model_hash, restricted
 from tests.stats_cases import (
     EVERYTHING,
     SETTINGS,
@@ -158,9 +158,32 @@ def test_gradient_sums_are_kept_for_a_run_that_reads_them(model: Model, layers: 
     for layer in layers:
         assert_equal(with_them.layers[layer.name], kept[layer.name] + kept[layer.name])
         assert without.layers[layer.name].metric is None
-    bare = saved(captured(model, layers, "dalr", inputs(20), "c"), tmp_path / "bare.npz")
-    with pytest.raises(InputError, match="keeps no metric sums of layer 'down', which --method dalr reads here"):
-        gathered([bare], layers=layers, needs=needs, **run)
+
+
+def test_a_layer_that_a_file_has_no_metric_of_goes_without_and_the_others_keep_theirs(
+    model: Model, layers: list[Layer], tmp_path: Path
+) -> None:
+    """Memory had no room for its gradients, say: the run that captured it went without, and so does every other."""
+
+    def needs(layer: Layer) -> Need:
+        return METHODS["dalr"].needs(layer.m, layer.n) | Need.METRIC
+
+    run: dict[str, Any] = {"model": model_hash(model), "method": METHODS["dalr"], "settings": SETTINGS}
+    kept = {layer.name: statistics(layer.m, layer.n, needs(layer), 9) for layer in layers}
+    poorer = kept | {"down": restricted(kept["down"], needs(layers[0]) & ~Need.METRIC)}
+    half, whole = (
+        saved(a_set(part, samples=name, model=run["model"]), tmp_path / name)
+        for name, part in (("a", poorer), ("b", kept))
+    )
+    total, notes = gathered([half], layers=layers, needs=needs, **run)
+    assert notes == ()
+    for layer in layers:
+        assert_equal(total.layers[layer.name], poorer[layer.name])
+    total, notes = gathered([half, whole], layers=layers, needs=needs, **run)
+    assert notes == (f"no output metric for 'down': {half} keeps none",)
+    assert_equal(total.layers["down"], poorer["down"] + poorer["down"])
+    assert_equal(total.layers["up"], kept["up"] + kept["up"])
+    assert total.facts("down") == LayerFacts(12, 40, needs(layers[0]) & ~Need.METRIC, 18)
 
 
 def test_a_file_that_does_not_fit_is_named(model: Model, layers: list[Layer], tmp_path: Path) -> None:

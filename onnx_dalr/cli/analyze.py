@@ -81,11 +81,12 @@ def analyze(
 
         written = {"-o": None if str(output) == "-" else output, "--save-stats": save_stats}
         read = files_read(calib, labels, *(stats or ()), code=(preprocess, score))
-        Destination(None, None, force=False, dry_run=False, thumbnails=thumbnails).check(load(model), read, written)
+        original = load(model)
+        Destination(None, None, force=False, dry_run=False, thumbnails=thumbnails).check(original, read, written)
         target = make_target(**o.shared_options({name: given.pop(name) for name in _PLANS}))
         for name in ("output", "save_stats", "quiet"):
             del given[name]
-        shared = o.shared_options(given)
+        shared = o.shared_options(given | {"model": original})
         with run(**shared, target=target, progress=TerminalProgress(quiet=quiet)) as analysis:
             plan = analysis.plan_for(target)
             if save_stats is not None:

@@ -148,6 +148,11 @@ class Statistics:
         if self.metric is not None:
             self.metric[:] = 0
 
+    def drop_metric(self) -> None:
+        """Forgets it and the room for it: these are the statistics of a layer that was never asked for gradients."""
+        self.forget_metric()
+        self.metric, self.needs = None, self.needs & ~Need.METRIC
+
     def __add__(self, other: Statistics) -> Statistics:
         """The statistics of both sets of rows.
 

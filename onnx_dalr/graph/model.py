@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import tempfile
 from collections.abc import Iterable, Iterator
@@ -22,6 +23,7 @@ from onnx_dalr.graph.external import (
     external_files,
     follow_links,
     is_external,
+    map_bytes,
     place,
     read_external,
     weigh_external,
@@ -47,6 +49,8 @@ _FLOATING = {
 class Model:
     """A model as it was found. Never changed: a rewrite makes a new ModelProto.
 
+    So what goes through all of it is worked out once: a run asks for size and parameters wherever it decides something.
+
     Attributes:
         proto: The model, external data not loaded into it.
         path: Where it was loaded from, or None.
@@ -60,25 +64,49 @@ class Model:
         """Where external data lies."""
         return self.path.parent if self.path else None
 
-    @property
+    @cached_property
     def has_external_data(self) -> bool:
         """Whether any tensor lies in a file of its own."""
         return any(map(is_external, all_tensors(self.proto)))
 
-    @property
+    @cached_property
     def data_files(self) -> list[Path]:
         """The files external data lies in."""
         return [(self.folder or Path()) / name for name in external_files(all_tensors(self.proto))]
 
-    @property
+    @cached_property
     def size(self) -> int:
         """Bytes on disk of the whole artifact, proto and external data."""
-        return artifact_size(self.path) if self.path else self.proto.ByteSize()
+        return _bytes_on_disk({self.path, *self.data_files}) if self.path else int(self.proto.ByteSize())
 
-    @property
+    @cached_property
     def params(self) -> int:
         """All floating constants of the model, shared ones once."""
         return count_params(self.proto)
+
+    @cached_property
+    def content_hash(self) -> str:
+        """Fingerprint of everything the model says: graph, metadata and the values of every tensor.
+
+        It depends neither on the names and folders of the files, nor on where in them tensor values lie, nor on whether
+        they lie in the proto or beside it. External data is mapped and goes through once.
+
+        32 hexadecimal digits (BLAKE2b of 16 bytes).
+
+        Raises:
+            InputError: External data that cannot be read.
+        """
+        hasher = hashlib.blake2b(digest_size=16)
+        emptied = ModelProto()
+        emptied.CopyFrom(self.proto)
+        for tensor in all_tensors(emptied):
+            values = map_bytes(tensor, self.path).data if is_external(tensor) else tensor.raw_data
+            hasher.update(f"{len(values)} ".encode())
+            hasher.update(values)
+            for field in ("raw_data", "external_data", "data_location"):
+                tensor.ClearField(field)
+        hasher.update(emptied.SerializeToString(deterministic=True))
+        return hasher.hexdigest()
 
     @cached_property
     def constants(self) -> dict[str, TensorProto]:
@@ -112,12 +140,14 @@ class Model:
         return made.SerializeToString(), folder
 
 
-def load(model: str | os.PathLike[str] | ModelProto) -> Model:
-    """Loads a model from a path, or takes a ModelProto as it is.
+def load(model: str | os.PathLike[str] | ModelProto | Model) -> Model:
+    """Loads a model from a path, or takes a ModelProto, or a Model that is loaded already, as it is.
 
     Raises:
         InputError: No such file, no permission, not an ONNX model, or a ModelProto with external data.
     """
+    if isinstance(model, Model):
+        return model
     if isinstance(model, ModelProto):
         if any(map(is_external, all_tensors(model))):
             raise InputError("the ModelProto refers to external data files", "pass the path of the model instead")
@@ -182,7 +212,10 @@ def count_params(proto: ModelProto) -> int:
 def artifact_size(path: Path) -> int:
     """Bytes on disk of a model file and of its external data files, each once."""
     proto = onnx.load(path, format="protobuf", load_external_data=False)
-    files = {path, *(path.parent / name for name in external_files(all_tensors(proto)))}
+    return _bytes_on_disk({path, *(path.parent / name for name in external_files(all_tensors(proto)))})
+
+
+def _bytes_on_disk(files: Iterable[Path]) -> int:
     return sum(file.stat().st_size for file in files if file.exists())
 
 

@@ -104,6 +104,14 @@ def test_analyze_saves_the_statistics_where_asked(run: Run) -> None:
     assert set(snapshot()) - set(before) == {"plan.json", "stats.npz"}
 
 
+def test_the_model_is_parsed_once(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    parsed: list[object] = []
+    parse = onnx.load
+    monkeypatch.setattr(onnx, "load", lambda file, *rest, **named: parsed.append(file) or parse(file, *rest, **named))
+    assert run(*PLAN, "--size", "70%").code == 0
+    assert parsed == [Path("model.onnx")]
+
+
 def test_the_same_analysis_writes_the_same_plan(run: Run) -> None:
     for name in ("a.json", "b.json"):
         assert run(*ANALYZE, "-o", name, "--size", "70%").code == 0
