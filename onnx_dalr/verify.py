@@ -111,5 +111,6 @@ def _same_signature(new: Session, old: Session) -> bool:
 def _compatible(one: tuple[Any, ...], other: tuple[Any, ...]) -> bool:
     if not one or not other:
         return True
-    known = [(a, b) for a, b in zip(one, other, strict=False) if isinstance(a, int) and isinstance(b, int)]
+    pairs = list(zip(one, other, strict=False))
+    known = [(a, b) for a, b in pairs if all(isinstance(size, int) and size > 0 for size in (a, b))]
     return len(one) == len(other) and all(a == b for a, b in known)

@@ -8,8 +8,8 @@ from typing import Any
 
 from onnx import NodeProto, TensorProto, defs, helper
 
-from onnx_dalr.gradient.sizes import Dims
 from onnx_dalr.graph.names import Names
+from onnx_dalr.graph.shapes import Dims
 
 BOOL, INT64, FLOAT, DOUBLE = TensorProto.BOOL, TensorProto.INT64, TensorProto.FLOAT, TensorProto.DOUBLE
 

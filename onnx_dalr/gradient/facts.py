@@ -11,7 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 from onnx import ModelProto, NodeProto, TensorProto, ValueInfoProto, helper, numpy_helper, shape_inference
 
-from onnx_dalr.gradient.sizes import Dims, reshaped_to
+from onnx_dalr.gradient.sizes import reshaped_to
+from onnx_dalr.graph.shapes import Dims, opened
 
 FLOATS = frozenset({TensorProto.FLOAT, TensorProto.DOUBLE, TensorProto.FLOAT16, TensorProto.BFLOAT16})
 DEFAULT_DOMAINS = ("", "ai.onnx")
@@ -101,7 +102,7 @@ def _light(proto: ModelProto, nodes: Sequence[NodeProto]) -> ModelProto:
     light = ModelProto(ir_version=max(proto.ir_version, 4), opset_import=proto.opset_import, functions=proto.functions)
     graph = light.graph
     graph.name = "light"
-    graph.input.extend(proto.graph.input)
+    graph.input.extend(opened(proto.graph.input))
     graph.initializer.extend(tensor for tensor in proto.graph.initializer if _is_small(tensor))
     given = {value.name for value in graph.input}
     graph.input.extend(
@@ -118,8 +119,8 @@ def _light(proto: ModelProto, nodes: Sequence[NodeProto]) -> ModelProto:
         else:
             graph.node.add().CopyFrom(node)
             opaque |= set(node.output) if _is_opaque(node) else set()
-    graph.value_info.extend(value for value in proto.graph.value_info if value.name in opaque)
-    graph.output.extend(value if value.name in opaque else _typed(value) for value in proto.graph.output)
+    graph.value_info.extend(opened(value for value in proto.graph.value_info if value.name in opaque))
+    graph.output.extend(opened(value if value.name in opaque else _typed(value) for value in proto.graph.output))
     return light
 
 

@@ -10,8 +10,8 @@ from types import MappingProxyType
 from onnx import NodeProto
 
 from onnx_dalr.graph.index import attribute
+from onnx_dalr.graph.shapes import Dims
 
-Dims = tuple[int | None, ...]
 Integers = Sequence[int | None]
 
 

@@ -12,8 +12,8 @@ from onnx import NodeProto
 
 from onnx_dalr.gradient.emit import INT64, PathEndsError, Tape, Tensor
 from onnx_dalr.gradient.facts import Facts
-from onnx_dalr.gradient.sizes import Dims
 from onnx_dalr.graph.index import attribute
+from onnx_dalr.graph.shapes import Dims
 
 Found = Sequence[Tensor | PathEndsError | None]
 

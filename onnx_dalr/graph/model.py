@@ -29,6 +29,7 @@ from onnx_dalr.graph.external import (
     weigh_external,
     write_external,
 )
+from onnx_dalr.graph.shapes import declared
 from onnx_dalr.graph.soundness import check, what_it_is
 from onnx_dalr.samples.base import InputSpec
 
@@ -236,10 +237,7 @@ def _input_spec(value: onnx.ValueInfoProto) -> InputSpec:
     if kind.elem_type == TensorProto.UNDEFINED:
         raise InputError(f"model input {value.name!r} has no element type", "the file is damaged")
     dtype = np.dtype(onnx.helper.tensor_dtype_to_np_dtype(kind.elem_type))
-    if not kind.HasField("shape"):
-        return InputSpec(value.name, None, dtype)
-    # A zero is what some exporters write for "unknown".
-    return InputSpec(value.name, tuple(axis.dim_value or None for axis in kind.shape.dim), dtype)
+    return InputSpec(value.name, declared(kind), dtype)
 
 
 def metadata(proto: ModelProto) -> str | None:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import onnx
 import pytest
 
-from onnx_dalr.gradient.sizes import Dims, reshaped_to
+from onnx_dalr.gradient.sizes import reshaped_to
+from onnx_dalr.graph.shapes import Dims
 
 
 def told(body: str, x: Dims, **values: list[int]) -> Dims | None:

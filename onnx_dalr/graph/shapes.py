@@ -1,0 +1,36 @@
+"""The sizes that a file declares, as far as they are sizes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from onnx import TensorShapeProto, TypeProto, ValueInfoProto
+
+Dims = tuple[int | None, ...]
+
+
+def declared(kind: TypeProto.Tensor) -> Dims | None:
+    """The shape of an input or output as its file declares it, None for an axis it leaves open; None without any.
+
+    Exporters write an open axis as nothing, as a name, as −1 (Paddle) or as 0.
+    """
+    if not kind.HasField("shape"):
+        return None
+    return tuple(axis.dim_value if axis.dim_value > 0 else None for axis in kind.shape.dim)
+
+
+def opened(values: Iterable[ValueInfoProto]) -> list[ValueInfoProto]:
+    """Copies in which an axis that is left open says nothing: onnx's shape inference counts with a −1 or a 0."""
+    copies = []
+    for value in values:
+        copy = ValueInfoProto()
+        copy.CopyFrom(value)
+        for axis in _axes(copy):
+            if axis.HasField("dim_value") and axis.dim_value <= 0:
+                axis.ClearField("dim_value")
+        copies.append(copy)
+    return copies
+
+
+def _axes(value: ValueInfoProto) -> Iterable[TensorShapeProto.Dimension]:
+    return value.type.tensor_type.shape.dim if value.type.HasField("tensor_type") else ()
