@@ -9,20 +9,19 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-import numpy as np
-
 from onnx_dalr._version import __version__
 from onnx_dalr.capture import needs_of
 from onnx_dalr.decide import check_target, decide
 from onnx_dalr.errors import InputError, NothingToGainError
-from onnx_dalr.evaluate import Task, find_task
+from onnx_dalr.evaluate import Task
 from onnx_dalr.graph.layers import Layer, Skipped, find
 from onnx_dalr.graph.model import Model, input_specs, metadata
 from onnx_dalr.learn import Learned, learn, learn_from
+from onnx_dalr.look import look
 from onnx_dalr.options import Options, SampleOptions
 from onnx_dalr.plan import Plan
 from onnx_dalr.run import Run
-from onnx_dalr.runtime import open_session, provider_line
+from onnx_dalr.runtime import provider_line
 from onnx_dalr.selection import check_pattern, left_out, select
 from onnx_dalr.sets import Sets, opened
 from onnx_dalr.stats_file import gathered, load_statistics
@@ -189,7 +188,9 @@ def _learned(
     keep: bool,
 ) -> Analysis:
     """The analysis, from the fit samples or from statistics on disk."""
-    task, provider = (None, "none") if sets is None else _look(run, sets)
+    task, provider = None, "none"
+    if sets is not None:
+        task, sets, provider = _look(run, sets)
     settings = _settings(sets, task, run.options)
     if stats:
         held = _gathered(run, layers, stats, settings if sets is not None else None)
@@ -238,7 +239,7 @@ def _settings(sets: Sets | None, task: Task | None, options: Options) -> dict[st
     if sets.mask_input is not None:
         found["mask input"] = sets.mask_input
     if options.wants_metric and task is not None:
-        found[_METRIC_TASK] = task.kind
+        found[_METRIC_TASK] = task.summary
     return found
 
 
@@ -310,28 +311,16 @@ def _announce(run: Run, sets: Sets | None, *, from_files: bool) -> None:
     run.progress.say(f"split: {counts}{shared}, seed {sets.options.seed}")
 
 
-def _look(run: Run, sets: Sets) -> tuple[Task | None, str]:
-    """What the model is for, from a batch; None where it has no numeric output and nothing is to be measured.
-
-    Also the provider that ran it.
-    """
+def _look(run: Run, sets: Sets) -> tuple[Task | None, Sets, str]:
+    """What the model is for, the samples as it numbers their classes, and the provider that ran it."""
     with run.phase("load"):
-        reference = open_session(run.original.source(), run.options.device)
-    run.progress.say(provider_line(reference, run.options.device))
-    held_out = sets.select if len(sets.select) else sets.report
-    shown = held_out if len(held_out) else sets.fit
-    _, batch = next(iter(shown))
-    outputs = reference.run(batch)
-    if not all(np.array_equal(one, two) for one, two in zip(outputs, reference.run(batch), strict=True)):
-        run.notes.append(
-            "the original gives other outputs each time it runs (it draws random numbers, perhaps): that much of the "
-            "error is its own"
-        )
-    try:
-        found = find_task(run.options.task, outputs, shown.classes, run.options.score, shown.source.complete)
-    except InputError:
-        if len(held_out):
-            raise
-        return None, reference.provider
-    run.progress.say(f"task: {found.kind} ({found.why})")
-    return found, reference.provider
+        found = look(run.original, run.options, sets, measured=len(sets.select) > 0 or len(sets.report) > 0)
+    run.progress.say(provider_line(found.provider, run.options.device))
+    if found.task is not None:
+        for one in found.task.measured:
+            if not one.hidden:
+                run.progress.say(str(one) + ("" if one.counts else ", not scored"))
+    for line in found.lines:
+        run.progress.say(line)
+    run.notes.extend(found.notes)
+    return found.task, found.sets, found.provider

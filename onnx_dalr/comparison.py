@@ -3,25 +3,26 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from onnx import ModelProto
 
 from onnx_dalr._version import __version__
 from onnx_dalr.errors import InputError
-from onnx_dalr.evaluate import Latency, Quality, evaluate, find_task, measure_latency
+from onnx_dalr.evaluate import Latency, Quality, evaluate, measure_latency
 from onnx_dalr.graph.model import Model, input_specs, load
+from onnx_dalr.look import look
 from onnx_dalr.options import Shared, read_options
 from onnx_dalr.progress import Progress, Silent
-from onnx_dalr.runtime import Session, open_session, provider_line
-from onnx_dalr.samples import Batch, GivenLabels, InputSpec
+from onnx_dalr.runtime import open_session, provider_line
+from onnx_dalr.samples import GivenLabels, InputSpec
+from onnx_dalr.samples.masks import kept_in
 from onnx_dalr.sets import SampleSet, opened
-from onnx_dalr.task import is_numeric
 
 _SAME_ENDS = "compare takes two models with the same inputs and outputs"
 
@@ -95,6 +96,7 @@ def compare(
     data: Any,
     labels: GivenLabels | None = None,
     task: str = "auto",
+    outputs: str | Iterable[str] = (),
     score: str | Callable[..., Any] | None = None,
     samples: int | None = None,
     seed: int = 0,
@@ -122,6 +124,7 @@ def compare(
         labels: Class per sample, where they come in no class folders: a `.npy`, a file with one integer a line, or
             integers [N]; [N, …] are classes of tokens or pixels, -100 says that there is none.
         task: "auto", "classify", "regress" or "embed": what the score is.
+        outputs: Names of the outputs whose loss counts; all that are the model's answer where left out.
         score: A score of your own: a function (outputs, labels) → one number per sample, or one number, higher is
             better; or "file.py:function". See `onnx_dalr.score`.
         samples: Use so many samples at most, drawn by `seed`.
@@ -149,6 +152,7 @@ def compare(
     progress = progress or Silent()
     shared: Shared = {
         "task": task,
+        "outputs": outputs,
         "score": score,
         "device": device,
         "labels": labels,
@@ -171,19 +175,23 @@ def compare(
     names = _names(*models)
     specs = _common_inputs(*models, names)
     _check_outputs(*models, names)
-    with opened(options, specs) as sets:
-        every = sets.fit
-        progress.say(f"samples: {every.source.description}")
-        for said in sets.notes:
+    with opened(options, specs) as given:
+        progress.say(f"samples: {given.fit.source.description}")
+        for said in given.notes:
             progress.say(f"note: {said}")
+        with _named(names[0]):
+            found = look(models[0], how, given, measured=True)
+        progress.say(provider_line(found.provider, how.device))
+        for line in found.lines:
+            progress.say(line)
+        assert found.task is not None
+        sets, every = found.sets, found.sets.fit
         one, other = (open_session(model.source(), how.device) for model in models)
-        progress.say(provider_line(one, how.device))
-        _, batch = next(iter(every))
-        outputs, repeats = _first_look(one, other, batch, names)
-        found = find_task(how.task, outputs, every.classes, how.score, every.source.complete)
-        progress.say(f"task: {found.kind} ({found.why})")
+        with _named(names[1]):
+            other.run(next(iter(every))[1], one.outputs)
+        padding = partial(kept_in, name=sets.mask_input)
         with progress.stage("comparing", len(every)) as advance:
-            quality = evaluate(one, other, every, found, every.labels, advance)
+            quality = evaluate(one, other, every, found.task, every.labels, advance, padding=padding)
         count, smallest = every.one()
         return ModelComparison(
             version=__version__,
@@ -198,7 +206,7 @@ def compare(
             latency=measure_latency(one, other, smallest, count),
             device=device,
             provider=one.provider,
-            notes=(*sets.notes, *_notes(every, quality, repeats), *quality.notes),
+            notes=(*given.notes, *found.notes, *_notes(every, quality), *quality.notes),
         )
 
 
@@ -246,25 +254,6 @@ def _check_names(kind: str, one: Sequence[str], other: Sequence[str], names: tup
         raise InputError(f"the {kind}s differ: {'; '.join(only)}", _SAME_ENDS)
 
 
-def _first_look(one: Session, other: Session, batch: Batch, names: tuple[str, str]) -> tuple[list[Any], bool]:
-    """The outputs of the first model on one batch, and whether it gives the same ones again.
-
-    Raises:
-        InputError: One of the models cannot be run, or gives no numbers.
-    """
-    with _named(names[0]):
-        outputs = one.run(batch)
-    with _named(names[1]):
-        other.run(batch, one.outputs)
-    if not any(map(is_numeric, outputs)):
-        raise InputError(
-            "the models have no numeric output to compare on these samples", "outputs of text are left out"
-        )
-    again = one.run(batch)
-    same = [not is_numeric(y) or np.array_equal(y, y2, equal_nan=True) for y, y2 in zip(outputs, again, strict=True)]
-    return outputs, all(same)
-
-
 @contextmanager
 def _named(model: str) -> Iterator[None]:
     """Says in an error which of the two models it is about."""
@@ -274,12 +263,7 @@ def _named(model: str) -> Iterator[None]:
         raise InputError(f"{model}: {error.message}", error.hint) from error
 
 
-def _notes(every: SampleSet, quality: Quality, repeats: bool) -> Iterator[str]:
-    if not repeats:
-        yield (
-            "A gives other outputs each time it runs (it draws random numbers, perhaps): that much of the error is "
-            "its own"
-        )
+def _notes(every: SampleSet, quality: Quality) -> Iterator[str]:
     if every.source.complete:
         yield (
             "the samples are complete feeds: every step starts from its recorded state, so drift that builds up over "

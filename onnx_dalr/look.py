@@ -158,33 +158,40 @@ def _labels_fitted(
     Raises:
         InputError: A label of --labels is no class of the model.
     """
-    if task.score is not None and task.labelled is None:
-        return sets, []
-    if task.labelled is None or (top is None and labels.ndim == 1):
+    names, by_position = sets.class_names, labels.ndim > 1
+    if not task.takes_labels or (task.score is None and top is None and not by_position):
         return sets.without_labels(), ["labels are given and not used: no output that counts gives classes they fit"]
-    if top is None or labels.ndim > 1:
+    known = labels >= 0
+    if top is None or by_position or not known.any():
         return sets, []
-    known, names = labels >= 0, sets.class_names
-    if not known.any():
-        return sets, []
-    if not names:
-        if width and labels.max() >= width and task.score is None:
-            raise InputError(f"label {labels.max()} is no class of the model, which has {width}", "classes count from 0")
-        return _unless_chance(sets, top[known] == labels[known], width or int(labels.max()) + 1, "labels", task)
+    if names:
+        return _folders_fitted(sets, task, labels[known], top[known], width)
+    if width and labels.max() >= width and task.score is None:
+        said = f"label {labels.max()} is no class of the model, which has {width}"
+        raise InputError(said, "classes count from 0")
+    return _unless_chance(sets, top[known] == labels[known], width or int(labels.max()) + 1, "labels", task)
+
+
+def _folders_fitted(
+    sets: Sets, task: Task, labels: NDArray[np.int64], top: NDArray[Any], width: int
+) -> tuple[Sets, list[str]]:
+    """Class folders in the order in which the original is right most often."""
+    names = sets.class_names
     if width and len(names) > width:
         what = f"there are {len(names)} class folders and the model has {width} classes: labels are not used"
         return sets.without_labels(), [what]
     orders = class_orders(names, width or None)
-    right = [(order.labels[labels[known]] == top[known]).astype(float) for order in orders]
+    right = [(order.labels[labels] == top).astype(float) for order in orders]
     best = max(range(len(orders)), key=lambda at: right[at].mean())
     if best and not _clearly_better(right[best], right[0]):
         best = 0
     said = []
     if best:
         sets = sets.relabelled(orders[best].labels)
+        share, other = (100 * right[at].mean() for at in (best, 0))
         said.append(
-            f"class folders are numbered in {orders[best]}: the original is right on {100 * right[best].mean():.1f} % of "
-            f"the samples looked at, in {orders[0].name} on {100 * right[0].mean():.1f} %"
+            f"class folders are numbered in {orders[best]}: the original is right on {share:.1f} % of the samples "
+            f"looked at, in {orders[0].name} on {other:.1f} %"
         )
     sets, more = _unless_chance(sets, right[best] > 0, width or len(names), "class folders", task)
     return sets, said + more
@@ -195,9 +202,7 @@ def _clearly_better(one: NDArray[np.float64], other: NDArray[np.float64]) -> boo
     return float(gain.mean()) > _SURE * float(gain.std()) / np.sqrt(len(gain)) and float(gain.mean()) > 0
 
 
-def _unless_chance(
-    sets: Sets, right: NDArray[np.bool_], width: int, what: str, task: Task
-) -> tuple[Sets, list[str]]:
+def _unless_chance(sets: Sets, right: NDArray[np.bool_], width: int, what: str, task: Task) -> tuple[Sets, list[str]]:
     share = right.astype(float)
     if task.score is not None or not is_near_chance(share, width):
         return sets, []

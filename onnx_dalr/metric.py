@@ -17,8 +17,8 @@ from onnx_dalr.graph.layers import Layer, matrix
 from onnx_dalr.graph.model import Model
 from onnx_dalr.graph.probe import probe
 from onnx_dalr.graph.use import Use
-from onnx_dalr.runtime import Device, Session, open_session, reference_session
 from onnx_dalr.quality.measures.base import Kept
+from onnx_dalr.runtime import Device, Session, open_session, reference_session
 from onnx_dalr.samples.base import Batch
 from onnx_dalr.samples.masks import kept_in
 from onnx_dalr.seeds import Seeder

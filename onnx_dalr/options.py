@@ -48,6 +48,7 @@ class Options:
     include: tuple[str, ...] = ()
     exclude: tuple[str, ...] = ()
     task: TaskName = "auto"
+    outputs: tuple[str, ...] = ()
     score: UserScore | None = None
     device: Device = "auto"
 
@@ -77,6 +78,7 @@ def make_options(
     include: str | Iterable[str] = (),
     exclude: str | Iterable[str] = (),
     task: str = "auto",
+    outputs: str | Iterable[str] = (),
     score: str | Callable[..., Any] | None = None,
     device: str = "auto",
 ) -> Options:
@@ -101,6 +103,7 @@ def make_options(
         include=(include,) if isinstance(include, str) else tuple(include),
         exclude=(exclude,) if isinstance(exclude, str) else tuple(exclude),
         task=_one_of("--task", task, ("auto", "classify", "regress", "embed")),  # type: ignore[arg-type]
+        outputs=(outputs,) if isinstance(outputs, str) else tuple(outputs),
         score=None if score is None else load_score(score),
         device=_one_of("--device", device, ("auto", "cpu", "cuda")),  # type: ignore[arg-type]
     )
@@ -151,6 +154,7 @@ class Shared(TypedDict, total=False):
     include: str | Iterable[str]
     exclude: str | Iterable[str]
     task: str
+    outputs: str | Iterable[str]
     score: str | Callable[..., Any] | None
     device: str
     eval: Any
@@ -172,7 +176,7 @@ class Shared(TypedDict, total=False):
     preprocess: str | Callable[[Any], Any] | None
 
 
-_HOW = ("method", "ridge", "shrinkage", "metric", "include", "exclude", "task", "score", "device")
+_HOW = ("method", "ridge", "shrinkage", "metric", "include", "exclude", "task", "outputs", "score", "device")
 _IMAGE = ("resize", "mean", "std", "scale", "color", "layout", "preset", "crop", "preprocess")
 
 

@@ -1,4 +1,4 @@
-"""One line on what the original does on the samples, and what is implausible about it: wrong preprocessing shows here."""
+"""One line on what the original does on the samples, and what is implausible about it: wrong preprocessing shows."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _CHECK = "check the preprocessing (--preset, --scale, --mean, --std, --color) an
 
 
 def answers_of(task: Task, seen: Sequence[Seen]) -> tuple[NDArray[Any] | None, int]:
-    """(the original's answer by sample, the number of its classes) of the output that labels are of; (None, 0) without."""
+    """(the original's answer by sample, the number of its classes), of the output that labels are of, if any."""
     one = next((one for one in task.measured if one.position == task.labelled), None)
     if one is None:
         return None, 0
@@ -69,7 +69,7 @@ def outlook(
     one = task.main
     source = seen[one.position]
     line, cautions = _of_output(one, source)
-    top, width = answers_of(task, seen)
+    top, _ = answers_of(task, seen)
     if top is not None and labels is not None and labels.ndim == 1 and (labels >= 0).any():
         known = labels >= 0
         right = float(np.mean(top[known] == labels[known]))
@@ -99,7 +99,11 @@ def _of_output(one: Measured, seen: Seen) -> tuple[str, list[str]]:
     every = np.concatenate(arrays)
     values, counts = np.unique(every.astype(str) if every.dtype.kind == "O" else every, return_counts=True)
     share = counts.max() / counts.sum()
-    odd = [f"the original gives one and the same answer on all samples: {_CHECK}"] if len(values) == 1 < len(every) else []
+    odd = (
+        [f"the original gives one and the same answer on all samples: {_CHECK}"]
+        if len(values) == 1 < len(every)
+        else []
+    )
     return f"{len(values)} different answers, the most common on {100 * share:.0f} %", odd
 
 
@@ -127,7 +131,9 @@ def _of_dense(seen: Seen, measure: Dense) -> tuple[str, list[str]]:
     if measure.form == "sigmoid":
         rows = seen.rows(measure.axis)
         yes = float((rows > 0.5).mean()) if rows.size else 0.0
-        odd = [] if 0 < yes < 1 else [f"the original says {'yes' if yes else 'no'} everywhere on these samples: {_CHECK}"]
+        odd = (
+            [] if 0 < yes < 1 else [f"the original says {'yes' if yes else 'no'} everywhere on these samples: {_CHECK}"]
+        )
         return f"{100 * yes:.2g} % of its answers are yes", odd
     answered = int((shares > 0).sum())
     line = f"{answered} of {len(shares)} classes answered, the most common on {100 * shares.max():.1f} % of all rows"
@@ -139,7 +145,11 @@ def _of_embeddings(rows: Float64) -> tuple[str, list[str]]:
     unit = rows / np.maximum(np.linalg.norm(rows, axis=-1, keepdims=True), 1e-12)
     n = len(unit)
     mean = float((np.sum(unit.sum(axis=0) ** 2) - n) / max(n * (n - 1), 1))
-    odd = [f"the original gives nearly the same vector for all samples: {_CHECK}"] if n >= _ENOUGH and mean > _ALIKE else []
+    odd = (
+        [f"the original gives nearly the same vector for all samples: {_CHECK}"]
+        if n >= _ENOUGH and mean > _ALIKE
+        else []
+    )
     return f"mean cosine between samples {mean:.2f}", odd
 
 

@@ -59,6 +59,7 @@ def optimize(
     eval_labels: GivenLabels | None = None,
     mask_input: str | None = None,
     task: str = "auto",
+    outputs: str | Iterable[str] = (),
     score: str | Callable[..., Any] | None = None,
     resize: tuple[int, int] | int | None = None,
     mean: Sequence[float] | float | None = None,
@@ -115,8 +116,9 @@ def optimize(
         eval_labels: The same for `eval`.
         mask_input: Model input whose zeros mark padding; found by itself where it is called attention_mask.
         task: "auto", "classify", "regress" or "embed": what the score is.
+        outputs: Names of the outputs whose loss counts; all that are the model's answer where left out.
         score: A score of your own, higher is better: a function (outputs, labels) → number or one per sample, or
-            "file.py:function".
+            "file.py:function". One that takes a third argument is given the original's outputs too.
         resize: Image height and width; before a crop, one number is the shorter side.
         mean: Subtracted from the pixels after `scale`, one value or one per channel.
         std: Pixels are divided by it after that.
@@ -154,6 +156,7 @@ def optimize(
         "include": include,
         "exclude": exclude,
         "task": task,
+        "outputs": outputs,
         "score": score,
         "device": device,
     }

@@ -126,9 +126,9 @@ def open_session(
     return Session(raw, provider)
 
 
-def provider_line(session: Session, device: Device) -> str:
+def provider_line(provider: str, device: Device) -> str:
     """One honest line: which provider runs, and that CUDA was tried where it was."""
-    name = session.provider.removesuffix("ExecutionProvider")
+    name = provider.removesuffix("ExecutionProvider")
     tried = device == "auto" and "CUDAExecutionProvider" in _onnxruntime().get_available_providers()
     return f"running on {name}" + (" (no usable CUDA here)" if tried and name == "CPU" else "")
 

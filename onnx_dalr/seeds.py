@@ -53,7 +53,9 @@ class Seeder:
         if not y.ndim or len(y) != len(digests):  # no row per sample: the batch counts as one
             share, digests = float(np.sqrt(len(digests))), digests[:1]
         rows = as_rows(wide, measure.axis, len(digests))
-        kept = [None] * len(rows) if mask is None else as_rows(mask, measure.axis, len(digests)).all(axis=-1)
+        kept: Sequence[Kept | None] = [None] * len(rows)
+        if mask is not None:
+            kept = list(np.all(as_rows(mask, measure.axis, len(digests)), axis=-1))
         seeds = [
             share * measure.seed(part, keep, _random(digest, probe, output))
             for part, keep, digest in zip(rows, kept, digests, strict=True)

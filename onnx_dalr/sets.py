@@ -134,6 +134,16 @@ class Sets:
 
         return replace(self, fit=moved(self.fit), select=moved(self.select), report=moved(self.report))
 
+    def without_labels(self) -> Sets:
+        """The same samples without labels, in all sets: they do not fit the model."""
+        made: dict[int, Samples] = {}
+
+        def bare(samples: SampleSet) -> SampleSet:
+            source = samples.source
+            return replace(samples, source=made.setdefault(id(source), source.with_labels(None)))
+
+        return replace(self, fit=bare(self.fit), select=bare(self.select), report=bare(self.report))
+
     def facts(self, fingerprint: str) -> SampleSets:
         """What the report says of them."""
         own_report = self.report.source is not self.fit.source

@@ -101,7 +101,7 @@ def is_numeric(y: Any) -> bool:
 
 
 def as_array(y: Any) -> np.ndarray[Any, Any] | None:
-    """An output as an array; None for what is none: sequences and maps, but for class probabilities by name (ZipMap)."""
+    """An output as an array; None for other sequences and maps than class probabilities by name (ZipMap)."""
     if isinstance(y, np.ndarray):
         return y
     if isinstance(y, list) and y and all(isinstance(one, dict) for one in y) and len({tuple(one) for one in y}) == 1:

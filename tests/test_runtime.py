@@ -48,13 +48,13 @@ def test_the_signature_is_names_types_and_shapes_of_both_ends(model: bytes) -> N
 def test_cpu_means_cpu(model: bytes) -> None:
     session = open_session(model, "cpu")
     assert session.provider == "CPUExecutionProvider"
-    assert provider_line(session, "cpu") == "running on CPU"
+    assert provider_line(session.provider, "cpu") == "running on CPU"
 
 
 def test_auto_names_the_provider_that_really_runs(model: bytes) -> None:
     session = open_session(model, "auto")
     assert session.provider == session.raw.get_providers()[0]
-    line = provider_line(session, "auto")
+    line = provider_line(session.provider, "auto")
     assert line.startswith(f"running on {session.provider.removesuffix('ExecutionProvider')}")
     fell_back = session.provider == "CPUExecutionProvider"
     assert ("no usable CUDA here" in line) == (fell_back and "CUDAExecutionProvider" in ort.get_available_providers())

@@ -116,9 +116,7 @@ def output_facts(proto: ModelProto) -> tuple[OutputFacts, ...]:
     return tuple(found)
 
 
-def _byproduct(
-    graph: _Graph, name: str, others: set[str], dims: dict[str, tuple[int | str | None, ...] | None]
-) -> str:
+def _byproduct(graph: _Graph, name: str, others: set[str], dims: dict[str, tuple[int | str | None, ...] | None]) -> str:
     if not others:
         return ""
     if graph.made_by(name) == {"Softmax"} and graph.weighs_others(name):

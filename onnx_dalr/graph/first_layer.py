@@ -41,19 +41,20 @@ class FirstLayer:
         if self.deviation is None:
             size, bias = float(np.sqrt(np.mean((rows - self.mean) ** 2))), float(np.sqrt(np.mean(self.mean**2)))
             if bias > 0 and size > _LARGE * bias:
-                return f"inputs look far too large for layer {self.name!r}: its answers are {size / bias:.0f} times its bias"
+                times = f"its answers are {size / bias:.0f} times its bias"
+                return f"inputs look far too large for layer {self.name!r}: {times}"
             return None
         away = float(np.sqrt(np.mean(((rows - self.mean) / self.deviation) ** 2)))
         spread = float(np.sqrt(np.mean((rows.std(axis=0) / self.deviation) ** 2)))
         if away > _FAR:
             return (
-                f"inputs are far outside of what layer {self.name!r} was trained on: its answers are {away:.1f} standard "
-                "deviations from those of training, where 1 is usual"
+                f"inputs are far outside of what layer {self.name!r} was trained on: its answers are {away:.1f} "
+                "standard deviations from those of training, where 1 is usual"
             )
         if spread < _NEAR:
             return (
-                f"inputs hardly vary for layer {self.name!r}: its answers have {100 * spread:.2g} % of the spread they had "
-                "in training"
+                f"inputs hardly vary for layer {self.name!r}: its answers have {100 * spread:.2g} % of the spread they "
+                "had in training"
             )
         return None
 
@@ -81,7 +82,11 @@ def first_layer(model: Model) -> FirstLayer | None:
 def _of(model: Model, conv: Any) -> FirstLayer | None:
     constants, name = model.constants, conv.name or conv.output[0]
     readers = [node for node in model.proto.graph.node if conv.output[0] in node.input]
-    if len(readers) == 1 and readers[0].op_type == "BatchNormalization" and set(readers[0].input[3:5]) <= set(constants):
+    if (
+        len(readers) == 1
+        and readers[0].op_type == "BatchNormalization"
+        and set(readers[0].input[3:5]) <= set(constants)
+    ):
         mean, variance = (model.array(constants[given]).astype(np.float64) for given in readers[0].input[3:5])
         return FirstLayer(name, conv.output[0], mean, np.sqrt(np.maximum(variance, 1e-12)))
     if len(conv.input) > 2 and conv.input[2] in constants:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from typing import Any
 
@@ -40,15 +40,13 @@ class Comparison:
         self.task, self.labels = task, labels
         self.kept = KeptOutputs(complete=task.complete) if keep and task.score is not None else None
         self.sums: dict[int, Sums] = {one.position: one.measure.sums() for one in task.measured}
-        self.max_abs: Counter[int] = Counter()
+        self.max_abs: dict[int, float] = defaultdict(float)
         self.finite = True
         self.reshaped: Counter[int] = Counter()
         self.seen: set[int] = set()
         self.n = 0
 
-    def add(
-        self, indices: list[int], before: Sequence[Any], after: Sequence[Any], padding: Kept | None = None
-    ) -> None:
+    def add(self, indices: list[int], before: Sequence[Any], after: Sequence[Any], padding: Kept | None = None) -> None:
         """Takes one batch: its samples' indices, and the outputs of the original and of the other.
 
         Args:
@@ -63,9 +61,9 @@ class Comparison:
         for one in self.task.measured:
             if one.position >= len(before):
                 continue  # a hidden tensor, and this is the file as it is
-            pair = as_array(before[one.position]), as_array(after[one.position])
-            if pair[0] is not None and pair[1] is not None:
-                self._add(one, indices, *pair, padding)
+            y, y_new = as_array(before[one.position]), as_array(after[one.position])
+            if y is not None and y_new is not None:
+                self._add(one, indices, y, y_new, padding)
 
     def _add(
         self, one: Measured, indices: list[int], y: NDArray[Any], y_new: NDArray[Any], padding: Kept | None
@@ -82,9 +80,10 @@ class Comparison:
                 mask = None
         if y.dtype.kind in "fiub" and y_new.dtype.kind in "fiub" and y.size:
             apart = np.abs(y.astype(np.float64) - y_new.astype(np.float64))
-            self.max_abs[at] = max(self.max_abs[at], float(apart.max(initial=0.0, where=True if mask is None else mask)))
+            counted = np.ones((), bool) if mask is None else mask
+            self.max_abs[at] = max(self.max_abs[at], float(apart.max(initial=0.0, where=counted)))
         rows = [as_rows(part, measure.axis, len(indices)) for part in (y, y_new)]
-        kept = None if mask is None else as_rows(mask, measure.axis, len(indices)).all(axis=-1)
+        kept = None if mask is None else np.asarray(as_rows(mask, measure.axis, len(indices)).all(axis=-1))
         self.sums[at].add(Rows(rows[0], rows[1], kept), indices)
 
     def _numbers(self, y: NDArray[Any], y_new: NDArray[Any], *, logits: bool) -> tuple[Float64, Float64]:
@@ -150,7 +149,7 @@ class Comparison:
         notes += self._elsewhere(own, found, drop.value, None if scored else worst)
         notes += scored.notes if scored else ()
         return Quality(
-            task=self.task,
+            task=self.task.kind,
             n=self.n,
             outputs=outputs,
             error=max((f.error for f in figures if f.error), key=lambda e: e.value, default=lost.loss),

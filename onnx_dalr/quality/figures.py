@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from onnx_dalr.estimates import Estimate
-from onnx_dalr.task import Task
+from onnx_dalr.task import Kind
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ class Quality:
     """What compressing did, on samples that no decision saw unless it says so.
 
     Attributes:
-        task: What the outputs are.
+        task: "classify", "embed" or "regress": what the main output is.
         n: Samples.
         outputs: Every output by its own measure.
         error: Of the worst output that counts, √(Σ‖y−ŷ‖² / Σ‖y‖²) over the samples: what `--max-error` bounds. Only
@@ -70,7 +70,7 @@ class Quality:
         distortions: The distortion by sample, for paired comparisons; not in reports.
     """
 
-    task: Task = field(repr=False)
+    task: Kind
     n: int
     outputs: tuple[OutputQuality, ...]
     error: Estimate

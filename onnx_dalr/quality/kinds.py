@@ -138,11 +138,11 @@ def _measured(
     name: TaskName, position: int, seen: Seen, classes: int, labels: NDArray[np.int64] | None
 ) -> Measured | None:
     """One output and its measure; None where it cannot be compared."""
-    made = lambda measure, why: Measured(seen.facts.name, position, measure, why=why)  # noqa: E731
     if all(as_array(y) is None for y in seen.arrays):
         return None
     if seen.floats is None:
-        return made(*_values(seen))
+        measure, why = _values(seen)
+        return Measured(seen.facts.name, position, measure, why=why)
     measure, why = (
         _asked_classes(seen)
         if name == "classify"
@@ -150,7 +150,7 @@ def _measured(
         if name == "embed"
         else _found(seen, classes, labels)
     )
-    return made(measure, why)
+    return Measured(seen.facts.name, position, measure, why=why)
 
 
 def _values(seen: Seen) -> tuple[Measure, str]:
@@ -181,23 +181,12 @@ def _asked_classes(seen: Seen) -> tuple[Measure, str]:
 
 
 def _found(seen: Seen, classes: int, labels: NDArray[np.int64] | None) -> tuple[Measure, str]:
+    """The first that fits, else quantities."""
     floats = seen.floats
     assert floats is not None
     axis = _class_axis(floats[0])
     if axis is not None:
-        rows = seen.rows(axis)
-        if classes >= 2 and rows.shape[-1] == classes:
-            return _one_answer(seen, axis, _form(rows)), "as many outputs as classes"
-        if _are_probabilities(rows):
-            return _one_answer(seen, axis, "probabilities"), "rows are probabilities"
-        if _is_sigmoid(seen):
-            return _yes_or_no(seen, axis), "each is a probability"
-        if floats[0].ndim == 2 and np.allclose(np.linalg.norm(rows, axis=-1), 1, atol=1e-3):
-            return Embedding(), "rows of unit length"
-        why = _why_logits(seen, rows)
-        if why:
-            return _one_answer(seen, axis, "logits"), why
-        return _numbers(seen), "quantities"
+        return _one_answer_found(seen, axis, classes) or (_numbers(seen), "quantities")
     if _is_sigmoid(seen, binary=classes == 2 and _is_one_each(seen)):
         return _yes_or_no(seen, _sigmoid_axis(floats[0])), "each is a probability"
     dense = _probability_axis(floats)
@@ -209,6 +198,22 @@ def _found(seen: Seen, classes: int, labels: NDArray[np.int64] | None) -> tuple[
     if floats[0].ndim >= 3 and floats[0].shape[-1] >= 16 and _unit_rows(seen.rows(-1)):
         return Embedding(), "rows of unit length"
     return _numbers(seen), "quantities"
+
+
+def _one_answer_found(seen: Seen, axis: int, classes: int) -> tuple[Measure, str] | None:
+    """Of one row of values a sample; None for quantities."""
+    floats, rows = seen.floats, seen.rows(axis)
+    assert floats is not None
+    if classes >= 2 and rows.shape[-1] == classes:
+        return _one_answer(seen, axis, _form(rows)), "as many outputs as classes"
+    if _are_probabilities(rows):
+        return _one_answer(seen, axis, "probabilities"), "rows are probabilities"
+    if _is_sigmoid(seen):
+        return _yes_or_no(seen, axis), "each is a probability"
+    if floats[0].ndim == 2 and _unit_rows(rows):
+        return Embedding(), "rows of unit length"
+    why = _why_logits(seen, rows)
+    return (_one_answer(seen, axis, "logits"), why) if why else None
 
 
 def _class_axis(y: Float64) -> int | None:

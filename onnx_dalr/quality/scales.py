@@ -16,7 +16,9 @@ _APART = 10.0
 _MOST_CHANNELS = 4096
 _FAR = 4.0  # standard deviations from which a value stands out
 _RARE = 0.01  # share of values up to which standing out is rare
-_LEAST_SPREAD = 1e-3  # of a channel's size: one that varies less is a constant, and its own rounding would be all there is
+_LEAST_SPREAD = (
+    1e-3  # of a channel's size: one that varies less is a constant, and its own rounding would be all there is
+)
 
 
 def channel_axis(arrays: Sequence[Float64], dims: tuple[int | str | None, ...] | None) -> int | None:

@@ -37,7 +37,7 @@ def _model_rows(found: ModelComparison) -> Iterable[tuple[str, str]]:
     yield "samples", found.description + chosen
     if found.settings:
         yield "images", ", ".join(f"{name} {value}" for name, value in found.settings.items())
-    yield "task", f"{found.quality.task.kind} ({found.quality.task.why})"
+    yield "task", found.quality.task
     yield "size", f"{format_bytes(a.bytes)} → {format_bytes(b.bytes)} ({format_share(b.bytes, a.bytes)})"
     yield "parameters", f"{a.params:,} → {b.params:,} ({format_share(b.params, a.params)})"
     yield (
@@ -78,7 +78,16 @@ def _quality_rows(quality: Quality) -> Iterable[tuple[str, str]]:
 
 
 def _outputs(quality: Quality) -> Table:
-    made = table(("output", "left"), ("error", "right"), ("largest difference", "right"))
+    made = table(
+        ("output", "left"),
+        ("taken for", "left"),
+        ("lost", "right"),
+        ("error", "right"),
+        ("largest difference", "right"),
+    )
     for output in quality.outputs:
-        add_row(made, output.name, f"{output.error:.4f}", f"{output.max_abs:.4g}")
+        lost = "" if output.loss is None else f"{100 * output.loss.value:.2f} points"
+        error = "" if output.error is None else f"{output.error.value:.4f}"
+        described = output.describes + ("" if output.counts else f"; not scored: {output.why}")
+        add_row(made, output.name, described, lost, error, f"{output.max_abs:.4g}")
     return made

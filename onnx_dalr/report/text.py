@@ -11,8 +11,8 @@ from rich.table import Table
 from rich.text import Text
 
 from onnx_dalr.errors import one_line
-from onnx_dalr.estimates import Estimate
-from onnx_dalr.evaluate import Quality
+from onnx_dalr.estimates import Estimate, complement
+from onnx_dalr.evaluate import OutputQuality, Quality
 from onnx_dalr.graph.layers import Skipped
 from onnx_dalr.plan import Point
 from onnx_dalr.report.result import LayerResult, Result
@@ -185,13 +185,30 @@ def _quality_rows(quality: Quality, also_selected: bool) -> Iterable[tuple[str, 
         yield "accuracy", f"{_percent(before.value)} → {_percent(after.value)} top-1{drop} ({where})"
     if quality.agreement:
         yield "agreement", f"{estimate_text(quality.agreement)} same top-1 as the original ({where})"
+    if quality.score == "balanced agreement":
+        kept = complement(quality.drop)
+        yield "balanced", f"{estimate_text(kept)} kept, every class counting alike ({where})"
     if quality.cosine:
         yield "cosine", f"{interval_text(quality.cosine, 4)} to the original ({where})"
     if quality.kl is not None:
         yield "KL", f"{quality.kl:.2g} nats to the original"
     yield "error", f"{interval_text(quality.error, 4)} relative, worst output ({where})"
+    if quality.expected_drop:
+        yield "expected", f"drop {points_text(quality.expected_drop)} by the original's own probabilities"
     if len(quality.outputs) > 1:
-        yield "", ", ".join(f"{output.name} {output.error:.4f}" for output in quality.outputs)
+        for output in quality.outputs:
+            yield "output", output_line(output, worst=output.name == quality.worst)
+
+
+def output_line(output: OutputQuality, *, worst: bool) -> str:
+    """One output by its own measure: what it lost, and whether that is the drop."""
+    if output.loss is None or output.value is None:
+        return f"{output.name}: {output.why}"
+    figure = f"{output.value.value:.4f}" if output.score in ("cosine", "1 − error") else _percent(output.value.value)
+    score = "error" if output.score == "1 − error" else output.score
+    part = f"{output.name}: {score} {figure}, loses {points_text(output.loss)}"
+    part += f", error {output.error.value:.4f}" if output.error and score != "error" else ""
+    return part + (" (the worst)" if worst else "" if output.counts else f"; not scored: {output.why}")
 
 
 def _change(shown: Callable[[float], str], before: int, after: int) -> str:

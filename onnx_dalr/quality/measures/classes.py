@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -59,7 +59,7 @@ class Classes(Measure):
     def seed(self, y: Float64, kept: Kept | None, random: np.random.Generator) -> Float64:
         """KL is half a square, and a mean over the rows of a sample."""
         counted = rows_kept(kept, (len(y), 1))
-        return class_seed(y, self.form, random) * counted * np.sqrt(0.5 / max(counted.sum(), 1.0))
+        return np.asarray(class_seed(y, self.form, random) * counted * np.sqrt(0.5 / max(counted.sum(), 1.0)))
 
 
 def class_seed(y: Float64, form: Form, random: np.random.Generator) -> Float64:
@@ -113,11 +113,10 @@ class ClassSums(Sums):
         top, top_new = y.argmax(axis=-1), new.argmax(axis=-1)
         p = probabilities(y, form)
         surer = np.take_along_axis(p, top[..., None], -1) - np.take_along_axis(p, top_new[..., None], -1)
-        mean = lambda values: values.astype(np.float64).mean(axis=1)  # noqa: E731 - over the rows of a sample
         self.keep(
-            same=mean(top == top_new),
-            kl=mean(divergence(y, new, form)),
-            expected=mean(surer[..., 0]),
+            same=(top == top_new).mean(axis=1),
+            kl=divergence(y, new, form).mean(axis=1),
+            expected=surer[..., 0].mean(axis=1),
             top=top[:, 0],
             top_new=top_new[:, 0],
             classes=np.full(len(y), self._classes),
@@ -129,36 +128,33 @@ class ClassSums(Sums):
         return self.column("kl")
 
     def figures(self, labels: Labels | None) -> Figures:
-        """Accuracy where there are labels that fit, else agreement; balanced where one answer is nearly all there is."""
+        """Accuracy where labels fit, else agreement, balanced where one answer is nearly all there is."""
         same, kl = self.column("same"), self.column("kl")
         if not len(same):
             nothing = Estimate(0.0, 0.0, 0.0, 0)
             return Figures("agreement", nothing, nothing, np.zeros(0))
-        agreement = mean_estimate(same)
-        common = {"error": self.error(), "agreement": agreement, "kl": float(kl.mean())}
-        expected = None if self._several_rows else mean_estimate(self.column("expected"))
+        whole = Figures(
+            "agreement",
+            mean_estimate(same),
+            complement(mean_estimate(same)),
+            1 - same,
+            error=self.error(),
+            agreement=mean_estimate(same),
+            kl=float(kl.mean()),
+            expected=None if self._several_rows else mean_estimate(self.column("expected")),
+        )
         before, after, notes = self._accuracies(labels)
         if before is not None and after is not None:
-            drop = paired_drop(before, after)
-            both = (mean_estimate(before), mean_estimate(after))
-            return Figures(
-                "accuracy",
-                both[1],
-                drop,
-                before - after,
-                before=both[0],
-                after=both[1],
-                expected=expected,
-                notes=(*notes, *self._common_note("be right on", labels)),
-                **common,
-            )
+            one, two = mean_estimate(before), mean_estimate(after)
+            drop, notes = paired_drop(before, after), (*notes, *self._common_note("be right on", labels))
+            accuracy = replace(whole, score="accuracy", value=two, loss=drop, losses=before - after)
+            return replace(accuracy, before=one, after=two, notes=notes)
         notes = (*notes, *self._common_note("agree on", None))
         if self._measure.unbalanced and not self._several_rows:
             balanced = balanced_agreement(self.column("top"), self.column("top_new"))
-            return Figures(
-                "balanced agreement", balanced, complement(balanced), 1 - same, expected=expected, notes=notes, **common
-            )
-        return Figures("agreement", agreement, complement(agreement), 1 - same, expected=expected, notes=notes, **common)
+            loss, losses = complement(balanced), np.zeros(0)
+            return replace(whole, score="balanced agreement", value=balanced, loss=loss, losses=losses, notes=notes)
+        return replace(whole, notes=notes)
 
     def _accuracies(self, labels: Labels | None) -> tuple[Float64 | None, Float64 | None, tuple[str, ...]]:
         """(right or not by sample, of both models, notes); None without labels, or where they do not fit."""
@@ -188,10 +184,8 @@ class ClassSums(Sums):
         if self._several_rows or share < UNBALANCED or len(answers) < 2:
             return ()
         whose = "the original answers" if labels is None else "the label is"
-        return (
-            f"{whose} class {int(values[counts.argmax()])} on {100 * share:.0f} % of these samples: a model that always "
-            f"says so would {what} as many",
-        )
+        said = f"{whose} class {int(values[counts.argmax()])} on {100 * share:.0f} % of these samples"
+        return (f"{said}: a model that always says so would {what} as many",)
 
 
 def balanced_agreement(top: Float64, top_new: Float64) -> Estimate:

@@ -100,19 +100,21 @@ class DenseSums(Sums):
         if measure.form == "sigmoid":
             p, q = y, new
             ours, theirs = _yes_or_no(p), _yes_or_no(q)
+            same = ((p > 0.5) == (q > 0.5)).mean(axis=-1)
             bits = _binary_divergence(p, q) * measure.row_weights(y)
             moved = (bits.mean(axis=-1) * counted).sum(axis=1) / n
         else:
             p, q = probabilities(y, measure.form), probabilities(new, measure.form)
             top, top_new = y.argmax(axis=-1), new.argmax(axis=-1)
+            same = (top == top_new).astype(np.float64)
             ours, theirs = self._one_hot(top), self._one_hot(top_new)
             moved = (divergence(y, new, measure.form) * measure.row_weights(y) * counted).sum(axis=1) / n
             p, q = self._pooled(p), self._pooled(q)
             self._answers += [(one[k > 0], two[k > 0]) for one, two, k in zip(top, top_new, counted, strict=True)]
         self._indices += indices if len(indices) == len(y) else []
+        self.keep(moved=moved, same=(same * counted).sum(axis=1), rows=counted.sum(axis=1))
         counted = counted[..., None]
         self.keep(
-            moved=moved,
             ours=(ours * counted).sum(axis=1),
             theirs=(theirs * counted).sum(axis=1),
             both=(ours * theirs * counted).sum(axis=1),
@@ -125,7 +127,7 @@ class DenseSums(Sums):
         """Position of each class among those followed; the last for all others."""
         followed = self._measure.followed
         place = np.minimum(np.searchsorted(followed, top), len(followed) - 1)
-        return np.where(followed[place] == top, place, len(followed))
+        return np.asarray(np.where(followed[place] == top, place, len(followed)))
 
     def _one_hot(self, top: np.ndarray) -> Float64:
         return np.eye(len(self._measure.followed) + 1)[self._place(top)]
@@ -157,7 +159,7 @@ class DenseSums(Sums):
             loss,
             np.zeros(0),
             error=self.error(),
-            agreement=overlap,
+            agreement=resampled([self.column("same"), self.column("rows")], _share),
             kl=float(self.column("moved").mean()),
             before=before,
             after=after,
@@ -181,6 +183,10 @@ class DenseSums(Sums):
         if not before:
             return None, None, ()
         return mean_estimate(np.array(before)), mean_estimate(np.array(after)), ()
+
+
+def _share(same: Float64, rows: Float64) -> Float64:
+    return np.asarray(same / np.maximum(rows, SMALLEST))
 
 
 def _yes_or_no(p: Float64) -> Float64:

@@ -38,7 +38,8 @@ class Embedding(Measure):
         drawn, unit = signs(y.shape, random), y / safe
         turning = (drawn - unit * np.sum(drawn * unit, axis=-1, keepdims=True)) / safe
         counted = rows_kept(kept, (len(y), 1))
-        return np.where(length > _SMALLEST, turning, 0.0) * counted * np.sqrt(0.5 / max(counted.sum(), 1.0))
+        size = np.sqrt(0.5 / max(counted.sum(), 1.0))
+        return np.asarray(np.where(length > _SMALLEST, turning, 0.0) * counted * size)
 
 
 class EmbeddingSums(Sums):

@@ -77,9 +77,7 @@ class Numbers(Measure):
         """Signs over scale and √power; fields count alike, as they do in the distortion."""
         power = np.maximum(self.power, 1e-300)[self.scales.field]
         weight = np.where(self.power[self.scales.field] > 0, 1 / (self.scales.scale * np.sqrt(power)), 0.0)
-        return np.asarray(
-            signs(y.shape, random) * weight * rows_kept(kept, (len(y), 1)) / np.sqrt(self.scales.fields)
-        )
+        return np.asarray(signs(y.shape, random) * weight * rows_kept(kept, (len(y), 1)) / np.sqrt(self.scales.fields))
 
 
 class NumberSums(Sums):

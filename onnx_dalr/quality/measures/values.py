@@ -99,6 +99,4 @@ class ValueSums(Sums):
         ends: tuple[Estimate, Estimate] = (mean_estimate(before), mean_estimate(after))
         agreement = mean_estimate(self.column("same"))
         drop = paired_drop(before, after)
-        return Figures(
-            "accuracy", ends[1], drop, before - after, agreement=agreement, before=ends[0], after=ends[1]
-        )
+        return Figures("accuracy", ends[1], drop, before - after, agreement=agreement, before=ends[0], after=ends[1])
