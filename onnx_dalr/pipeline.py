@@ -86,7 +86,8 @@ def optimize(
         model: Path of the original, or a ModelProto.
         output: Path to write; None to get the new model as `result.model`.
         calib: Samples of the target domain: a folder of images, `.npy`, `.npz`, a folder of `.npz`, an array, a dict
-            of arrays, any iterable of dicts or arrays, or an onnxruntime CalibrationDataReader.
+            of arrays, any iterable of dicts, arrays or pairs of these and labels, or an onnxruntime
+            CalibrationDataReader.
         rank: Target: a rank for every layer, or "GLOB=64" for some (one or a list); beside another target, "GLOB=64"
             and "GLOB=keep" pin single layers.
         size: Target: bytes on disk of the whole artifact, "12MB", "40%" or a number.

@@ -180,10 +180,12 @@ def opened(options: SampleOptions, specs: Sequence[InputSpec]) -> Iterator[Sets]
             limit=options.samples,
             separate_report=separate,
         )
-        reported, report_indices, notes = samples, parts.report, list[str]()
+        reported, report_indices, notes = samples, parts.report, [*samples.notes]
         if separate:
             reported = stack.enter_context(_open_eval(options, specs, images=bool(samples.settings)))
-            reported, notes = _one_numbering(samples, reported)
+            notes += [f"--eval: {note}" for note in reported.notes]
+            reported, labelling = _one_numbering(samples, reported)
+            notes += labelling
             report_indices = np.arange(len(reported), dtype=np.int64)
         size = options.batch_size or DEFAULT_BATCH
         yield Sets(

@@ -14,7 +14,16 @@ from onnx_dalr.samples.archives import check_archive, check_array
 from onnx_dalr.samples.base import Array, Batch, InputSpec, Samples
 from onnx_dalr.samples.dtypes import check_kind, to_model_dtype
 from onnx_dalr.samples.files import check_regular, printable, visible
-from onnx_dalr.samples.forms import as_text, check_axes, check_batch_axis, check_names, excess_axes, listing
+from onnx_dalr.samples.forms import (
+    as_text,
+    check_axes,
+    check_batch_axis,
+    check_names,
+    excess_axes,
+    ignored_note,
+    listing,
+    spare_names,
+)
 
 
 @dataclass(frozen=True)
@@ -155,14 +164,16 @@ def from_array(array: object, specs: Sequence[InputSpec], name: str = "array") -
 
 
 def from_arrays(arrays: Mapping[str, object], specs: Sequence[InputSpec], name: str = "arrays") -> ArraySamples:
-    """Samples of a dict: input name → array (or anything numpy can read).
+    """Samples of a dict: input name → array (or anything numpy can read); keys beside the inputs are passed over.
 
     Raises:
-        InputError: Names or shapes that do not fit the model.
+        InputError: Inputs without an array, or shapes that do not fit the model.
     """
-    return ArraySamples(
-        [(name, {key: as_array(value, f"{name}['{key}']") for key, value in arrays.items()})], specs, name
-    )
+    spare = spare_names(arrays, specs, name)
+    taken = {spec.name: as_array(arrays[spec.name], f"{name}['{spec.name}']") for spec in specs}
+    samples = ArraySamples([(name, taken)], specs, name)
+    samples.notes = [ignored_note(spare)] if spare else []
+    return samples
 
 
 def as_array(value: object, where: str) -> Array:

@@ -69,6 +69,7 @@ class Samples(ABC):
             contiguous blocks since neighbours are steps of one recording.
         repeated: Names of the inputs that go whole with every sample and have no row per sample.
         description: One line for the report: what was read and how many.
+        notes: What a user should know of how they are read, before the work; one sentence each.
         settings: Preprocessing that will be applied, as "name: value" facts for report and JSON; empty for arrays.
     """
 
@@ -80,6 +81,7 @@ class Samples(ABC):
     complete: bool = False
     repeated: frozenset[str] = frozenset()
     description: str = ""
+    notes: Sequence[str] = ()
     settings: dict[str, str] = {}  # noqa: RUF012 - replaced, never mutated
     _opened_by: Samples | None = None  # kept alive: temporary files go with the object that made them
 

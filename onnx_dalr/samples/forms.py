@@ -30,19 +30,57 @@ def check_names(names: Iterable[str], specs: Sequence[InputSpec], where: str) ->
     """
     names = list(names)
     inputs = [spec.name for spec in specs]
-    for name in names:
-        if name in inputs:
-            continue
-        hint = f"the model's inputs are {listing(specs)}"
-        near = difflib.get_close_matches(name, inputs, n=1)
-        if near:
-            hint = f"did you mean '{near[0]}'? {hint}"
-        if str(name).lower() in _LABEL_NAMES:
-            hint += "; labels go into a file of their own: --labels FILE"
-        raise InputError(f"{where}: '{name}' is not an input of the model", hint)
+    unknown = [name for name in names if name not in inputs]
+    if unknown:
+        raise _no_input(unknown[0], specs, where)
     missing = [spec for spec in specs if spec.name not in names]
     if missing:
-        raise InputError(f"{where}: nothing for the model's input {missing[0]}", f"it holds {', '.join(names) or '-'}")
+        raise _nothing_for(missing[0], names, where)
+
+
+def spare_names(names: Iterable[str], specs: Sequence[InputSpec], where: str) -> list[str]:
+    """The names beside the model's inputs, all of which have to be there.
+
+    For what programs make: tokenizers give more than a model takes, and a name that was mistyped leaves an input out.
+
+    Raises:
+        InputError: An input without its name.
+    """
+    names = list(names)
+    inputs = [spec.name for spec in specs]
+    spare = [name for name in names if name not in inputs]
+    missing = [spec for spec in specs if spec.name not in names]
+    if missing:
+        near = [name for name in spare if _near(missing[0].name, [str(name)])]
+        if near or len(spare) == len(names) > 0:
+            raise _no_input((near or spare)[0], specs, where)
+        raise _nothing_for(missing[0], names, where)
+    return spare
+
+
+def ignored_note(names: Iterable[str]) -> str:
+    """Says that keys of dicts are passed over."""
+    listed = ", ".join(f"'{name}'" for name in names)
+    labels = "; labels are given as labels=" if any(str(name).lower() in _LABEL_NAMES for name in names) else ""
+    return f"keys that are no input of the model are passed over: {listed}{labels}"
+
+
+def _no_input(name: str, specs: Sequence[InputSpec], where: str) -> InputError:
+    hint = f"the model's inputs are {listing(specs)}"
+    near = _near(str(name), [spec.name for spec in specs])
+    if near:
+        hint = f"did you mean '{near[0]}'? {hint}"
+    if str(name).lower() in _LABEL_NAMES:
+        hint += "; labels go into a file of their own: --labels FILE"
+    return InputError(f"{where}: '{name}' is not an input of the model", hint)
+
+
+def _nothing_for(spec: InputSpec, names: Sequence[str], where: str) -> InputError:
+    return InputError(f"{where}: nothing for the model's input {spec}", f"it holds {', '.join(map(str, names)) or '-'}")
+
+
+def _near(name: str, known: Sequence[str]) -> list[str]:
+    return difflib.get_close_matches(name, known, n=1)
 
 
 def excess_axes(

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from onnx_dalr.errors import InputError
 from onnx_dalr.samples.base import CLASS_FOLDERS, Batch, InputSpec, Samples
+from onnx_dalr.samples.bit_depth import depth_notes
 from onnx_dalr.samples.files import printable, visible, visible_files
 from onnx_dalr.samples.forms import listing
 from onnx_dalr.samples.image_settings import ImageSettings
@@ -63,6 +64,7 @@ class ImageFolder(Samples):
             self.labels = np.array([index[path.relative_to(root).parts[0]] for path in self._paths], dtype=np.int64)
         self.description = _description(root, len(self._paths), classes, self.labels, others)
         self.settings = self._reader.settings
+        self.notes = depth_notes(self._paths, self._spec, settings)
 
     def read(self, index: int) -> Batch:
         """Returns image `index` as [1, C, H, W], [1, H, W, C] or [1, H·W·C]."""

@@ -55,6 +55,26 @@ def read_image(path: Path) -> Image.Image:
         return ImageOps.exif_transpose(opened)
 
 
+def deep_peak(path: Path) -> int | None:
+    """Returns the largest value, 0..65535, of an image with 16 bits per channel; None for other images.
+
+    Of colours Pillow keeps the upper 8 bits: there it is the most that it can have been.
+
+    Raises:
+        InputError: The file cannot be decoded.
+    """
+    with _decoding(path), Image.open(path, formats=_formats()) as opened:
+        # The raw mode of a tile, "RGB;16B" say, tells what the file holds; the image's mode what Pillow makes of it.
+        deep_color = any(";16" in str(tile[3]) for tile in opened.tile)
+        if not opened.mode.startswith("I") and not deep_color:
+            return None
+        opened.load()
+        levels = np.asarray(opened)
+        if opened.mode.startswith("I"):
+            return int(levels.max())
+        return 256 * int(levels[..., : 1 if opened.mode == "LA" else 3].max()) + 255
+
+
 def read_pixels(path: Path, target: ImageTarget) -> NDArray[np.uint8]:
     """Decodes an image and brings it to the colour and size that the model takes.
 

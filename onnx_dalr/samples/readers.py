@@ -14,7 +14,8 @@ from onnx_dalr.errors import InputError
 from onnx_dalr.samples.arrays import as_array
 from onnx_dalr.samples.base import Array, Batch, InputSpec, Samples
 from onnx_dalr.samples.dtypes import to_model_dtype
-from onnx_dalr.samples.forms import Shape, check_axes, check_batch_axis, check_names, excess_axes, listing
+from onnx_dalr.samples.forms import Shape, check_axes, check_batch_axis, excess_axes, ignored_note, listing, spare_names
+from onnx_dalr.samples.pairs import Integers, as_pair, joined_labels
 
 _ITEM_FORMS = (
     "yield dicts of input name → array, each with the rank of its input (a feed), or each with one axis less (a sample)"
@@ -52,13 +53,17 @@ class StreamSamples(Samples):
     An item is a feed whose arrays have the rank of their inputs, or a sample whose arrays have one axis less. Feeds
     are taken apart into rows when every input's axis 0 is free and the arrays of each feed agree in its length; else
     each is one complete feed. Memory does not grow with the arrays; the file goes with this object.
+
+    Of pairs (x, y), as training loaders yield them, y is labels. Keys of dicts beside the inputs are passed over. Both
+    are noted.
     """
 
     def __init__(self, items: Iterable[object], specs: Sequence[InputSpec], name: str = "iterable") -> None:
         """Reads all items, to the end.
 
         Args:
-            items: Dicts of input name → array, or arrays for a model with one input; tensors that numpy can read too.
+            items: Dicts of input name → array, or arrays for a model with one input; tensors that numpy can read too;
+                or pairs of one of these and integers.
             specs: The model's inputs.
             name: What the samples are called in messages and the report.
 
@@ -71,19 +76,28 @@ class StreamSamples(Samples):
         self._file: IO[bytes] = tempfile.TemporaryFile(prefix="onnx-dalr-")  # noqa: SIM115 - closed with the object
         self._finalizer = weakref.finalize(self, self._file.close)
         self._feeds: list[dict[str, _Block]] = []
+        self._given: list[Integers] = []  # the labels of each item
+        self._spare: dict[str, None] = {}  # keys that are passed over, in their order
         try:
             form = self._spool(items, name)
+            lengths = [self._row_count(feed) for feed in self._feeds]
+            self.complete = not form.one_sample and None in lengths
+            if self._given:
+                whole = self.complete or form.one_sample
+                self.labels = joined_labels(self._given, None if whole else [count or 1 for count in lengths], name)
         except BaseException:
             self.close()
             raise
-        lengths = [self._row_count(feed) for feed in self._feeds]
-        self.complete = not form.one_sample and None in lengths
         self.repeated = form.repeated
         self._rows = [
             (feed, row) for feed, count in enumerate(lengths) for row in range(1 if self.complete else count or 1)
         ]
         self.ids = [f"sample {index}" for index in range(len(self._rows))]
         self.description = f"{name}: {len(self._rows)} {'complete feeds' if self.complete else 'samples'}"
+        self.notes = [ignored_note(self._spare)] if self._spare else []
+        if self.labels is not None:
+            self.labels_from = f"the pairs of the {name}"
+            self.notes.append(f"the {name} gives pairs: the second of each is taken as labels")
 
     def close(self) -> None:
         """Deletes the temporary file."""
@@ -102,7 +116,12 @@ class StreamSamples(Samples):
         form: _Form | None = None
         for number, item in enumerate(items):
             where = f"item {number} of the {name}"
-            arrays = self._arrays(item, where)
+            fed, labels = as_pair(item, self.specs, where)
+            arrays = self._arrays(fed, where)
+            if labels is not None:
+                self._given.append(labels.copy())  # loaders may fill the same array again
+            if len(self._given) not in (0, number + 1):
+                raise InputError(f"{where}: some items come with labels and some without", _ITEM_FORMS)
             this = self._form(arrays, where)
             if form is None:
                 form = this
@@ -127,12 +146,12 @@ class StreamSamples(Samples):
     def _arrays(self, item: object, where: str) -> dict[str, Array]:
         """An item as input name → array."""
         if isinstance(item, Mapping):
-            check_names(item, self.specs, where)
+            self._spare |= dict.fromkeys(spare_names(item, self.specs, where))
             return {spec.name: as_array(item[spec.name], f"{where}: '{spec.name}'") for spec in self.specs}
-        if isinstance(item, list | tuple) and any(hasattr(part, "__array__") for part in item):
+        if isinstance(item, list | tuple) and any(isinstance(x, Mapping) or hasattr(x, "__array__") for x in item):
             raise InputError(
                 f"{where} is a {type(item).__name__} of {len(item)} arrays: which inputs they are for is not known",
-                f"yield dicts with the model's inputs {listing(self.specs)} and leave labels out",
+                f"yield dicts with the model's inputs {listing(self.specs)}, or pairs of these and integer labels",
             )
         if len(self.specs) != 1:
             raise InputError(

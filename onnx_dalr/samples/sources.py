@@ -10,7 +10,7 @@ from typing import Any
 
 from onnx_dalr.errors import InputError
 from onnx_dalr.samples.arrays import from_array, from_arrays, npz_files, open_npy, open_npz, open_npz_folder
-from onnx_dalr.samples.base import InputSpec, Samples
+from onnx_dalr.samples.base import CLASS_FOLDERS, InputSpec, Samples
 from onnx_dalr.samples.image_settings import ImageSettings
 from onnx_dalr.samples.images import ImageFolder, has_images, images_among
 from onnx_dalr.samples.labels import GivenLabels, labels_of
@@ -77,7 +77,8 @@ def open_samples(
 
     Args:
         source: A path to a folder of images, an `.npz`, a folder of `.npz` or a `.npy`; in Python also an array, a
-            dict of arrays, any iterable of dicts or arrays, or an onnxruntime CalibrationDataReader.
+            dict of arrays, any iterable of dicts, arrays or pairs of these and labels, or an onnxruntime
+            CalibrationDataReader.
         specs: The model's inputs that have to be fed.
         image: How pixels become numbers; only for images.
         labels: A path to a file of labels, or integers, one per sample in their order (or an array of them for each);
@@ -89,7 +90,7 @@ def open_samples(
 
     Raises:
         InputError: The source is not there, not readable, of no known kind, or does not fit the model; image settings
-            for something that is no folder of images; labels that do not fit.
+            for something that is no folder of images; labels that do not fit, or are given twice.
     """
     if not specs:
         raise InputError("the model has no inputs to feed", "a model that computes from nothing cannot be calibrated")
@@ -98,6 +99,11 @@ def open_samples(
     else:
         samples = _open_object(source, specs, image)
     if labels is not None:
+        if samples.labels_from not in (None, CLASS_FOLDERS):
+            raise InputError(
+                f"labels are given twice: by {labels_option} and by {samples.labels_from}",
+                f"leave {labels_option} out, or yield no pairs",
+            )
         # The numbers of labels that are given say nothing of the order of folders, nor the folders of their classes.
         samples.labels, samples.classes = labels_of(labels, len(samples), labels_option), ()
         samples.labels_from = labels_option

@@ -146,9 +146,10 @@ class TestNames:
             open_samples({"imagee": ROWS}, [spec(None, 3, name="image")])
 
     @pytest.mark.parametrize("key", ["y", "label", "labels"])
-    def test_a_key_of_labels_points_at_the_option(self, key: str) -> None:
+    def test_a_key_of_labels_points_at_the_option(self, tmp_path: Path, key: str) -> None:
+        np.savez(tmp_path / "a.npz", x=ROWS, **{key: np.zeros(10)})
         with pytest.raises(InputError, match="--labels FILE"):
-            open_samples({"x": ROWS, key: np.zeros(10)}, [spec(None, 3)])
+            open_samples(tmp_path / "a.npz", [spec(None, 3)])
 
     def test_a_missing_input_is_named(self) -> None:
         with pytest.raises(InputError, match="nothing for the model's input 'mask'"):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import struct
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -102,6 +104,66 @@ class TestModes:
     def test_sixteen_bit_colour_keeps_its_upper_bits(self, tmp_path: Path) -> None:
         (tmp_path / "a.ppm").write_bytes(b"P6 1 1 65535\n" + np.array([0, 32896, 65535], ">u2").tobytes())
         assert pixels(tmp_path).tolist() == [[[0, 128, 255]]]
+
+
+def deep_colour(path: Path, pixels: np.ndarray) -> None:
+    """Writes a PNG of 16 bits per channel, [H, W, 3] or with alpha [H, W, 4]; Pillow writes none."""
+    height, width, channels = pixels.shape
+    header = struct.pack(">IIBBBBB", width, height, 16, {3: 2, 4: 6}[channels], 0, 0, 0)
+    rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in pixels)
+    chunks = [(b"IHDR", header), (b"IDAT", zlib.compress(rows)), (b"IEND", b"")]
+    parts = [struct.pack(">I", len(d)) + name + d + struct.pack(">I", zlib.crc32(name + d)) for name, d in chunks]
+    path.write_bytes(b"\x89PNG\r\n\x1a\n" + b"".join(parts))
+
+
+class TestSixteenBitsThatHoldFewer:
+    @pytest.mark.parametrize(
+        ("largest", "bits", "levels", "scale"),
+        [(4095, 12, 17, "257/4095"), (1000, 10, 5, "257/1023"), (255, 8, 2, "257/255"), (16000, 14, 63, "257/16383")],
+    )
+    def test_it_is_said_with_the_scale_that_is_meant(
+        self, tmp_path: Path, make_image: MakeImage, largest: int, bits: int, levels: int, scale: str
+    ) -> None:
+        for number in range(3):
+            make_image(f"{number}.png", np.array([[0, largest // (3 - number)]], np.uint16))
+        (note,) = open_samples(tmp_path, [spec(None, 1, 1, 2)]).notes
+        assert f"hold at most {bits} (largest value {largest} in 3 of them)" in note
+        assert f"in {levels} of 256 levels. --scale {scale} is probably meant; --preprocess" in note
+
+    def test_that_scale_gives_the_whole_range(self, tmp_path: Path, make_image: MakeImage) -> None:
+        make_image("a.png", np.array([[0, 2056, 4095]], np.uint16))
+        samples = open_samples(tmp_path, [spec(None, 1, 1, 3)], image=ImageSettings(scale=257 / 4095))
+        np.testing.assert_allclose(samples.read(0)["x"].ravel(), [0, 0.5, 1], atol=1 / 32)
+        assert list(samples.notes) == []
+
+    def test_raw_pixels_have_another_factor_and_whole_numbers_none(self, tmp_path: Path, make_image: MakeImage) -> None:
+        make_image("a.tiff", np.array([[0, 4095]], np.uint16))
+        (note,) = open_samples(tmp_path, [spec(None, 1, 1, 2)], image=ImageSettings(preset="raw")).notes
+        assert "--scale 16.0037 is probably meant" in note
+        (note,) = open_samples(tmp_path, [spec(None, 1, 1, 2, dtype="uint8")]).notes
+        assert "--scale" not in note
+        assert "--preprocess with a function that multiplies by 255/4095" in note
+
+    @pytest.mark.parametrize("channels", [3, 4])
+    def test_colours_are_looked_at_too(self, tmp_path: Path, channels: int) -> None:
+        pixels = np.full((2, 2, channels), 65535)
+        pixels[:, :, :3] = 4095
+        deep_colour(tmp_path / "a.png", pixels)
+        (note,) = open_samples(tmp_path, [spec(None, 3, 2, 2)]).notes
+        assert "hold at most 12 (largest value 4095 in 1 of them)" in note
+
+    @pytest.mark.parametrize("largest", [0, 16384, 65535])
+    def test_images_that_use_their_bits_or_none_are_passed_over(
+        self, tmp_path: Path, make_image: MakeImage, largest: int
+    ) -> None:
+        make_image("a.png", np.array([[0, largest]], np.uint16))
+        make_image("b.png", np.array([[0, min(largest, 99)]], np.uint16))
+        assert list(open_samples(tmp_path, [spec(None, 1, 1, 2)]).notes) == []
+
+    def test_dark_images_of_eight_bits_are_as_they_are(self, tmp_path: Path, make_image: MakeImage) -> None:
+        make_image("a.png", np.array([[0, 3]], np.uint8))
+        (tmp_path / "b.png").write_text("no image")
+        assert list(open_samples(tmp_path, [spec(None, 1, 1, 2)]).notes) == []
 
 
 class TestMovingImages:
