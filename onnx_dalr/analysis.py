@@ -27,6 +27,7 @@ from onnx_dalr.sets import Sets, opened
 from onnx_dalr.stats_file import gathered, load_statistics
 from onnx_dalr.stats_set import StatisticsSet, model_hash
 from onnx_dalr.target import Target, make_target
+from onnx_dalr.task import is_numeric
 
 _METRIC_TASK = "task of the metric"
 

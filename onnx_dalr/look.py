@@ -16,7 +16,7 @@ from onnx_dalr.graph.model import Model
 from onnx_dalr.options import Options
 from onnx_dalr.outlook import answers_of, outlook
 from onnx_dalr.quality.kinds import Seen, find_task
-from onnx_dalr.runtime import Session, open_session, reference_session
+from onnx_dalr.runtime import Session, not_numbers, open_session, reference_session
 from onnx_dalr.samples import class_orders
 from onnx_dalr.samples.base import Batch
 from onnx_dalr.samples.masks import kept_in
@@ -65,7 +65,15 @@ def look(model: Model, options: Options, sets: Sets, *, measured: bool) -> First
     few = _few(sets, model)
     batches = [(indices, batch) for indices, batch in few]
     runs = [session.run(batch) for _, batch in batches]
-    notes = list(_repeats(session, batches[0][1], runs[0]))
+    notes = []
+    for run in runs:
+        if wrong := not_numbers(session.outputs, run):
+            said = f"the original model gives {wrong} on these samples"
+            if measured:
+                raise InputError(said, "check the preprocessing and the value range the model was trained on")
+            notes.append(said)
+            break
+    notes += _repeats(session, batches[0][1], runs[0])
     facts = (*facts, *(OutputFacts(name) for name in hidden))
     seen = [
         Seen(

@@ -223,8 +223,17 @@ def test_models_without_numbers_cannot_be_compared() -> None:
 
 
 def test_an_original_without_numbers_is_the_users_to_mend() -> None:
-    with pytest.raises(onnx_dalr.InputError, match="the original model gives NaN or infinity"):
+    with pytest.raises(onnx_dalr.InputError, match="the first model gives NaN in output 'y' on these samples"):
         compare(ROOT, SAME, data=rows())
+    with pytest.raises(onnx_dalr.InputError, match="the first model gives nothing but infinity in output 'y'"):
+        compare(model("z = Sub(x, x) y = Reciprocal(z)"), SAME, data=rows())
+
+
+def test_infinities_that_are_a_mask_are_compared_around() -> None:
+    masked = "m = Constant <value = float[4] {inf, 0, 0, 0}> () y = Sub({}, m)"
+    found = compare(model(masked.replace("{}", "x")), model(f"h = Neg(x) {masked.replace('{}', 'h')}"), data=rows())
+    assert found.quality.error.value == pytest.approx(2)
+    assert not any("random" in note for note in found.notes)
 
 
 @pytest.mark.parametrize(

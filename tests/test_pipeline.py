@@ -403,6 +403,43 @@ def test_report_samples_that_were_fitted_on_too_are_counted_one_by_one(model: Mo
     assert not any("fitted on" in note for note in optimize(model, calib=tiny.rows(100), rank=8).notes)
 
 
+ROOTS = """
+<ir_version: 8, opset_import: ["" : 17]>
+roots (float[N,16] x) => (float[N,64] y) {
+  [fc] h = MatMul(x, W)
+  y = END
+}
+"""
+
+
+@pytest.mark.parametrize(
+    ("end", "what"),
+    [("Sqrt(h)", "NaN in output 'y'"), ("Div(h, zeros)", "nothing but infinity in output 'y'")],
+)
+def test_an_original_that_gives_no_numbers_is_told_so_before_the_work(
+    monkeypatch: pytest.MonkeyPatch, end: str, what: str
+) -> None:
+    weights = {"W": tiny.mlp_weights((16, 64, 64, 4))["W1"].T, "zeros": np.zeros(1, np.float32)}
+    broken = tiny.with_weights(ROOTS.replace("END", end), weights)
+    result = optimize(broken, calib=tiny.rows(), rank=8, holdout=0, metric=False)
+    assert f"the original model gives {what} on these samples" in result.notes
+    assert not any("random" in note for note in result.notes)
+    monkeypatch.setattr("onnx_dalr.analysis.learn", lambda *_, **__: pytest.fail("samples are run"))
+    with pytest.raises(onnx_dalr.InputError, match=f"the original model gives {what}") as caught:
+        optimize(broken, calib=tiny.rows(), rank=8)
+    assert "preprocessing" in caught.value.hint
+
+
+def test_an_original_with_infinities_on_purpose_is_measured_beside_them() -> None:
+    mask = np.array([-np.inf, *[0] * 63], np.float32)
+    weights = {"W": tiny.mlp_weights((16, 64, 64, 4))["W1"].T, "mask": mask}
+    masked = tiny.with_weights(ROOTS.replace("END", "Add(h, mask)"), weights)
+    result = optimize(masked, calib=tiny.rows(), rank=8)
+    assert result.quality is not None
+    assert result.quality.finite
+    assert not any("random" in note or "infinity" in note for note in result.notes)
+
+
 def test_quality_is_that_of_the_model_that_comes_out(model: ModelProto) -> None:
     x = tiny.rows(400)
     result = optimize(model, calib=x, rank=8)

@@ -202,7 +202,7 @@ CASES = [
         arrange=lambda: np.savez("bad.npz", x=np.array([{"a": 1}], dtype=object)),
     ),
     Case("text for numbers", 2, "x", calib="bad.npz", arrange=save_npz(x=np.array([["a"] * 16] * 9))),
-    Case("samples the model cannot take", 2, "NaN or infinity", model="log.onnx", arrange=model_that_overflows),
+    Case("samples the model cannot take", 2, "gives NaN in output 'y'", model="log.onnx", arrange=model_that_overflows),
     Case("missing labels", 2, "labels.npy", ("--labels", "labels.npy")),
     Case(
         "too few labels",
