@@ -27,7 +27,6 @@ from onnx_dalr.sets import Sets, opened
 from onnx_dalr.stats_file import gathered, load_statistics
 from onnx_dalr.stats_set import StatisticsSet, model_hash
 from onnx_dalr.target import Target, make_target
-from onnx_dalr.task import is_numeric
 
 _METRIC_TASK = "task of the metric"
 
@@ -301,6 +300,8 @@ def _announce(run: Run, sets: Sets | None, *, from_files: bool) -> None:
     for said in sets.notes:
         run.notes.append(said)
         run.progress.say(f"note: {said}")
+    if sets.mask is not None:
+        run.progress.say(f"padding: {sets.mask}")
     if sets.report.source.complete:
         run.notes.append(
             "the samples are complete feeds: every step starts from its recorded state, so drift that builds up over "

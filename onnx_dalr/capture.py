@@ -15,9 +15,10 @@ from onnx_dalr.factorize import Method, Need, Statistics
 from onnx_dalr.graph.layers import Layer, matrix
 from onnx_dalr.graph.model import Model
 from onnx_dalr.graph.probe import probe
-from onnx_dalr.graph.use import Use
+from onnx_dalr.rows import RowReader
 from onnx_dalr.runtime import Device, Session, open_session
 from onnx_dalr.samples.base import Batch
+from onnx_dalr.samples.masks import kept_in
 from onnx_dalr.units import format_bytes
 
 CHUNK_ROWS = 2048
@@ -62,8 +63,8 @@ def capture(
         method: Names the statistics to keep.
         batches: Feeds of the fit samples.
         device: Where to run.
-        mask_input: Model input whose zeros mark padding; its rows do not enter, wherever a tensor's row count is
-            the mask's size.
+        mask_input: Model input that marks padding; its rows do not enter, wherever a tensor has axes of as many
+            samples and positions.
         each: Called after every batch.
         metric: Leave room for the gradients too.
 
@@ -83,12 +84,12 @@ def capture(
     unmasked: set[str] = set()
     for batch in batches:
         values = dict(zip(computed, session.run(batch, computed) if session else [], strict=True)) | batch
-        mask = np.asarray(batch[mask_input]) if mask_input is not None else None
+        reader = RowReader(1, kept_in(batch, mask_input))
         for sink in sinks:
             for use in sink.layer.uses:
-                rows, masked = rows_of(values[use.data], use, sink.layer.n, mask)
-                sink.add(rows, check_memory)
-                if not masked:
+                rows = reader.read(values[use.data], use, sink.layer.n)
+                sink.add(rows.values, check_memory)
+                if not rows.masked:
                     unmasked.add(sink.layer.name)
         each(batch)
     for sink in sinks:
@@ -101,28 +102,6 @@ def capture(
         provider=session.provider if session else "none",
         notes=tuple(_mask_notes(unmasked, mask_input)),
     )
-
-
-def rows_of(tensor: NDArray[Any], use: Use, n: int, mask: NDArray[Any] | None = None) -> tuple[NDArray[Any], bool]:
-    """The rows, [p, n], that a tensor feeds into a weight, and whether the mask could be applied to them.
-
-    The positions that a Conv steps over are no rows; the zeros it pads with are. A tensor laid out as
-    [length, samples, n] takes the mask [samples, length] transposed.
-    """
-    if use.pads:
-        half = len(use.pads) // 2
-        around = list(zip(use.pads[:half], use.pads[half:], strict=True))
-        tensor = np.pad(tensor, [(0, 0), (0, 0), *around])
-    if use.strides:
-        tensor = tensor[(slice(None), slice(None), *(slice(None, None, step) for step in use.strides))]
-    moved = np.moveaxis(tensor, use.feature_axis, -1)
-    rows = moved.reshape(-1, n)
-    if mask is None:
-        return rows, True
-    if len(rows) != mask.size:
-        return rows, False
-    laid_out = mask.T if mask.ndim == 2 and moved.shape[:2] == mask.T.shape != mask.shape else mask
-    return rows[laid_out.reshape(-1) != 0], True
 
 
 class _Sink:
@@ -234,4 +213,4 @@ def _mask_notes(unmasked: set[str], mask_input: str | None) -> Iterator[str]:
         yield f"mask {mask_input!r} does not fit the rows of {shown}: {what}"
 
 
-__all__ = ["Capture", "capture", "has_room_for_metric", "memory_limit", "needs_of", "passes", "rows_of"]
+__all__ = ["Capture", "capture", "has_room_for_metric", "memory_limit", "needs_of", "passes"]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -219,13 +219,3 @@ def _unless_chance(sets: Sets, right: NDArray[np.bool_], width: int, what: str, 
         "about chance; agreement with the original is used instead"
     )
     return sets.without_labels(), [said]
-
-
-def with_batches_of_one(sets: Sets) -> Sets:
-    """The same samples, run one by one."""
-    return replace(
-        sets,
-        fit=replace(sets.fit, batch_size=1),
-        select=replace(sets.select, batch_size=1),
-        report=replace(sets.report, batch_size=1),
-    )

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from onnx_dalr.capture import CHUNK_ROWS, rows_of
+from onnx_dalr.capture import CHUNK_ROWS
 from onnx_dalr.errors import InputError
 from onnx_dalr.factorize import Statistics
 from onnx_dalr.gradient import Ended, activation_bytes, differentiate
@@ -18,6 +18,7 @@ from onnx_dalr.graph.model import Model
 from onnx_dalr.graph.probe import probe
 from onnx_dalr.graph.use import Use
 from onnx_dalr.quality.measures.base import Kept
+from onnx_dalr.rows import RowReader
 from onnx_dalr.runtime import Device, Session, open_session, reference_session
 from onnx_dalr.samples.base import Batch
 from onnx_dalr.samples.masks import kept_in
@@ -74,7 +75,7 @@ def add_metric(
         samples: Fit samples.
         task: Says what the outputs are.
         device: Where to run.
-        mask_input: Model input whose zeros mark padding.
+        mask_input: Model input that marks padding.
         advance: Told of samples done.
     """
     reached = [layer for layer in layers if layer.name in statistics]
@@ -101,26 +102,28 @@ class _Sink:
         self.uses = [(_output_side(use), gradients[use.output]) for use in layer.uses]
         self.lost = False
         self._model, self._held = model, held
-        self._waiting: list[NDArray[Any]] = []
-        self._samples = 0
+        self._waiting: list[tuple[NDArray[Any], NDArray[np.int32]]] = []
+        self._samples = 0  # times probes, that wait
 
-    def add(self, values: Mapping[str, NDArray[Any]], mask: NDArray[Any] | None, samples: int) -> None:
-        """Takes the gradients of one probe of so many samples; lets go of all where one is not finite."""
-        parts = [rows_of(values[name], use, self.layer.m, mask)[0] for use, name in self.uses]
-        self.lost = self.lost or not all(np.isfinite(part).all() for part in parts)
+    def add(self, values: Mapping[str, NDArray[Any]], reader: RowReader) -> None:
+        """Takes the gradients of one probe of a batch; lets go of all where one is not finite."""
+        parts = [reader.read(values[name], use, self.layer.m) for use, name in self.uses]
+        self.lost = self.lost or not all(np.isfinite(part.values).all() for part in parts)
         if self.lost:
             self._held.forget_metric()
             self._waiting.clear()
             return
-        self._waiting.append(_by_sample(parts, samples))
-        self._samples += samples
-        if sum(map(len, self._waiting)) >= CHUNK_ROWS:
+        # Copies: what waits must not keep the gradients of all layers alive.
+        self._waiting += [(part.values.copy(), part.owners + self._samples) for part in parts]
+        self._samples += reader.samples
+        if sum(len(rows) for rows, _ in self._waiting) >= CHUNK_ROWS:
             self.flush()
 
     def flush(self) -> None:
         """Adds what waits to the statistics."""
         if self._waiting:
-            self._held.update_metric(np.concatenate(self._waiting), matrix(self._model, self.layer), self._samples)
+            rows, owners = (np.concatenate(each) for each in zip(*self._waiting, strict=True))
+            self._held.update_metric(rows, matrix(self._model, self.layer), self._samples, owners)
         self._waiting, self._samples = [], 0
 
 
@@ -182,12 +185,12 @@ def _probe(
     """Runs all probes; says on how many samples, and what to note of it."""
     seen: list[str] = []
     for indices, batch in watched(samples, seen):
-        outputs, padding = graph.reference.run(batch), kept_in(batch, mask_input)
-        mask = np.asarray(batch[mask_input]) if mask_input is not None else None
+        outputs, kept = graph.reference.run(batch), kept_in(batch, mask_input)
         for number in range(PROBES):
-            values = graph.run(batch, outputs, seen[-len(indices) :], number, padding)
+            values = graph.run(batch, outputs, seen[-len(indices) :], number, kept)
+            reader = RowReader(len(indices), kept)
             for sink in graph.sinks:
-                sink.add(values, mask, len(indices))
+                sink.add(values, reader)
         advance(len(indices))
     for sink in graph.sinks:
         sink.flush()
@@ -198,12 +201,6 @@ def _probe(
 
 def _shown(names: Sequence[str]) -> str:
     return ", ".join(names[:_SHOWN]) + (f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else "")
-
-
-def _by_sample(parts: list[NDArray[Any]], samples: int) -> NDArray[Any]:
-    """The rows of all uses of a layer, those of a sample one after the other; a copy."""
-    owners = np.concatenate([np.arange(len(part)) * samples // max(len(part), 1) for part in parts])
-    return np.concatenate(parts)[np.argsort(owners, kind="stable")]
 
 
 def _output_side(use: Use) -> Use:

@@ -115,7 +115,8 @@ def optimize(
         labels: Class per sample of `calib`, where they come in no class folders: a `.npy`, a file with one integer a
             line, or integers [N]; [N, …] are classes of tokens or pixels, -100 says that there is none.
         eval_labels: The same for `eval`.
-        mask_input: Model input whose zeros mark padding; found by itself where it is called attention_mask.
+        mask_input: Model input that marks padding, by zeros or, added to attention scores, by large negative values;
+            found by its name (attention_mask, input_mask) or, where it is additive, by its values.
         task: "auto", "classify", "regress" or "embed": what the score is.
         outputs: Names of the outputs whose loss counts; all that are the model's answer where left out.
         score: A score of your own, higher is better: a function (outputs, labels) → number or one per sample, or

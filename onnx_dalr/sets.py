@@ -20,16 +20,18 @@ from onnx_dalr.samples import (
     Batch,
     ImageSettings,
     InputSpec,
+    Mask,
     Samples,
     Split,
     digest,
+    find_mask,
     match_classes,
     near_class,
     open_samples,
     split,
 )
 
-MASK_NAME = "attention_mask"
+_LOOKED_AT = 64  # samples that tell a mask by its values
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,17 +42,22 @@ class SampleSet:
         source: Where they are read from.
         indices: Which of its samples, ascending.
         batch_size: Joined at most.
+        positions: Of a mask, where they are as many in all samples. Not as many samples are joined, for a tensor of
+            [samples, positions] could not be told from one of [positions, samples].
     """
 
     source: Samples
     indices: NDArray[np.int64]
     batch_size: int
+    positions: int | None = None
 
     def __len__(self) -> int:
         return len(self.indices)
 
     def __iter__(self) -> Iterator[tuple[list[int], Batch]]:
-        return self.source.batches(self.indices, self.batch_size)
+        sizes = range(self.batch_size, 0, -1)
+        fits = (size for size in sizes if self.positions not in (min(size, len(self)), len(self) % size))
+        return self.source.batches(self.indices, next(fits, self.batch_size))
 
     @property
     def ids(self) -> tuple[str, ...]:
@@ -98,7 +105,7 @@ class Sets:
         report: Every quality figure that is printed comes from these.
         split: Which samples of --calib they are.
         options: What was asked for.
-        mask_input: Model input whose zeros are padding.
+        mask: The input that marks padding, None without one.
         notes: What a user should know of how the samples were read, before the work.
     """
 
@@ -107,7 +114,7 @@ class Sets:
     report: SampleSet
     split: Split
     options: SampleOptions
-    mask_input: str | None
+    mask: Mask | None
     notes: tuple[str, ...] = ()
 
     @property
@@ -143,6 +150,16 @@ class Sets:
             return replace(samples, source=made.setdefault(id(source), source.with_labels(None)))
 
         return replace(self, fit=bare(self.fit), select=bare(self.select), report=bare(self.report))
+
+    @property
+    def mask_input(self) -> str | None:
+        """Name of the input that marks padding, None without one."""
+        return self.mask.name if self.mask is not None else None
+
+    def one_by_one(self) -> Sets:
+        """The same sets, no two samples of which are joined."""
+        fit, select, report = (replace(each, batch_size=1) for each in (self.fit, self.select, self.report))
+        return replace(self, fit=fit, select=select, report=report)
 
     def facts(self, fingerprint: str) -> SampleSets:
         """What the report says of them."""
@@ -188,14 +205,18 @@ def opened(options: SampleOptions, specs: Sequence[InputSpec]) -> Iterator[Sets]
             notes += labelling
             report_indices = np.arange(len(reported), dtype=np.int64)
         size = options.batch_size or DEFAULT_BATCH
+        fit = SampleSet(samples, parts.fit, size)
+        report = SampleSet(reported, report_indices, size)
+        mask = _mask(options.mask_input, specs, fit)
+        length = mask.length if mask is not None else None
         yield Sets(
-            fit=SampleSet(samples, parts.fit, size),
-            select=SampleSet(samples, parts.select, size),
-            report=SampleSet(reported, report_indices, size),
+            fit=replace(fit, positions=length),
+            select=SampleSet(samples, parts.select, size, length),
+            report=replace(report, positions=_mask_length(mask, specs, report) if separate else length),
             split=parts,
             options=options,
-            mask_input=_mask_input(options.mask_input, specs),
             notes=tuple(notes),
+            mask=mask,
         )
 
 
@@ -257,8 +278,19 @@ def fingerprint(digests: Collection[str]) -> str:
     return hashlib.blake2b("".join(sorted(digests)).encode(), digest_size=8).hexdigest()
 
 
-def _mask_input(asked: str | None, specs: Sequence[InputSpec]) -> str | None:
-    names = [spec.name for spec in specs]
-    if asked is not None and asked not in names:
-        raise InputError(f"--mask-input {asked!r} is no input of the model", f"its inputs: {', '.join(names)}")
-    return asked or (MASK_NAME if MASK_NAME in names else None)
+def _mask(asked: str | None, specs: Sequence[InputSpec], samples: SampleSet) -> Mask | None:
+    kinds = {spec.name: spec.dtype.kind for spec in specs}
+    if asked is not None and asked not in kinds:
+        raise InputError(f"--mask-input {asked!r} is no input of the model", f"its inputs: {', '.join(kinds)}")
+    if asked is not None and kinds[asked] not in "biuf":
+        raise InputError(f"--mask-input {asked!r} holds no numbers", "0 and 1, or what is added to attention scores")
+    return find_mask(specs, _few(samples), asked)
+
+
+def _mask_length(mask: Mask | None, specs: Sequence[InputSpec], samples: SampleSet) -> int | None:
+    found = None if mask is None else find_mask(specs, _few(samples), mask.name)
+    return None if found is None else found.length
+
+
+def _few(samples: SampleSet) -> Iterator[Batch]:
+    return (samples.source.read(int(index)) for index in samples.spread(_LOOKED_AT).indices)

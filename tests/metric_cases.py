@@ -112,7 +112,7 @@ def jacobians(made: Model, tensor: str, feed: Batch, step: float) -> tuple[Array
     return value, [np.stack(column, axis=1) for column in columns]
 
 
-def expected(
+def gradients(
     made: Model,
     layer: Layer,
     task: Task,
@@ -121,26 +121,32 @@ def expected(
     mask: str | None = None,
     axis: int = -1,
     step: float = STEP,
-) -> Array:
-    """Σ g gᵀ over samples, probes and rows, each sample alone, with the same seeds."""
-    seeder, total = Seeder(task, dict(power or {})), np.zeros((layer.m, layer.m))
+) -> Iterator[Array]:
+    """For every sample, run alone, and probe: the gradient rows of all uses of a layer, with the same seeds."""
+    seeder = Seeder(task, dict(power or {}))
     names = [value.name for value in made.proto.graph.output]
     seen: list[str] = []
     with samples_of(made, *feeds, size=1) as fit:
         for (_, feed), digest in zip(watched(fit, seen), _following(seen), strict=False):
             outputs = run(made.proto, feed, names)
-            for use in layer.uses:
-                value, slopes = jacobians(made, use.output, feed, step)
-                for probe in range(room.PROBES):
-                    seeds = {at: seeder.draw(outputs[at], at, [digest], probe) for at in seeder.outputs}
+            found = [jacobians(made, use.output, feed, step) for use in layer.uses]
+            real = slice(None) if mask is None else feed[mask].reshape(-1) != 0
+            for probe in range(room.PROBES):
+                seeds = {at: seeder.draw(outputs[at], at, [digest], probe) for at in seeder.outputs}
+                parts = []
+                for value, slopes in found:
                     g = sum(seeds[at].reshape(-1).astype(np.float64) @ slopes[at] for at in seeder.outputs)
-                    rows = np.moveaxis(np.reshape(g, value.shape), axis, -1).reshape(-1, layer.m)
-                    rows = rows if mask is None else rows[feed[mask].reshape(-1) != 0]
-                    total += rows.T @ rows
+                    parts.append(np.moveaxis(np.reshape(g, value.shape), axis, -1).reshape(-1, layer.m)[real])
+                yield np.concatenate(parts)
+
+
+def expected(made: Model, layer: Layer, task: Task, *feeds: Mapping[str, Array], **how: Any) -> Array:
+    """Σ g gᵀ over samples, probes and rows; see `gradients`."""
+    total = sum(rows.T @ rows for rows in gradients(made, layer, task, *feeds, **how))
     if layer.m <= layer.n:
-        return total
+        return np.asarray(total)
     W = matrix(made, layer).astype(np.float64)
-    return W.T @ total @ W
+    return np.asarray(W.T @ total @ W)
 
 
 def _following(seen: list[str]) -> Iterator[str]:

@@ -237,6 +237,36 @@ def test_a_mask_with_axes_of_length_one_fits() -> None:
     assert seen(captured(typed, [feed], mask_input="attention_mask")).count == 4
 
 
+@pytest.mark.parametrize("below", [-1e4, -np.inf])
+def test_an_additive_mask_is_read_as_one(below: float) -> None:
+    x, made = tokens(), model(MASKED.replace("int64", "float"), "[fc] y = MatMul(x, W)")
+    mask = np.where(MASK, 0, below).astype(np.float32)
+    found = captured(made, [{"x": x, "attention_mask": mask}], mask_input="attention_mask")
+    assert_saw(seen(found), x[MASK != 0])
+    none = np.zeros(MASK.shape, np.float32)
+    assert seen(captured(made, [{"x": x, "attention_mask": none}], mask_input="attention_mask")).count == 6
+
+
+def test_a_mask_with_an_axis_of_queries_fits() -> None:
+    typed = model(MASKED.replace("int64[N, L]", "float[N, 1, L, L]"), "[fc] y = MatMul(x, W)")
+    causal = np.where(MASK[:, None, None] & np.tril(np.ones((3, 3), int)), 0, -1e4).astype(np.float32)
+    x = tokens()
+    found = captured(typed, [{"x": x, "attention_mask": causal}], mask_input="attention_mask")
+    assert_saw(seen(found), x[MASK != 0])
+
+
+def test_every_head_of_a_padded_position_is_padding() -> None:
+    heads = model(
+        "(float[N, L, 16] x, int64[N, L] attention_mask) => (float[N, 2, L, 6] y)",
+        "h = Reshape(x, shape) t = Transpose <perm = [0, 2, 1, 3]> (h) [fc] y = MatMul(t, W)",
+        "int64[4] shape = {0, 0, 2, 8}",
+    )
+    x = rows(12).reshape(2, 3, 16)
+    found = captured(heads, [{"x": x, "attention_mask": MASK}], mask_input="attention_mask")
+    assert_saw(seen(found), x[MASK != 0].reshape(8, 8))
+    assert found.notes == ()
+
+
 def test_a_mask_of_another_size_is_noted() -> None:
     found = captured(POOLED, [{"x": tokens(), "attention_mask": MASK}], mask_input="attention_mask")
     assert (seen(found).count, seen(found, "pool").count) == (4, 2)

@@ -30,6 +30,7 @@ from tests.metric_cases import (
     X,
     assert_exact,
     expected,
+    gradients,
     jacobians,
     metric_of,
     model,
@@ -96,8 +97,8 @@ def tokens() -> dict[str, Array]:
     return {"x": numbers(4, 3, 5), "attention_mask": mask}
 
 
-def of_tokens(body: str = POOLED) -> Model:
-    made = model(TOKENS, body, {"W": numbers(5, 4), "V": numbers(4, 3)})
+def of_tokens(body: str = POOLED, m: int = 4) -> Model:
+    made = model(TOKENS, body, {"W": numbers(5, m), "V": numbers(m, 3)})
     made.proto.graph.initializer.append(numpy_helper.from_array(np.array([1], np.int64), "one_axis"))
     return made
 
@@ -141,9 +142,47 @@ def test_a_weight_used_twice_adds_up_over_its_nodes() -> None:
     assert_exact(made, CLASSES, X)
 
 
-def test_the_rows_of_a_sample_stay_together_where_a_weight_is_used_twice() -> None:
-    parts = [np.array([[0.0], [1.0], [2.0], [3.0]]), np.array([[10.0], [13.0]])]  # 2 and 1 rows of each of 2 samples
-    assert room._by_sample(parts, 2)[:, 0].tolist() == [0, 1, 10, 2, 3, 13]
+POOL = " p = ReduceSum <keepdims = 0> (a, one_axis) [two] y = MatMul(p, V)"
+ROWS = "[one] h = MatMul(x, W) a = Tanh(h)" + POOL
+LENGTH_FIRST = (
+    """t = Transpose <perm = [1, 0, 2]> (x) [one] h = MatMul(t, W) r = Tanh(h)
+a = Transpose <perm = [1, 0, 2]> (r)"""
+    + POOL
+)
+JOINED = (
+    """t = Transpose <perm = [1, 0, 2]> (x) [zero] z = MatMul(t, Z) j = Reshape(z, rows) [one] g = Gemm(j, W)
+s = Shape(t) h = Reshape(g, s) r = Tanh(h) a = Transpose <perm = [1, 0, 2]> (r)"""
+    + POOL
+)
+TWICE = "[one] h = MatMul(x, W) r = Tanh(h) [again] q = MatMul(r, W) a = Tanh(q)" + POOL
+
+
+@pytest.mark.parametrize("size", [1, 4])
+@pytest.mark.parametrize("body", [ROWS, LENGTH_FIRST, JOINED, TWICE], ids=["rows", "length first", "joined", "twice"])
+def test_what_a_mask_leaves_of_a_sample_is_still_its_own(body: str, size: int) -> None:
+    """The samples keep 3, 1, 2 and 3 rows: how much each moves the output is that of its own rows."""
+    made, feed = of_tokens(body, m=5), tokens()
+    for name, value in {"Z": numbers(5, 5), "rows": np.array([-1, 5])}.items():
+        made.proto.graph.initializer.append(numpy_helper.from_array(value, name))
+    layer = next(layer for layer in find(made)[0] if layer.name == "one")
+    stats, _ = probed(made, CLASSES, feed, mask_input="attention_mask", size=size)
+    rows = list(gradients(made, layer, CLASSES, feed, mask="attention_mask"))
+    assert [len(each) for each in rows[:: room.PROBES]] == [count * len(layer.uses) for count in (3, 1, 2, 3)]
+    powers = [np.sum(each**2, axis=1) for each in rows]
+    found = stats["one"]
+    assert found.metric_rows == sum(map(len, rows))
+    np.testing.assert_allclose(found.metric_power, sum(map(np.sum, powers)), rtol=1e-5)
+    np.testing.assert_allclose(found.metric_spread[0], sum(np.sum(power**2) for power in powers), rtol=1e-5)
+    np.testing.assert_allclose(found.metric_spread[1], sum(np.sum(power) ** 2 for power in powers), rtol=1e-5)
+
+
+def test_samples_of_unequal_rows_add_up_like_others() -> None:
+    made, feed = of_tokens(), tokens()
+    parts = [{name: array[part] for name, array in feed.items()} for part in (slice(0, 1), slice(1, 4))]
+    halves = [probed(made, CLASSES, part, mask_input="attention_mask")[0] for part in parts]
+    whole, _ = probed(made, CLASSES, feed, mask_input="attention_mask")
+    for layer in whole:
+        assert_same(halves[0][layer] + halves[1][layer], whole[layer])
 
 
 def test_a_tensor_that_is_an_output_and_read_on_gets_both_gradients() -> None:

@@ -41,7 +41,9 @@ Holdout = Annotated[
 Eval = Annotated[Path | None, _option(SAMPLES, "Report quality on these samples.", "PATH", "--eval")]
 Labels = Annotated[Path | None, _option(SAMPLES, "Classes of the samples: .npy, or one integer a line.", "FILE")]
 EvalLabels = Annotated[Path | None, _option(SAMPLES, "Classes of --eval.", "FILE")]
-MaskInput = Annotated[str | None, _option(SAMPLES, "Input whose zeros are padding [default: attention_mask].", "NAME")]
+MaskInput = Annotated[
+    str | None, _option(SAMPLES, "Input that marks padding [default: told by its name or values].", "NAME")
+]
 Device = Annotated[
     str, typer.Option(metavar="NAME", help="auto, cpu or cuda.", rich_help_panel=SAMPLES, show_default=True)
 ]

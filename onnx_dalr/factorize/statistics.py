@@ -112,15 +112,18 @@ class Statistics:
             self.output_total += y.sum(axis=0)
             add_gram(self.output, y)
 
-    def update_metric(self, g: NDArray[Any], weight: NDArray[Any], probes: int) -> None:
+    def update_metric(
+        self, g: NDArray[Any], weight: NDArray[Any], probes: int, owners: NDArray[np.integer[Any]] | None = None
+    ) -> None:
         """Adds gradient rows g, [p, m], of the network's output with respect to the layer's output y = W x (+ b).
 
         Args:
-            g: One row per row x of the layer and probe (METHODS §3: g = Jᵀv for a random seed v), those of a sample
-                one after the other, as many for each or nearly so.
+            g: One row per row x of the layer and probe (METHODS §3: g = Jᵀv for a random seed v).
             weight: W, [m, n]; read where m > n.
             probes: Samples times probes that these rows are of; 0 for more rows of probes that have been counted. A
                 probe counts even where it brings no rows.
+            owners: Which of the probes each row is of, [p], counted from 0: all rows of a probe come in one update.
+                None: they come one probe after the other, as many rows of each.
 
         Raises:
             ValueError: These statistics keep no metric.
@@ -135,8 +138,9 @@ class Statistics:
             wide = rows.astype(np.float64)
             power[start : start + _CHUNK] = np.einsum("pm,pm->p", wide, wide)
             add_gram(self.metric, wide if self.m <= self.n else _product(rows, weight))
-        blocks = probes or len(g)
-        by_probe = np.bincount(np.arange(len(g)) * blocks // max(len(g), 1), power)
+        if owners is None:
+            owners = np.arange(len(g)) * (probes or len(g)) // max(len(g), 1)
+        by_probe = np.bincount(owners, power)
         self.metric_power += float(power.sum())
         self.metric_spread += np.array([power @ power, by_probe @ by_probe])
 

@@ -7,6 +7,7 @@ from onnx_dalr.samples.base import CLASS_FOLDERS, Array, Batch, InputSpec, Sampl
 from onnx_dalr.samples.classes import ClassOrder, class_orders, match_classes, near_class
 from onnx_dalr.samples.image_settings import ImageSettings
 from onnx_dalr.samples.labels import NO_LABEL, GivenLabels, read_labels
+from onnx_dalr.samples.masks import Mask, find_mask
 from onnx_dalr.samples.sources import open_samples
 from onnx_dalr.samples.split import Split, split
 
@@ -19,10 +20,12 @@ __all__ = [
     "GivenLabels",
     "ImageSettings",
     "InputSpec",
+    "Mask",
     "Samples",
     "Split",
     "class_orders",
     "digest",
+    "find_mask",
     "match_classes",
     "near_class",
     "open_samples",

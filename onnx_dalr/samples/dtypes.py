@@ -8,6 +8,7 @@ import numpy as np
 
 from onnx_dalr.errors import InputError
 from onnx_dalr.samples.base import Array, InputSpec
+from onnx_dalr.samples.masks import is_additive
 
 _TEXT = "OUS"
 _NUMBERS = "biuf"
@@ -46,7 +47,7 @@ def to_model_dtype(array: Array, spec: InputSpec, where: str) -> Array:
         where: The sample, for the message ("calib.npz[17]").
 
     Raises:
-        InputError: NaN or infinity, or a value the model's type cannot hold.
+        InputError: NaN, infinity anywhere but in an additive mask, or a value the model's type cannot hold.
     """
     check_kind(array.dtype, spec, where)
     if spec.dtype.kind in _TEXT:
@@ -67,11 +68,12 @@ def to_model_dtype(array: Array, spec: InputSpec, where: str) -> Array:
 
 
 def _check_finite(array: Array, spec: InputSpec, where: str) -> None:
-    """Raises InputError at NaN or infinity."""
+    """Raises InputError at NaN or infinity; −∞ is what some additive masks hold."""
     if array.dtype.kind in "biu":
         return
     finite = np.isfinite(array)
-    if not finite.all():
+    may_be_mask = array.dtype.kind == spec.dtype.kind == "f" and array.size > 1
+    if not finite.all() and not (may_be_mask and is_additive(array)):
         bad = array[~finite].ravel()
         what = "NaN" if np.isnan(bad).any() else "infinity"
         raise InputError(
@@ -81,7 +83,7 @@ def _check_finite(array: Array, spec: InputSpec, where: str) -> None:
 
 
 def _keeps_values(array: Array, cast: Array) -> bool:
-    """Whether the cast of finite values kept them; between floats, whether it kept them finite."""
+    """Whether the cast kept the values; between floats, whether it kept them finite."""
     if array.size == 0:
         return True
     if cast.dtype.kind in "iu" and array.dtype.kind != "b":
@@ -91,4 +93,4 @@ def _keeps_values(array: Array, cast: Array) -> bool:
     if cast.dtype.kind == "b" or array.dtype.kind in "iu":
         with np.errstate(all="ignore"):
             return bool(np.isfinite(cast).all()) and bool((cast.astype(array.dtype) == array).all())
-    return bool(np.isfinite(cast).all())
+    return bool((np.isfinite(cast) | (cast == array)).all())

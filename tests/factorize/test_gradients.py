@@ -107,3 +107,18 @@ def test_rows_that_one_probe_holds_alone_count_as_that_probe_does() -> None:
 @pytest.mark.parametrize("g", [np.zeros((5, 3)), np.full((5, 3), 1e-200)])
 def test_gradients_too_small_to_be_told_from_zero_count_as_one(g: Array) -> None:
     assert of(g, make(3, 4, 1).W, 5).metric_count == 1
+
+
+def test_rows_count_for_the_probe_they_are_of_however_many_it_has_and_in_any_order() -> None:
+    W, g = make(3, 4, 1).W, gradients(9, 3)
+    owners = np.array([2, 0, 0, 4, 2, 2, 0, 0, 0])  # 5 rows of the first probe, 3 of the third, 1 of the last of 5
+    stats = Statistics(3, 4, Need.METRIC)
+    stats.update_metric(g, W, 5, owners)
+    power = np.sum(g**2, axis=1)
+    by_probe = [power[owners == probe].sum() for probe in range(5)]
+    np.testing.assert_allclose(stats.metric_spread, [power @ power, np.dot(by_probe, by_probe)])
+    parts = [Statistics(3, 4, Need.METRIC) for _ in range(2)]
+    for part, mine, first in ((parts[0], owners < 2, 0), (parts[1], owners >= 2, 2)):
+        part.update_metric(g[mine], W, 2 if first == 0 else 3, owners[mine] - first)
+    np.testing.assert_allclose((parts[0] + parts[1]).metric_spread, stats.metric_spread)
+    assert (parts[0] + parts[1]).metric_probes == stats.metric_probes == 5
