@@ -11,7 +11,7 @@ from typing import Any
 
 from onnx_dalr._version import __version__
 from onnx_dalr.capture import needs_of
-from onnx_dalr.decide import check_target, decide
+from onnx_dalr.decide import check_confidence, check_target, decide
 from onnx_dalr.errors import InputError, NothingToGainError
 from onnx_dalr.evaluate import Task
 from onnx_dalr.graph.layers import Layer, Skipped, find
@@ -73,6 +73,7 @@ class Analysis:
         energy: str | float | None = None,
         rank_multiple: int = 1,
         min_rank: int = 1,
+        confidence: str | float | None = None,
     ) -> Plan:
         """The ranks for a target: one of those of `optimize`, `max_drop=0.01` where none is given.
 
@@ -81,11 +82,14 @@ class Analysis:
             TargetError: It cannot be met (3).
             NothingToGainError: No layer can be made smaller (5).
         """
-        return self.plan_for(make_target(rank, size, params, max_drop, max_error, energy, rank_multiple, min_rank))
+        asked = (rank, size, params, max_drop, max_error, energy, rank_multiple, min_rank, confidence)
+        return self.plan_for(make_target(*asked))
 
     def plan_for(self, target: Target) -> Plan:
         """The same for a Target that is made already."""
         check_ranks(target, self.layers, self.skipped)
+        if self.sets is not None:
+            check_confidence(target, self.task, self.sets)
         has_select = self.sets is not None and self.task is not None and len(self.sets.select) > 0
         check_target(self.run, target, self.layers, select=has_select)
         # Ranks that are asked for, and one kind of factors: there is nothing to choose, and no model to score for it.
@@ -191,6 +195,8 @@ def _learned(
     task, provider = None, "none"
     if sets is not None:
         task, sets, provider = _look(run, sets)
+        if target is not None:
+            check_confidence(target, task, sets)
     settings = _settings(sets, task, run.options)
     if stats:
         held = _gathered(run, layers, stats, settings if sets is not None else None)

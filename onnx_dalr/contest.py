@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Protocol
 
 import numpy as np
+from scipy import stats
 
 from onnx_dalr.allocate import Curve, Ranks
 from onnx_dalr.plan import Choice, Plan, Point
@@ -18,6 +19,8 @@ EQUAL = "one keep ratio for all layers"
 BY_ERROR = "ranks by the error of each layer"
 BY_EFFECT = "ranks by the effect of each layer on the output"
 MIXED = "ranks half by the effect on the output, half by the error of each layer"
+_FEWEST = 5
+_LEVEL = 0.8413  # one standard error, where samples are many
 
 
 @dataclass(frozen=True)
@@ -30,6 +33,8 @@ class Trial:
         error: Of the worst output.
         bytes: Its size on disk.
         distortions: The distortion by sample, the same samples for every trial; empty where it is not known.
+        drop_bound: What the drop is below with the confidence that was asked for; None without.
+        error_bound: The same for the error.
     """
 
     drop: float
@@ -37,17 +42,32 @@ class Trial:
     error: float = 0.0
     bytes: int = 0
     distortions: tuple[float, ...] = ()
+    drop_bound: float | None = None
+    error_bound: float | None = None
+
+    @property
+    def certain_drop(self) -> float:
+        """What counts against a tolerance."""
+        return self.drop if self.drop_bound is None else self.drop_bound
+
+    @property
+    def certain_error(self) -> float:
+        """What counts against a tolerance."""
+        return self.error if self.error_bound is None else self.error_bound
 
     def clearly_beats(self, other: Trial) -> bool:
-        """Whether its distortion is less by more than one standard error of the paired differences.
+        """Whether its distortion is less by more than one standard error of the paired differences, by Student's t.
 
-        The distortion of a few samples is made by one or two of them: a smaller mean alone says little.
+        The distortion of a few samples is made by one or two of them: a smaller mean alone says little, and what fewer
+        than five say of each other says nothing.
         """
-        gain = other.distortion - self.distortion
-        if not math.isfinite(gain) or len(self.distortions) != len(other.distortions) or len(self.distortions) < 2:
+        gain, n = other.distortion - self.distortion, len(self.distortions)
+        if not math.isfinite(gain) or n != len(other.distortions) or not n:
             return gain > 0
+        if n < _FEWEST:
+            return False
         differences = np.subtract(other.distortions, self.distortions)
-        return gain > float(np.std(differences, ddof=1)) / math.sqrt(len(differences))
+        return gain > float(stats.t.ppf(_LEVEL, n - 1) * np.std(differences, ddof=1)) / math.sqrt(n)
 
 
 Scorer = Callable[[Plan], Trial]

@@ -17,6 +17,7 @@ from onnx_dalr.contest import Judge, Scorer, Trial, plan_of
 from onnx_dalr.destination import loadable
 from onnx_dalr.effects import MetricEffects
 from onnx_dalr.errors import NothingToGainError, TargetError
+from onnx_dalr.estimates import samples_for_bound, upper_bound
 from onnx_dalr.evaluate import Task, evaluate
 from onnx_dalr.factorize import Spectrum
 from onnx_dalr.graph.answers import exposing
@@ -27,9 +28,11 @@ from onnx_dalr.graph.rewrite import Substitution, rewrite
 from onnx_dalr.learn import DEFAULT, Learned
 from onnx_dalr.plan import Plan
 from onnx_dalr.problem import Problem
+from onnx_dalr.quality.measures import Classes, Values
 from onnx_dalr.run import Run
 from onnx_dalr.runtime import open_session, reference_session
 from onnx_dalr.samples.masks import kept_in
+from onnx_dalr.samples.split import SHARED_BELOW
 from onnx_dalr.search import TOLERANCES, make_plan
 from onnx_dalr.sensitivity import Sensitivity, is_affordable, samples_for
 from onnx_dalr.sets import Sets
@@ -55,6 +58,29 @@ def check_target(run: Run, target: Target, layers: Sequence[Layer], *, select: b
     """
     if target.kind != "energy" and not (target.kind in TOLERANCES and select):
         refuse_all_dense(make_plan(problem_of(run, target, layers, None), None))
+
+
+def check_confidence(target: Target, task: Task | None, sets: Sets) -> None:
+    """Refuses a confidence that so few samples cannot give, before the work.
+
+    Raises:
+        TargetError: Even if no answer changed, the bound would be above what may be lost; says how many it takes.
+    """
+    counts_answers = task is not None and isinstance(task.main.measure, Classes | Values)
+    if target.confidence is None or target.kind != "max-drop" or not counts_answers:
+        return
+    n, wanted = len(sets.select), samples_for_bound(target.value, target.confidence)
+    if not n or n >= wanted:
+        return
+    separate = sets.report.source is not sets.select.source
+    outside = wanted if separate or wanted < SHARED_BELOW else 2 * wanted
+    least = 1 - (1 - target.confidence) ** (1 / n)
+    raise TargetError(
+        f"{n} select samples cannot show a drop of at most {100 * target.value:g} % with a confidence of "
+        f"{100 * target.confidence:g} %: with no answer changed, the bound is {100 * least:.2g} points",
+        f"it takes {wanted} of them, {math.ceil(outside / max(sets.options.holdout, 1e-9))} samples at --holdout "
+        f"{sets.options.holdout:g}; or allow more (--max-drop {math.ceil(1000 * least) / 10:g}%)",
+    )
 
 
 def problem_of(run: Run, target: Target, layers: Sequence[Layer], learned: Learned | None) -> Problem:
@@ -112,7 +138,7 @@ def decide(
             "the model is too large to measure what each layer matters to the output: its own error stands for it"
         )
     judge = Judge(
-        _scorer(run, layers, learned, sets, task),
+        _scorer(run, layers, learned, sets, task, target.confidence),
         lambda posed: MetricEffects(posed, measuring if affordable else None),
     )
     with run.phase("decide"), _labels_hinted(task, sets):
@@ -163,7 +189,9 @@ def refuse_all_dense(plan: Plan) -> Plan:
     return plan
 
 
-def _scorer(run: Run, layers: Sequence[Layer], learned: Learned, sets: Sets, task: Task) -> Scorer:
+def _scorer(
+    run: Run, layers: Sequence[Layer], learned: Learned, sets: Sets, task: Task, confidence: float | None
+) -> Scorer:
     """Scores a plan's model on the select samples."""
     reference = reference_session(run.original, run.options.device, task.hidden)
 
@@ -190,8 +218,15 @@ def _scorer(run: Run, layers: Sequence[Layer], learned: Learned, sets: Sets, tas
             f"{quality.score} drops {100 * drop:.2f} points on {quality.n} select samples"
         )
         if not quality.finite:
-            return Trial(math.inf, math.inf, math.inf, size)
-        return Trial(drop, quality.distortion, quality.error.value, size, quality.distortions)
+            return Trial(math.inf, math.inf, math.inf, size, (), math.inf, math.inf)
+        bounds: tuple[float | None, float | None] = (None, None)
+        if confidence is not None:
+            none = np.zeros(0)
+            bounds = (
+                upper_bound(quality.drop, np.array(quality.losses), confidence),
+                upper_bound(quality.error, none, confidence),
+            )
+        return Trial(drop, quality.distortion, quality.error.value, size, quality.distortions, *bounds)
 
     return score
 

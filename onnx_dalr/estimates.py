@@ -150,6 +150,38 @@ def subsampled_estimate(value: float, found: Float64, size: int, n: int) -> Esti
     return Estimate(value, value + float(low), value + float(high), n)
 
 
+def upper_bound(estimate: Estimate, losses: Float64, level: float) -> float:
+    """What a loss is below with a confidence of `level`, one-sided.
+
+    Answers that change, or are lost and won, are counted: without any in n, the bound is 1 − (1 − level)^(1/n), which
+    is about 3/n at 95 % (Clopper and Pearson 1934); with some, Agresti and Min's interval of the difference. A mean of
+    other losses has Student's bound; a figure that is no mean the upper end of its interval, stretched to the level.
+
+    Args:
+        estimate: Of the loss.
+        losses: By sample, [n]; empty where the figure is no mean over them.
+        level: Between 0 and 1.
+    """
+    z = float(stats.norm.ppf(level))
+    n = len(losses)
+    if not n:
+        return estimate.value + (estimate.high - estimate.value) * z / float(stats.norm.ppf((1 + LEVEL) / 2))
+    if np.isin(losses, (-1, 0, 1)).all():
+        lost, won = float((losses > 0).sum()), float((losses < 0).sum())
+        if not won:
+            return float(stats.beta.ppf(level, lost + 1, n - lost)) if lost < n else 1.0
+        spread = z * math.sqrt(max(lost + won + 1 - (lost - won) ** 2 / (n + 2), 0)) / (n + 2)
+        return min((lost - won) / (n + 2) + spread, 1.0)
+    if n < 2:
+        return math.inf
+    return float(losses.mean() + stats.t.ppf(level, n - 1) * losses.std(ddof=1) / math.sqrt(n))
+
+
+def samples_for_bound(loss: float, level: float) -> int:
+    """How many samples without a change it takes for `upper_bound` to be this loss."""
+    return math.ceil(math.log(1 - level) / math.log(1 - loss)) if 0 < loss < 1 else 0
+
+
 def complement(estimate: Estimate) -> Estimate:
     """1 − a share: what is lost of it."""
     return Estimate(1 - estimate.value, 1 - estimate.high, 1 - estimate.low, estimate.n)

@@ -68,10 +68,10 @@ def look(model: Model, options: Options, sets: Sets, *, measured: bool) -> First
     notes = []
     for run in runs:
         if wrong := not_numbers(session.outputs, run):
-            said = f"the original model gives {wrong} on these samples"
+            found = f"the original model gives {wrong} on these samples"
             if measured:
-                raise InputError(said, "check the preprocessing and the value range the model was trained on")
-            notes.append(said)
+                raise InputError(found, "check the preprocessing and the value range the model was trained on")
+            notes.append(found)
             break
     notes += _repeats(session, batches[0][1], runs[0])
     facts = (*facts, *(OutputFacts(name) for name in hidden))

@@ -1,6 +1,6 @@
 """The user's own score: a function from a model's outputs on all samples to a number, higher is better.
 
-It is called as `score(outputs, labels)`, once per model with all samples of a set:
+It is called as `score(outputs, labels)`, or with a third argument (below), once per model with all samples of a set:
 
 - `outputs`: output name → array with the samples on axis 0, in the order of the samples. What the model gives one row
   per sample of is joined along that axis: [n, …]. The outputs of complete feeds, and what has no such axis in a model
@@ -9,6 +9,9 @@ It is called as `score(outputs, labels)`, once per model with all samples of a s
   of several is left out.
 - `labels`: class per sample, int64 [n], or None.
 
+A third argument without a default, or one called `original`, is given the outputs of the original model on the same
+samples, in the same form: for scores of how much stayed as it was. (For the original itself both are the same.)
+
 It returns one number per sample, [n], and the score is their mean; or one number, and then it is called 200 times more
 per model, on halves of the samples, for the interval. Both are in the score's own unit: where a drop is asked for or
 printed in percentage points, 1.0 is 100 of them.
@@ -16,6 +19,7 @@ printed in percentage points, 1.0 is 100 of them.
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -32,7 +36,7 @@ HALVES = 200
 Float64 = NDArray[np.float64]
 Labels = NDArray[np.int64]
 Outputs = dict[str, NDArray[Any]]
-Function = Callable[[Outputs, Labels | None], Any]
+Function = Callable[..., Any]
 
 
 @dataclass(frozen=True, eq=False)
@@ -139,7 +143,7 @@ class UserScore:
 
     Attributes:
         name: What it is called in reports and messages.
-        function: (outputs, labels) → one number per sample, or one number.
+        function: (outputs, labels[, original]) → one number per sample, or one number.
     """
 
     name: str
@@ -188,12 +192,19 @@ class UserScore:
     def _call(self, outputs: Outputs, labels: Labels | None, joined: Joined, model: str) -> Float64:
         """What the function returns for one model, float64 [n] or a scalar; it may change the arrays it is given."""
         where = f"{OPTION} {self.name} on the outputs of {model}"
-        given = {name: array.copy() for name, array in outputs.items()}
         try:
-            returned = self.function(given, None if labels is None else labels.copy())
+            returned = self._apply(_copied(outputs), None if labels is None else labels.copy(), _copied(joined.before))
         except (Exception, SystemExit) as error:
             raise InputError(f"{where}: {reason(error)}", _what_it_was_given(joined, labels)) from error
         return _checked(returned, joined.n, where)
+
+    def _apply(self, outputs: Outputs, labels: Labels | None, original: Outputs) -> Any:
+        """Calls the function with what it takes."""
+        return (
+            self.function(outputs, labels, original)
+            if takes_original(self.function)
+            else self.function(outputs, labels)
+        )
 
     def _subsampled(
         self, models: Sequence[Outputs], labels: Labels | None, joined: Joined, values: list[float], intervals: bool
@@ -206,7 +217,7 @@ class UserScore:
             rows = np.sort(random.permutation(n)[:half])
             some = None if labels is None else labels[rows]
             try:  # a half may lack what the score needs, one of two classes say
-                found = [self.function({k: array[rows] for k, array in model.items()}, some) for model in models]
+                found = [self._apply(_rows(model, rows), some, _rows(models[0], rows)) for model in models]
                 drawn.append([float(_checked(value, half, "")) for value in found])
             except (Exception, SystemExit):
                 continue
@@ -218,6 +229,24 @@ class UserScore:
         if len(models) == 2:
             drop = subsampled_estimate(values[0] - values[1], table[:, 0] - table[:, 1], half, n)
         return estimates, drop, (note,) if failed else ()
+
+
+def takes_original(function: Function) -> bool:
+    """Whether a score wants the original's outputs as its third argument."""
+    try:
+        given = list(inspect.signature(function).parameters.values())
+    except (TypeError, ValueError):  # some built-in functions say nothing of themselves
+        return False
+    ordered = [one for one in given if one.kind in (one.POSITIONAL_ONLY, one.POSITIONAL_OR_KEYWORD)]
+    return len(ordered) > 2 and (ordered[2].default is inspect.Parameter.empty or ordered[2].name == "original")
+
+
+def _copied(outputs: Outputs) -> Outputs:
+    return {name: array.copy() for name, array in outputs.items()}
+
+
+def _rows(outputs: Outputs, rows: NDArray[np.int64]) -> Outputs:
+    return {name: array[rows] for name, array in outputs.items()}
 
 
 def load_score(given: str | Function) -> UserScore:

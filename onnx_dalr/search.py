@@ -132,11 +132,11 @@ def _halved(ladders: Sequence[Ladder], ranks: Ranks) -> Ranks:
 
 
 def _by_drop(problem: Problem, judge: Judge | None) -> Plan:
-    return ToleranceSearch(problem, judge, "drop", lambda trial: trial.drop).run()
+    return ToleranceSearch(problem, judge, "drop", lambda trial: trial.certain_drop).run()
 
 
 def _by_max_error(problem: Problem, judge: Judge | None) -> Plan:
-    return ToleranceSearch(problem, judge, "error", lambda trial: trial.error).run()
+    return ToleranceSearch(problem, judge, "error", lambda trial: trial.certain_error).run()
 
 
 TOLERANCES = ("max-drop", "max-error")

@@ -41,6 +41,7 @@ class Target:
         multiple: Ranks the target decides are multiples of it.
         least: And at least this.
         stated: The user gave it; else it is the default.
+        confidence: A tolerance is to hold with it, 0.95 say; None for the figure on the samples alone.
     """
 
     kind: Kind
@@ -50,6 +51,7 @@ class Target:
     multiple: int = 1
     least: int = 1
     stated: bool = True
+    confidence: float | None = None
 
     def __str__(self) -> str:
         pins = ", ".join(map(str, self.ranks))
@@ -57,6 +59,7 @@ class Target:
             return f"rank {pins}"
         shown = f"{100 * self.value:g}%" if self.kind == "max-drop" else f"{self.value:g}"
         parts = [f"{self.kind} {shown if self.amount is None else self.amount}" + ("" if self.stated else " (default)")]
+        parts += [f"confidence {100 * self.confidence:g}%"] if self.confidence is not None else []
         parts += [f"rank {pins}"] if pins else []
         parts += [f"rank multiple {self.multiple}"] if self.multiple > 1 else []
         parts += [f"min rank {self.least}"] if self.least > 1 else []
@@ -72,6 +75,7 @@ def make_target(
     energy: str | float | None = None,
     rank_multiple: int = 1,
     min_rank: int = 1,
+    confidence: str | float | None = None,
 ) -> Target:
     """The one target among the options; at most one point of drop where there is none.
 
@@ -91,19 +95,24 @@ def make_target(
         hint = "give one of them" + ("; --rank 'GLOB=K' beside a target pins single layers" if everywhere else "")
         raise InputError(f"{' and '.join(names)} are different targets", hint)
     more = (rank_multiple, min_rank)
+    sure = None if confidence is None else parse_share(confidence, "--confidence")
+    if sure is not None and (not set(given) <= {"max-drop", "max-error"} or (rules and not given)):
+        raise InputError(
+            "--confidence means nothing to this target", "it belongs to --max-drop and --max-error, which are measured"
+        )
     if any(rule.rank is not None for rule in rules) and not given:
         if any(number > 1 for number in more):
             raise InputError("--rank-multiple and --min-rank mean nothing to --rank", "name the ranks you want")
         return Target("rank", rules)
     if not given:
-        return Target("max-drop", rules, None, DEFAULT_DROP, *more, stated=False)
+        return Target("max-drop", rules, None, DEFAULT_DROP, *more, stated=False, confidence=sure)
     kind: Kind = given[0]  # type: ignore[assignment]
     asked = (amounts | values)[kind]
     assert asked is not None
     if kind in amounts:
         return Target(kind, rules, parse_amount(asked, f"--{kind}", unit="B" if kind == "size" else ""), 0.0, *more)
     parse = {"max-drop": parse_points, "max-error": parse_error, "energy": parse_share}[kind]
-    return Target(kind, rules, None, parse(asked, f"--{kind}"), *more)
+    return Target(kind, rules, None, parse(asked, f"--{kind}"), *more, confidence=sure)
 
 
 def _rule(text: int | str) -> RankRule:

@@ -11,7 +11,7 @@ from rich.text import Text
 from onnx_dalr.cli import options as o
 from onnx_dalr.cli.common import TerminalProgress, exit_codes, show, write_json
 
-_PLANS = ("rank", "size", "params", "max_drop", "max_error", "energy", "rank_multiple", "min_rank")
+_PLANS = ("rank", "size", "params", "max_drop", "max_error", "energy", "rank_multiple", "min_rank", "confidence")
 
 
 def analyze(
@@ -21,7 +21,7 @@ def analyze(
     output: Annotated[
         Path | None,
         typer.Option(
-            "--output",
+            "--save-plan",
             "-o",
             metavar="PLAN.json",
             help="Write the plan; - for standard output.",
@@ -34,6 +34,7 @@ def analyze(
     max_error: o.MaxError = None,
     energy: o.Energy = None,
     rank: o.Rank = None,
+    confidence: o.Confidence = None,
     rank_multiple: o.RankMultiple = 1,
     min_rank: o.MinRank = 1,
     method: o.Method = "dalr",
@@ -43,6 +44,7 @@ def analyze(
     include: o.Include = None,
     exclude: o.Exclude = None,
     task: o.Task = "auto",
+    outputs: o.Outputs = None,
     score: o.Score = None,
     stats: o.Stats = None,
     samples: o.SampleCount = None,

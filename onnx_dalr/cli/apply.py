@@ -22,6 +22,7 @@ def apply(
     calib: o.Calib = None,
     stats: o.Stats = None,
     task: o.Task = "auto",
+    outputs: o.Outputs = None,
     score: o.Score = None,
     samples: o.SampleCount = None,
     seed: o.Seed = 0,

@@ -26,6 +26,7 @@ def compare(
     ],
     labels: o.Labels = None,
     task: o.Task = "auto",
+    outputs: o.Outputs = None,
     score: o.Score = None,
     samples: o.SampleCount = None,
     seed: o.Seed = 0,

@@ -28,6 +28,7 @@ def optimize(
     plan: Annotated[
         Path | None, typer.Option(metavar="FILE", help="A plan in place of a target.", rich_help_panel=o.TARGET)
     ] = None,
+    confidence: o.Confidence = None,
     rank_multiple: o.RankMultiple = 1,
     min_rank: o.MinRank = 1,
     method: o.Method = "dalr",
@@ -37,6 +38,7 @@ def optimize(
     include: o.Include = None,
     exclude: o.Exclude = None,
     task: o.Task = "auto",
+    outputs: o.Outputs = None,
     score: o.Score = None,
     stats: o.Stats = None,
     samples: o.SampleCount = None,

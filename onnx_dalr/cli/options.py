@@ -48,6 +48,9 @@ Device = Annotated[
     str, typer.Option(metavar="NAME", help="auto, cpu or cuda.", rich_help_panel=SAMPLES, show_default=True)
 ]
 
+Confidence = Annotated[
+    str | None, _option(TARGET, "Hold --max-drop or --max-error with this confidence, not just on average.", "95%")
+]
 Rank = Annotated[
     list[str] | None,
     _option(
@@ -77,6 +80,10 @@ Exclude = Annotated[list[str] | None, _option(LAYERS, "Leave these layers alone.
 Task = Annotated[
     str,
     typer.Option(metavar="NAME", help="auto, classify, regress or embed: what is scored.", rich_help_panel=LAYERS),
+]
+Outputs = Annotated[
+    list[str] | None,
+    _option(LAYERS, "Outputs that count; repeatable [default: all that answer].", "NAME", "--output"),
 ]
 Score = Annotated[
     str | None,
@@ -137,7 +144,7 @@ def shared_options(given: dict[str, Any]) -> dict[str, Any]:
         InputError: An image option cannot be read.
     """
     made = image_options(given)
-    for name in ("include", "exclude", "stats"):
+    for name in ("include", "exclude", "stats", "outputs"):
         if name in made:
             made[name] = made[name] or ()
     if "eval_path" in made:

@@ -21,6 +21,8 @@ from onnx_dalr.units import format_bytes, format_count, format_share
 PLAIN_WIDTH = 120
 NARROW = 80
 _SHOWN_NAMES = 3
+ENOUGH = 30
+"""Held-out samples from which a report does not begin with how few they are."""
 
 
 def as_text(renderable: RenderableType, width: int = PLAIN_WIDTH) -> str:
@@ -43,7 +45,7 @@ def result_view(result: Result, *, narrow: bool = False) -> Group:
         narrow: Leave out the columns that others imply, for fewer than 80 characters a line.
     """
     reasons = reason_lines((layer.name, layer.rank, layer.reason) for layer in result.layers)
-    parts: list[RenderableType] = [_layer_table(result.layers, narrow), Text(), *reasons]
+    parts: list[RenderableType] = [*_few_samples(result.quality), _layer_table(result.layers, narrow), Text(), *reasons]
     if result.skipped:
         parts.append(skipped_view(result.skipped))
     if len(result.curve) > 1 and not narrow:
@@ -53,6 +55,17 @@ def result_view(result: Result, *, narrow: bool = False) -> Group:
         parts.append(Text())
     parts += [Text.assemble(("note: ", "yellow"), one_line(note)) for note in result.notes]
     return Group(*parts)
+
+
+def _few_samples(quality: Quality | None) -> Iterable[Text]:
+    """The first lines, where samples are so few that every figure has to be read with that in mind."""
+    if quality is None or quality.n >= ENOUGH:
+        return
+    n, counted = quality.n, quality.score in ("accuracy", "agreement")
+    shown = f"with no answer changed in {n}, the 95 % bound of the drop is 3/n = {min(300 / n, 100):.3g} points"
+    what = shown if counted else f"the figures are of these {n}, and may be far off on others"
+    yield Text.assemble(("few samples: ", "yellow"), f"{n} held out; {what}. A drop of 1 point takes about 300 to see.")
+    yield Text()
 
 
 def table(*columns: tuple[str, str]) -> Table:

@@ -130,7 +130,7 @@ class DenseSums(Sums):
         return np.asarray(np.where(followed[place] == top, place, len(followed)))
 
     def _one_hot(self, top: np.ndarray) -> Float64:
-        return np.eye(len(self._measure.followed) + 1)[self._place(top)]
+        return np.asarray(np.eye(len(self._measure.followed) + 1)[self._place(top)])
 
     def _pooled(self, p: Float64) -> Float64:
         followed = p[..., self._measure.followed]
