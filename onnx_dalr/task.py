@@ -35,6 +35,7 @@ class Measured:
         why: How its kind was found out, or why it does not count.
         hidden: It is a tensor inside the model that stands for class numbers: it has gradients, they have none. Looked
             at while ranks are chosen, never in the report, which is of the file on disk.
+        tensor: It is one; a map of class probabilities by name has no gradients either.
     """
 
     name: str
@@ -43,6 +44,12 @@ class Measured:
     counts: bool = True
     why: str = ""
     hidden: bool = False
+    tensor: bool = True
+
+    @property
+    def has_gradients(self) -> bool:
+        """Whether gradients can start from it."""
+        return self.tensor and not isinstance(self.measure, Values)
 
     def __str__(self) -> str:
         return f"output {self.name!r}: {self.measure.describes} ({self.why})"
@@ -82,7 +89,7 @@ class Task:
     @property
     def seeded(self) -> tuple[Measured, ...]:
         """What gradients start from: everything that counts and has any."""
-        return tuple(one for one in self.measured if one.counts and not isinstance(one.measure, Values))
+        return tuple(one for one in self.measured if one.counts and one.has_gradients)
 
     @property
     def summary(self) -> str:

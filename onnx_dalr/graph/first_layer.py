@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from onnx_dalr.graph.model import Model
 
 _FAR = 8.0  # standard deviations that a first layer's answers lie from their running mean, on average
-_NEAR = 0.02
+_NEAR = 0.1
 _LARGE = 150.0  # times its bias: 0.5 to 50 where inputs are as they should be
 _SMOOTH = {"Sub", "Div", "Mul", "Add", "Cast", "Identity", "Transpose", "Pad", "Reshape", "Unsqueeze", "Squeeze"}
 

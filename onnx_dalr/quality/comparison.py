@@ -115,11 +115,7 @@ class Comparison:
         """What adds up to the distortion, each by sample; class numbers are left to the scores they are made of."""
         counting = [one for one in self.task.measured if one.counts and one.position in self.seen]
         instead = any(one.hidden for one in counting)
-        return [
-            self.sums[one.position].distortions()
-            for one in counting
-            if not (instead and isinstance(one.measure, Values))
-        ]
+        return [self.sums[one.position].distortions() for one in counting if not instead or one.has_gradients]
 
     def quality(self, names: Sequence[str], *, intervals: bool = True) -> Quality:
         """All figures with their intervals, and by output.

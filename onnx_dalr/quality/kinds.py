@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -11,17 +11,15 @@ from numpy.typing import NDArray
 
 from onnx_dalr.errors import InputError
 from onnx_dalr.graph.answers import OutputFacts
+from onnx_dalr.quality.logits import look_like_dense_logits, why_logits
 from onnx_dalr.quality.measures import Classes, Dense, Embedding, Measure, Numbers, Values, as_rows
 from onnx_dalr.quality.measures.base import Float64, Kept
-from onnx_dalr.quality.measures.classes import Form, probabilities
+from onnx_dalr.quality.measures.classes import Form
 from onnx_dalr.quality.measures.dense import MOST_FOLLOWED
 from onnx_dalr.quality.scales import channel_axis, learned_scales
 from onnx_dalr.score import UserScore
 from onnx_dalr.task import Measured, Task, TaskName, as_array, nothing_to_compare
 
-_FEWEST_ROWS = 8  # from which the spread of logits says something
-_NO_LOGITS = {"Tanh", "Sigmoid", "HardSigmoid", "Relu", "Clip", "Softplus", "Exp", "LayerNormalization", "Sqrt", "Abs"}
-_MOST_LOGIT = 100.0
 _MOST_DISTINCT = 256  # values of a map of class numbers
 _UNDECIDED = 0.15  # mean distance to the nearer of 0 and 1, up to which probabilities are yes or no
 
@@ -103,7 +101,7 @@ def find_task(
         measured = [_as_numbers(one, seen[one.position]) for one in measured]
     measured = [_counted(one, seen[one.position].facts, declared, len(own)) for one in measured]
     if not any(one.counts for one in measured):
-        measured = [Measured(one.name, one.position, one.measure, True, one.why, one.hidden) for one in measured]
+        measured = [replace(one, counts=True) for one in measured]
     return Task(tuple(measured), _labelled(measured, classes, labels), score, complete)
 
 
@@ -142,15 +140,14 @@ def _measured(
         return None
     if seen.floats is None:
         measure, why = _values(seen)
-        return Measured(seen.facts.name, position, measure, why=why)
-    measure, why = (
-        _asked_classes(seen)
-        if name == "classify"
-        else (Embedding(), "as asked")
-        if name == "embed"
-        else _found(seen, classes, labels)
-    )
-    return Measured(seen.facts.name, position, measure, why=why)
+    elif name == "classify":
+        measure, why = _asked_classes(seen)
+    elif name == "embed":
+        measure, why = Embedding(), "as asked"
+    else:
+        measure, why = _found(seen, classes, labels)
+    tensor = all(isinstance(y, np.ndarray) for y in seen.arrays)
+    return Measured(seen.facts.name, position, measure, why=why, tensor=tensor)
 
 
 def _values(seen: Seen) -> tuple[Measure, str]:
@@ -212,7 +209,7 @@ def _one_answer_found(seen: Seen, axis: int, classes: int) -> tuple[Measure, str
         return _yes_or_no(seen, axis), "each is a probability"
     if floats[0].ndim == 2 and _unit_rows(rows):
         return Embedding(), "rows of unit length"
-    why = _why_logits(seen, rows)
+    why = why_logits(seen.facts, rows)
     return (_one_answer(seen, axis, "logits"), why) if why else None
 
 
@@ -271,36 +268,6 @@ def _probability_axis(floats: Sequence[Float64]) -> int | None:
     return None
 
 
-def _why_logits(seen: Seen, rows: Float64) -> str:
-    """Why rows are class scores; empty where they are not, or nothing says so."""
-    if "logit" in seen.facts.name.lower():
-        return "it is called logits"
-    return "a softmax makes plausible classes of them" if _look_like_logits(seen, rows) else ""
-
-
-def _look_like_logits(seen: Seen, rows: Float64) -> bool:
-    """Whether a softmax turns rows into what a trained classifier says: sure, but not of one and the same class.
-
-    Quantities fail in one of these ways: their softmax is nearly even, or the same column is always the largest, or
-    columns differ by more than rows do, or the rows move up and down as a whole. (The gradient of a softmax's loss
-    sums to zero over the classes, so that training leaves the mean of a row where it began.)
-    """
-    count, width = rows.shape
-    if count < _FEWEST_ROWS or seen.facts.makers & _NO_LOGITS or np.abs(rows).max(initial=0) > _MOST_LOGIT:
-        return False
-    p = probabilities(rows, "logits")
-    top = np.bincount(p.argmax(axis=-1), minlength=width) / count
-    within = rows - rows.mean(axis=-1, keepdims=True)
-    spread = float(within.std())
-    offsets = float(within.mean(axis=0).std())
-    return (
-        float(p.max(axis=-1).mean()) >= (0.6 if width == 2 else 0.4)
-        and float(top.max()) < 0.9
-        and float(rows.mean(axis=-1).std()) < 0.4 * spread
-        and offsets < 0.8 * spread
-    )
-
-
 def _logit_axis(seen: Seen, labels: NDArray[np.int64] | None) -> int | None:
     """The axis of class scores by position: where labels by position, a name or the values say so."""
     floats = seen.floats
@@ -316,20 +283,9 @@ def _logit_axis(seen: Seen, labels: NDArray[np.int64] | None) -> int | None:
         labelled = labels is not None and labels.ndim >= 2 and labels.shape[1:] == positions
         if labelled or (by_name and axis == -1):
             return axis
-        if _look_like_dense_logits(seen, seen.rows(axis)):
+        if look_like_dense_logits(seen.facts, seen.rows(axis)):
             return axis
     return None
-
-
-def _look_like_dense_logits(seen: Seen, rows: Float64) -> bool:
-    """As for one answer a sample, but background may be nearly all there is, and biases set classes apart."""
-    if len(rows) < _FEWEST_ROWS or seen.facts.makers & _NO_LOGITS or np.abs(rows).max(initial=0) > _MOST_LOGIT:
-        return False
-    p = probabilities(rows, "logits")
-    within = rows - rows.mean(axis=-1, keepdims=True)
-    several = len(np.unique(p.argmax(axis=-1))) >= 2
-    moving = float(rows.mean(axis=-1).std()) < 0.25 * float(within.std())
-    return several and moving and float(p.max(axis=-1).mean()) >= 0.8
 
 
 def _one_answer(seen: Seen, axis: int, form: Form) -> Measure:
@@ -363,14 +319,14 @@ def _numbers(seen: Seen) -> Numbers:
 def _as_numbers(one: Measured, seen: Seen) -> Measured:
     if seen.floats is None or one.hidden:
         return one
-    return Measured(one.name, one.position, _numbers(seen), why="as asked")
+    return replace(one, measure=_numbers(seen), why="as asked")
 
 
 def _counted(one: Measured, facts: OutputFacts, declared: Sequence[str], own: int) -> Measured:
     """Whether an output is part of the model's loss."""
     counts, why = True, one.why
     if one.position >= own:
-        return Measured(one.name, one.position, one.measure, counts, "what class numbers are made of", hidden=True)
+        return replace(one, why="what class numbers are made of", hidden=True)
     if declared:
         counts = one.name in declared
         why = one.why if counts else "not among --output"
@@ -378,7 +334,7 @@ def _counted(one: Measured, facts: OutputFacts, declared: Sequence[str], own: in
         counts, why = False, facts.byproduct
     elif isinstance(one.measure, Values) and not one.measure.answers:
         counts = False
-    return Measured(one.name, one.position, one.measure, counts, why)
+    return replace(one, counts=counts, why=why)
 
 
 def _labelled(measured: Sequence[Measured], classes: int, labels: NDArray[np.int64] | None) -> int | None:
