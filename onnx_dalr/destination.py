@@ -14,7 +14,8 @@ from typing import IO
 from onnx import ModelProto
 
 from onnx_dalr.errors import InputError, NothingToGainError
-from onnx_dalr.graph.model import Model, artifact_size, save, staged
+from onnx_dalr.graph.model import Model, artifact_size, save
+from onnx_dalr.placing import Files, staged
 
 STANDARD_OUTPUT = Path("-")
 
@@ -96,10 +97,10 @@ class Destination:
             raise InputError(f"{option} {file} is no regular file", "give the name of a file")
 
     @contextmanager
-    def place(self) -> Iterator[Path]:
+    def place(self, files: Files) -> Iterator[Path]:
         """Where the model is written to be verified: beside its destination, or nowhere that lasts."""
         if self.output is not None and not self.dry_run:
-            with staged(self.output, force=self.force) as written:
+            with files.at(self.output, force=self.force) as written:
                 yield written
             return
         try:

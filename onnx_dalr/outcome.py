@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,9 +12,10 @@ from onnx_dalr._version import __version__
 from onnx_dalr.analysis import Analysis
 from onnx_dalr.decide import note, substitutions
 from onnx_dalr.destination import STANDARD_OUTPUT, Destination, refuse_larger, write_text
-from onnx_dalr.graph.model import count_params, save, staged
+from onnx_dalr.graph.model import count_params, save
 from onnx_dalr.graph.rewrite import rewrite
 from onnx_dalr.learn import DEFAULT, Learned
+from onnx_dalr.placing import Files, together
 from onnx_dalr.plan import Plan
 from onnx_dalr.problem import sizes_of
 from onnx_dalr.report.result import LayerResult, Result
@@ -35,19 +35,18 @@ class Extras:
     plan: Path | None = None
     stats: Path | None = None
 
-    @contextmanager
-    def written(self, analysis: Analysis, plan: Plan) -> Iterator[None]:
-        """Writes them now, and puts them into place when the block ends without an error.
+    def write(self, files: Files, analysis: Analysis, plan: Plan) -> None:
+        """Writes them among the files of the run.
 
         Raises:
             InputError: One cannot be written.
         """
-        with ExitStack() as stack:
-            if self.stats is not None:
-                save_statistics(analysis.stats, stack.enter_context(staged(self.stats, force=True)))
-            if self.plan is not None:
-                plan.save(stack.enter_context(staged(self.plan, force=True)))
-            yield
+        if self.stats is not None:
+            with files.at(self.stats, force=True) as path:
+                save_statistics(analysis.stats, path)
+        if self.plan is not None:
+            with files.at(self.plan, force=True) as path:
+                plan.save(path)
 
 
 def produce(analysis: Analysis, plan: Plan, destination: Destination, extras: Extras) -> Result:
@@ -65,12 +64,11 @@ def produce(analysis: Analysis, plan: Plan, destination: Destination, extras: Ex
         proto = rewrite(original, substitutions(analysis.layers, learned.spectra, plan), text)
     layer_results = tuple(_layer_results(analysis, learned, plan))
     fitted, calibration, passes = learned.digests, learned.calibration, learned.passes
-    with ExitStack() as stack:
+    with together() as files, destination.place(files) as written:
         if not destination.dry_run:
-            stack.enter_context(extras.written(analysis, plan))
+            extras.write(files, analysis, plan)
         del learned
         analysis.forget()  # the largest thing in memory, and verification needs none of it
-        written = stack.enter_context(destination.place())
         count = len(sets.report) if sets is not None else 0
         with run.phase("save and verify"), run.progress.stage("verifying", count) as advance:
             save(proto, original, written)
@@ -104,7 +102,8 @@ def produce(analysis: Analysis, plan: Plan, destination: Destination, extras: Ex
             model=proto if destination.output is None else None,
         )
         if destination.report not in (None, STANDARD_OUTPUT):
-            write_text(destination.report, result.to_json())
+            with files.at(destination.report, force=True) as path:
+                write_text(path, result.to_json())
     return result
 
 

@@ -136,7 +136,7 @@ def optimize(
         device: "auto", "cpu" or "cuda".
         force: Replace an existing output.
         dry_run: Do everything but write.
-        json: Write the report as JSON here, just before the model is moved into place.
+        json: Write the report as JSON here, in place of an older one; it comes into place with the model.
         progress: Where to report to while it runs.
 
     Returns:

@@ -18,6 +18,7 @@ from onnx_dalr import optimize
 from onnx_dalr.destination import STANDARD_OUTPUT, Destination, refuse_larger, same_file, write_text
 from onnx_dalr.errors import InputError, NothingToGainError
 from onnx_dalr.graph.model import Model, load
+from onnx_dalr.placing import together
 from tests.cli import tiny
 
 posix = pytest.mark.skipif(os.name != "posix", reason="files of POSIX")
@@ -333,13 +334,13 @@ def test_results_beside_the_samples_are_none_of_them() -> None:
 
 
 def written(proto: ModelProto, where: Destination) -> Path:
-    with where.place() as path:
+    with together() as files, where.place(files) as path:
         onnx.save(proto, path)
     return path
 
 
 def test_what_is_placed_arrives_when_the_block_ends_and_nothing_else_remains() -> None:
-    with destination().place() as path:
+    with together() as files, destination().place(files) as path:
         assert path.name == OUTPUT.name
         path.write_bytes(b"new")
         assert not OUTPUT.exists()
@@ -348,7 +349,7 @@ def test_what_is_placed_arrives_when_the_block_ends_and_nothing_else_remains() -
 
 
 def test_data_files_beside_it_arrive_too() -> None:
-    with destination().place() as path:
+    with together() as files, destination().place(files) as path:
         path.write_bytes(b"new")
         path.with_name("small.onnx.data").write_bytes(b"data")
     assert sorted(entry.name for entry in Path("out").iterdir()) == ["small.onnx", "small.onnx.data"]
@@ -364,7 +365,7 @@ def test_when_the_block_fails_the_old_file_is_still_there_and_nothing_new(
     before = everything()
 
     def fail() -> None:
-        with destination(force=force).place() as path:
+        with together() as files, destination(force=force).place(files) as path:
             path.write_bytes(b"half")
             raise error("no")
 
@@ -375,7 +376,7 @@ def test_when_the_block_fails_the_old_file_is_still_there_and_nothing_new(
 
 def test_a_file_that_appeared_meanwhile_is_not_overwritten() -> None:
     def work() -> None:
-        with destination().place() as path:
+        with together() as files, destination().place(files) as path:
             path.write_bytes(b"new")
             path.with_name("small.onnx.data").write_bytes(b"data")
             Path("out/small.onnx.data").write_bytes(b"of another program")
@@ -400,7 +401,7 @@ def test_a_temporary_folder_without_room_is_named(monkeypatch: pytest.MonkeyPatc
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("tempfile.mkdtemp", full)
-    with pytest.raises(InputError, match="No space left") as error, destination(None).place():
+    with pytest.raises(InputError, match="No space left") as error, together() as files, destination(None).place(files):
         pass
     assert "TMPDIR" in error.value.hint
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import weakref
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -358,6 +359,35 @@ def test_what_is_written_beside_the_model_replaces_nothing_of_the_run(
             **{option: tmp_path / name},  # type: ignore[arg-type]
         )
     assert {file: file.read_bytes() for file in tmp_path.iterdir()} == before
+
+
+@pytest.mark.parametrize("existing", [True, False], ids=["over older files", "where nothing is"])
+@pytest.mark.parametrize("fails", ["small.onnx", "plan.json", "stats.npz", "report.json"])
+def test_all_files_of_a_run_come_into_place_or_none_of_them(
+    path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fails: str, existing: bool
+) -> None:
+    """A report of a model that is not there is worse than none."""
+    names = {"output": "small.onnx", "save_plan": "plan.json", "save_stats": "stats.npz", "json": "report.json"}
+    files: dict[str, Any] = {option: tmp_path / name for option, name in names.items()}
+    if existing:
+        for file in files.values():
+            file.write_text("of an earlier run")
+    before = {file: file.read_bytes() for file in tmp_path.iterdir()}
+    replace = os.replace
+
+    def full(source: Path, target: Path) -> None:
+        if target == tmp_path / fails:
+            raise OSError(28, "No space left on device")
+        replace(source, target)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "replace", full)
+        with pytest.raises(onnx_dalr.InputError, match=rf"cannot write .*{fails}: No space left on device"):
+            optimize(path, calib=tiny.rows(), rank=8, force=True, **files)
+    assert {file: file.read_bytes() for file in tmp_path.iterdir()} == before
+    optimize(path, calib=tiny.rows(), rank=8, force=True, **files)
+    assert set(tmp_path.iterdir()) == {path, *files.values()}
+    assert json.loads(files["json"].read_text())["output"] == str(files["output"])
 
 
 # The sets.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -9,7 +10,7 @@ import typer
 from rich.text import Text
 
 from onnx_dalr.cli import options as o
-from onnx_dalr.cli.common import TerminalProgress, exit_codes, show, write_json
+from onnx_dalr.cli.common import TerminalProgress, exit_codes, show
 
 _PLANS = ("rank", "size", "params", "max_drop", "max_error", "energy", "rank_multiple", "min_rank", "confidence")
 
@@ -75,10 +76,10 @@ def analyze(
     with exit_codes():
         from onnx_dalr.destination import Destination  # noqa: PLC0415 - heavy: not for --help
         from onnx_dalr.graph.model import load  # noqa: PLC0415
-        from onnx_dalr.outcome import files_read  # noqa: PLC0415
+        from onnx_dalr.outcome import Extras, files_read  # noqa: PLC0415
         from onnx_dalr.pipeline import analyze as run  # noqa: PLC0415
+        from onnx_dalr.placing import together  # noqa: PLC0415
         from onnx_dalr.report.planned import analysis_view, plan_view  # noqa: PLC0415
-        from onnx_dalr.stats_file import save_statistics  # noqa: PLC0415
         from onnx_dalr.target import make_target  # noqa: PLC0415
 
         written = {"-o": None if str(output) == "-" else output, "--save-stats": save_stats}
@@ -91,10 +92,11 @@ def analyze(
         shared = o.shared_options(given | {"model": original})
         with run(**shared, target=target, progress=TerminalProgress(quiet=quiet)) as analysis:
             plan = analysis.plan_for(target)
-            if save_stats is not None:
-                save_statistics(analysis.stats, save_stats)
-            write_json(output, plan.to_json(), [])
-            if str(output) != "-":
+            with together() as files:
+                Extras(written["-o"], save_stats).write(files, analysis, plan)
+            if str(output) == "-":
+                sys.stdout.write(plan.to_json())
+            else:
                 show(analysis_view(analysis))
                 show(Text())
                 show(plan_view(plan))

@@ -1,12 +1,10 @@
-"""An ONNX model on disk or in memory: loading, its constants, its size, and putting it back in one move."""
+"""An ONNX model on disk or in memory: loading, its constants, its size, and writing it."""
 
 from __future__ import annotations
 
 import hashlib
 import os
-import tempfile
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -254,42 +252,6 @@ def is_valid(model: Path | ModelProto) -> str | None:
     return None
 
 
-@contextmanager
-def staged(output: Path, *, force: bool) -> Iterator[Path]:
-    """A path to write the artifact to, moved to `output` in one step when the block ends without an error.
-
-    The folder it lies in is made beside the target, so that moving never copies; external data files written
-    beside the staged proto move first. Whatever happens in the block, nothing half-written stays behind.
-
-    Raises:
-        InputError: The target, or the data file that belongs to it, exists and `force` is not given; it is a folder;
-            its folder is not there or cannot be written.
-    """
-    if output.is_dir():
-        raise InputError(f"{output} is a folder", "give the name of the .onnx file to write")
-    if output.exists() and not output.is_file():
-        raise InputError(f"{output} is no regular file", "give the name of the .onnx file to write")
-    if output.exists() and not force:
-        raise InputError(f"{output} exists already", "give another name, or --force to replace it")
-    if not output.parent.is_dir():
-        raise InputError(f"no such folder: {output.parent}", "make it first")
-    try:
-        with tempfile.TemporaryDirectory(prefix=f".{output.name}.", dir=output.parent) as folder:
-            written = Path(folder) / output.name
-            yield written
-            files = sorted(Path(folder).iterdir(), key=lambda file: file == written)
-            for file in files:
-                if (output.parent / file.name).exists() and not force:
-                    raise InputError(f"{output.parent / file.name} exists already", "--force replaces it")
-                _sync(file)
-            for file in files:
-                file.replace(output.parent / file.name)
-    except OSError as error:
-        raise InputError(
-            f"cannot write {output}: {error.strerror or error}", "check the folder, its rights and the room on its disk"
-        ) from error
-
-
 def save(proto: ModelProto, original: Model, path: Path) -> None:
     """Writes a model made from `original`.
 
@@ -324,11 +286,6 @@ def _to_move(proto: ModelProto, original: Model) -> tuple[ModelProto, list[Tenso
     known = {tensor.name for tensor in original.proto.graph.initializer}
     new = {tensor.name for tensor in copy.graph.initializer} - known
     return copy, [tensor for tensor in all_tensors(copy) if is_external(tensor) or tensor.name in new]
-
-
-def _sync(file: Path) -> None:
-    with file.open("rb") as handle:
-        os.fsync(handle.fileno())
 
 
 def _first_line(error: BaseException) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +20,6 @@ from onnx_dalr.graph.model import (
     metadata,
     save,
     saved_size,
-    staged,
 )
 from onnx_dalr.graph.rewrite import rewrite
 from tests.graph.helpers import initializers, layers_of, model, run, some_feeds, thin, with_constant_nodes
@@ -343,95 +341,6 @@ def test_bodies_and_functions_count() -> None:
         Shift (x) => (y) { one = Constant <value = float[1] {1.0}> ()  y = Add(x, one) }"""
     )
     assert count_params(proto) == 3 + 2 + 1
-
-
-# Writing
-
-
-def leftovers(folder: Path) -> list[str]:
-    return sorted(file.name for file in folder.iterdir())
-
-
-def test_what_is_staged_appears_when_the_block_ends(tmp_path: Path) -> None:
-    out = tmp_path / "out.onnx"
-    with staged(out, force=False) as path:
-        path.write_bytes(b"proto")
-        path.with_name("out.onnx.data").write_bytes(b"data")
-        assert not out.exists()
-        assert path.parent.parent == tmp_path
-    assert (out.read_bytes(), (tmp_path / "out.onnx.data").read_bytes()) == (b"proto", b"data")
-    assert leftovers(tmp_path) == ["out.onnx", "out.onnx.data"]
-
-
-@pytest.mark.parametrize("raised", [KeyboardInterrupt, SystemExit, ValueError, MemoryError, InputError])
-def test_nothing_stays_behind_when_the_block_fails(tmp_path: Path, raised: Callable[[str], BaseException]) -> None:
-    out = tmp_path / "out.onnx"
-    out.write_bytes(b"old")
-    with pytest.raises(BaseException, match="stop"), staged(out, force=True) as path:  # noqa: PT012
-        path.write_bytes(b"half")
-        path.with_name("out.onnx.data").write_bytes(b"half")
-        raise raised("stop")
-    assert leftovers(tmp_path) == ["out.onnx"]
-    assert out.read_bytes() == b"old"
-
-
-def test_a_full_disk_is_the_users_error_and_leaves_nothing(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="No space left on device"), staged(tmp_path / "out.onnx", force=False) as path:  # noqa: PT012
-        path.write_bytes(b"half")
-        raise OSError(28, "No space left on device")
-    assert leftovers(tmp_path) == []
-
-
-def test_an_existing_file_is_not_overwritten(tmp_path: Path) -> None:
-    out = tmp_path / "out.onnx"
-    out.write_bytes(b"old")
-    with pytest.raises(InputError, match="exists already") as caught, staged(out, force=False):
-        pytest.fail("the block must not begin")
-    assert "--force" in caught.value.hint
-    assert out.read_bytes() == b"old"
-
-
-def test_an_existing_data_file_is_not_overwritten_either(tmp_path: Path) -> None:
-    data = tmp_path / "out.onnx.data"
-    data.write_bytes(b"of another model")
-    with pytest.raises(InputError), staged(tmp_path / "out.onnx", force=False) as path:  # noqa: PT012
-        path.write_bytes(b"proto")
-        path.with_name(data.name).write_bytes(b"new")
-    assert data.read_bytes() == b"of another model"
-    assert leftovers(tmp_path) == [data.name]
-
-
-def test_with_force_a_file_is_replaced(tmp_path: Path) -> None:
-    out = tmp_path / "out.onnx"
-    out.write_bytes(b"old")
-    with staged(out, force=True) as path:
-        path.write_bytes(b"new")
-        assert out.read_bytes() == b"old"
-    assert out.read_bytes() == b"new"
-    assert leftovers(tmp_path) == ["out.onnx"]
-
-
-def test_with_force_a_folder_is_still_not_replaced(tmp_path: Path) -> None:
-    out = tmp_path / "out.onnx"
-    out.mkdir()
-    with pytest.raises(InputError), staged(out, force=True) as path:  # noqa: PT012
-        path.write_bytes(b"new")
-        path.with_name("out.onnx.data").write_bytes(b"new")
-    assert leftovers(tmp_path) == ["out.onnx"]
-
-
-def test_no_such_folder(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="no such folder") as caught, staged(tmp_path / "no" / "m.onnx", force=False):
-        pytest.fail("the block must not begin")
-    assert caught.value.hint
-
-
-@as_root
-def test_a_folder_that_may_not_be_written(tmp_path: Path) -> None:
-    tmp_path.chmod(0o500)
-    with pytest.raises(InputError, match="cannot write"), staged(tmp_path / "m.onnx", force=False):
-        pytest.fail("the block must not begin")
-    tmp_path.chmod(0o700)
 
 
 # Validity and metadata
