@@ -323,7 +323,7 @@ def _look(run: Run, sets: Sets) -> tuple[Task | None, Sets, str]:
     """What the model is for, the samples as it numbers their classes, and the provider that ran it."""
     with run.phase("load"):
         found = look(run.original, run.options, sets, measured=len(sets.select) > 0 or len(sets.report) > 0)
-    run.progress.say(provider_line(found.provider, run.options.device))
+    run.progress.say(provider_line(found.provider, run.options.runtime))
     if found.task is not None:
         for one in found.task.measured:
             if not one.hidden:

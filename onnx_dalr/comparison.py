@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -17,7 +16,7 @@ from onnx_dalr.errors import InputError
 from onnx_dalr.evaluate import Latency, Quality, evaluate, measure_latency
 from onnx_dalr.graph.model import Model, input_specs, load
 from onnx_dalr.look import look
-from onnx_dalr.options import Shared, read_options
+from onnx_dalr.options import PathLike, Shared, read_options
 from onnx_dalr.progress import Progress, Silent
 from onnx_dalr.runtime import open_session, provider_line
 from onnx_dalr.samples import GivenLabels, InputSpec
@@ -90,8 +89,8 @@ class ModelComparison:
 
 
 def compare(
-    a: str | os.PathLike[str] | ModelProto,
-    b: str | os.PathLike[str] | ModelProto,
+    a: PathLike | ModelProto,
+    b: PathLike | ModelProto,
     *,
     data: Any,
     labels: GivenLabels | None = None,
@@ -102,6 +101,7 @@ def compare(
     seed: int = 0,
     batch_size: int | None = None,
     device: str = "auto",
+    ops_library: PathLike | Sequence[PathLike] = (),
     resize: tuple[int, int] | int | None = None,
     mean: Sequence[float] | float | None = None,
     std: Sequence[float] | float | None = None,
@@ -131,6 +131,7 @@ def compare(
         seed: Of that draw.
         batch_size: Samples run at a time.
         device: "auto", "cpu" or "cuda".
+        ops_library: Shared libraries of custom operators that the models use; one or more.
         resize: Image height and width; before a crop, one number is the shorter side.
         mean: Subtracted from the pixels after `scale`, one value or one per channel.
         std: Pixels are divided by it after that.
@@ -155,6 +156,7 @@ def compare(
         "outputs": outputs,
         "score": score,
         "device": device,
+        "ops_library": ops_library,
         "labels": labels,
         "samples": samples,
         "seed": seed,
@@ -181,12 +183,12 @@ def compare(
             progress.say(f"note: {said}")
         with _named(names[0]):
             found = look(models[0], how, given, measured=True)
-        progress.say(provider_line(found.provider, how.device))
+        progress.say(provider_line(found.provider, how.runtime))
         for line in found.lines:
             progress.say(line)
         assert found.task is not None
         sets, every = found.sets, found.sets.fit
-        one, other = (open_session(model.source(), how.device) for model in models)
+        one, other = (open_session(model.source(), how.runtime) for model in models)
         with _named(names[1]):
             other.run(next(iter(every))[1], one.outputs)
         padding = partial(kept_in, name=sets.mask_input)

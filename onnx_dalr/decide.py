@@ -167,7 +167,7 @@ def _sensitivity(
     few = sets.select.spread(count)
     proto, overrides = overridable(run.original, layers)
     made_in_memory, folder = run.original.in_memory(exposing(proto, task.hidden))
-    session = open_session(made_in_memory, run.options.device, folder)
+    session = open_session(made_in_memory, run.options.runtime, folder)
     run.progress.say(f"measuring how much each of {len(layers)} layers matters, on {len(few)} select samples")
     spectra = learned.spectra[DEFAULT]
     batches = list(few)
@@ -193,7 +193,7 @@ def _scorer(
     run: Run, layers: Sequence[Layer], learned: Learned, sets: Sets, task: Task, confidence: float | None
 ) -> Scorer:
     """Scores a plan's model on the select samples."""
-    reference = reference_session(run.original, run.options.device, task.hidden)
+    reference = reference_session(run.original, run.options.runtime, task.hidden)
 
     def score(plan: Plan) -> Trial:
         text = note(run, plan, learned.calibration)
@@ -201,7 +201,7 @@ def _scorer(
         params = count_params(proto)
         with loadable(run.original, exposing(proto, task.hidden), run.file) as (source, size):
             del proto  # of a large model, not beside the session
-            candidate = open_session(source, run.options.device)
+            candidate = open_session(source, run.options.runtime)
         del source
         quality = evaluate(
             reference,

@@ -16,6 +16,7 @@ from onnx import ModelProto
 from onnx_dalr.errors import InputError, NothingToGainError
 from onnx_dalr.graph.model import Model, artifact_size, save
 from onnx_dalr.placing import Files, staged
+from onnx_dalr.runtime import check_path
 
 STANDARD_OUTPUT = Path("-")
 
@@ -69,6 +70,7 @@ class Destination:
         assert self.output is not None
         if original.path is not None and same_file(self.output, original.path):
             raise InputError("the output is the input", "give the output another name; the original is never replaced")
+        check_path(self.output)  # it is going to be verified
         for file in self._written(original):
             if any(same_file(file, given) or _is_sample(file, given) for given in inputs):
                 raise InputError(f"{file} is read by this run", "give the output another name")

@@ -80,7 +80,7 @@ def learn(run: Run, layers: Sequence[Layer], sets: Sets, task: Task | None, *, k
                 group,
                 method,
                 fed(sets.fit, advance, seen),
-                device=run.options.device,
+                device=run.options.runtime,
                 mask_input=sets.mask_input,
                 metric=weighed,
             )
@@ -96,7 +96,7 @@ def learn(run: Run, layers: Sequence[Layer], sets: Sets, task: Task | None, *, k
                     statistics,
                     sets.fit,
                     task,
-                    device=run.options.device,
+                    device=run.options.runtime,
                     mask_input=sets.mask_input,
                     advance=advance,
                 )

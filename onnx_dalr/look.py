@@ -109,7 +109,7 @@ def look(model: Model, options: Options, sets: Sets, *, measured: bool) -> First
         lines += said
         notes += said
     truth = None if sets.fit.labels is None else sets.fit.labels[indices]
-    line, cautions = outlook(model, task, seen, [batch for _, batch in batches], truth, options.device)
+    line, cautions = outlook(model, task, seen, [batch for _, batch in batches], truth, options.runtime)
     lines.insert(0, line)
     notes += cautions
     return FirstLook(task, sets, session.provider, (*lines, *cautions), tuple(notes))
@@ -121,11 +121,11 @@ def _session(model: Model, options: Options, facts: Sequence[OutputFacts]) -> tu
     counted = [fact for fact in facts if not options.outputs or fact.name in options.outputs]
     hidden = tuple(dict.fromkeys(fact.scores for fact in counted if fact.scores and fact.scores not in own))
     try:
-        session = reference_session(model, options.device, hidden)
+        session = reference_session(model, options.runtime, hidden)
     except InputError:
         if not hidden:
             raise
-        return open_session(model.source(), options.device), ()
+        return open_session(model.source(), options.runtime), ()
     return session, hidden
 
 

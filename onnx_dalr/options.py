@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, TypedDict
 
 from onnx_dalr.errors import InputError
 from onnx_dalr.factorize import METHODS, Method, Ridge, Settings
-from onnx_dalr.runtime import Device
+from onnx_dalr.runtime import DeviceName, Runtime
 from onnx_dalr.samples import GivenLabels, ImageSettings
 from onnx_dalr.score import UserScore, load_score
 from onnx_dalr.task import TaskName
 
 DEFAULT_BATCH = 32
+PathLike = str | os.PathLike[str]
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,7 +53,13 @@ class Options:
     task: TaskName = "auto"
     outputs: tuple[str, ...] = ()
     score: UserScore | None = None
-    device: Device = "auto"
+    device: DeviceName = "auto"
+    ops_libraries: tuple[Path, ...] = ()
+
+    @property
+    def runtime(self) -> Runtime:
+        """How sessions are opened."""
+        return Runtime(self.device, self.ops_libraries)
 
     @property
     def wants_metric(self) -> bool:
@@ -81,6 +90,7 @@ def make_options(
     outputs: str | Iterable[str] = (),
     score: str | Callable[..., Any] | None = None,
     device: str = "auto",
+    ops_library: PathLike | Sequence[PathLike] = (),
 ) -> Options:
     """Checks what was typed.
 
@@ -106,6 +116,7 @@ def make_options(
         outputs=(outputs,) if isinstance(outputs, str) else tuple(outputs),
         score=None if score is None else load_score(score),
         device=_one_of("--device", device, ("auto", "cpu", "cuda")),  # type: ignore[arg-type]
+        ops_libraries=tuple(map(_library, paths(ops_library))),
     )
 
 
@@ -119,6 +130,18 @@ def _one_of(option: str, value: str, known: Sequence[str]) -> str:
     if value not in known:
         raise InputError(f"{option} {value!r} is not known", f"one of {', '.join(known)}")
     return value
+
+
+def _library(path: Path) -> Path:
+    if not path.is_file():
+        what = "is a folder" if path.is_dir() else "is not there"
+        raise InputError(f"--ops-library {path} {what}", "give the shared library (.so, .dll, .dylib) of the operators")
+    return path
+
+
+def paths(given: PathLike | Sequence[PathLike]) -> list[Path]:
+    """One path or several, as a list."""
+    return [Path(given)] if isinstance(given, str | os.PathLike) else [Path(path) for path in given]
 
 
 def _parse_ridge(text: str | float) -> Ridge:
@@ -157,6 +180,7 @@ class Shared(TypedDict, total=False):
     outputs: str | Iterable[str]
     score: str | Callable[..., Any] | None
     device: str
+    ops_library: PathLike | Sequence[PathLike]
     eval: Any
     eval_labels: GivenLabels | None
     labels: GivenLabels | None
@@ -176,7 +200,19 @@ class Shared(TypedDict, total=False):
     preprocess: str | Callable[[Any], Any] | None
 
 
-_HOW = ("method", "ridge", "shrinkage", "metric", "include", "exclude", "task", "outputs", "score", "device")
+_HOW = (
+    "method",
+    "ridge",
+    "shrinkage",
+    "metric",
+    "include",
+    "exclude",
+    "task",
+    "outputs",
+    "score",
+    "device",
+    "ops_library",
+)
 _IMAGE = ("resize", "mean", "std", "scale", "color", "layout", "preset", "crop", "preprocess")
 
 

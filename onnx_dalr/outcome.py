@@ -73,7 +73,7 @@ def produce(analysis: Analysis, plan: Plan, destination: Destination, extras: Ex
         with run.phase("save and verify"), run.progress.stage("verifying", count) as advance:
             save(proto, original, written)
             size = refuse_larger(written, original)
-            verified = verify(written, original, sets, analysis.task, options.device, advance)
+            verified = verify(written, original, sets, analysis.task, options.runtime, advance)
         result = Result(
             version=__version__,
             input=original.path,

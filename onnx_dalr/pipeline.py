@@ -15,7 +15,7 @@ from onnx_dalr.applying import check_plan, fitted_to, options_of
 from onnx_dalr.destination import Destination
 from onnx_dalr.errors import InputError
 from onnx_dalr.graph.model import Model, load
-from onnx_dalr.options import Shared, read_options
+from onnx_dalr.options import PathLike, Shared, paths, read_options
 from onnx_dalr.outcome import Extras, files_read, produce
 from onnx_dalr.plan import Plan
 from onnx_dalr.progress import Progress, Silent
@@ -23,8 +23,6 @@ from onnx_dalr.report.result import Result
 from onnx_dalr.run import UNNAMED, Run
 from onnx_dalr.samples import GivenLabels
 from onnx_dalr.target import Target, make_target
-
-PathLike = str | os.PathLike[str]
 
 
 def optimize(
@@ -73,6 +71,7 @@ def optimize(
     preprocess: str | Callable[[Any], Any] | None = None,
     thumbnails: PathLike | None = None,
     device: str = "auto",
+    ops_library: PathLike | Sequence[PathLike] = (),
     force: bool = False,
     dry_run: bool = False,
     json: PathLike | None = None,
@@ -134,6 +133,7 @@ def optimize(
         preprocess: A function from a Pillow image to an array without the batch axis, or "file.py:function".
         thumbnails: Draw up to 16 images of the fit set as the model sees them into this PNG.
         device: "auto", "cpu" or "cuda".
+        ops_library: Shared libraries of custom operators that the model uses, for ONNX Runtime to load; one or more.
         force: Replace an existing output.
         dry_run: Do everything but write.
         json: Write the report as JSON here, in place of an older one; it comes into place with the model.
@@ -163,6 +163,7 @@ def optimize(
         "outputs": outputs,
         "score": score,
         "device": device,
+        "ops_library": ops_library,
     }
     which: Shared = {
         "eval": eval,
@@ -192,8 +193,8 @@ def optimize(
     run = Run(load(model), options, progress or Silent(), Path(output or UNNAMED).name)
     destination = Destination(_path(output), _path(json), force, dry_run, _path(thumbnails))
     extras = Extras(_path(save_plan), _path(save_stats))
-    files = _paths(stats)
-    read = files_read(calib, eval, labels, eval_labels, *files, plan, code=(preprocess, score))
+    files = paths(stats)
+    read = files_read(calib, eval, labels, eval_labels, *files, *options.ops_libraries, plan, code=(preprocess, score))
     destination.check(run.original, read, {"--save-plan": extras.plan, "--save-stats": extras.stats})
     with analysis_of(
         run,
@@ -245,7 +246,7 @@ def analyze(
     stack = ExitStack()
     try:
         made = stack.enter_context(
-            analysis_of(run, sample_options, stats=_paths(stats), target=target, keep=True, thumbnails=sheet)
+            analysis_of(run, sample_options, stats=paths(stats), target=target, keep=True, thumbnails=sheet)
         )
     except BaseException:
         stack.close()
@@ -291,7 +292,3 @@ def apply(
 
 def _path(given: PathLike | None) -> Path | None:
     return None if given is None else Path(given)
-
-
-def _paths(given: PathLike | Sequence[PathLike]) -> list[Path]:
-    return [Path(given)] if isinstance(given, str | os.PathLike) else [Path(path) for path in given]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import os
+import re
 from collections.abc import Sequence
 from contextlib import redirect_stdout
 from dataclasses import dataclass
@@ -18,10 +19,35 @@ from onnx_dalr.graph.answers import exposing
 from onnx_dalr.graph.model import Model
 from onnx_dalr.samples.base import Batch
 
-Device = Literal["auto", "cpu", "cuda"]
+DeviceName = Literal["auto", "cpu", "cuda"]
 _FATAL_ONLY = 4
 _CRASHING = ["MatmulTransposeFusion"]
 """onnxruntime 1.31.1 dies on the CPU of a float16 MatMul behind a Transpose of the batch axes (NchwcTransformer)."""
+_UNKNOWN = (
+    re.compile(r"(?P<domain>[^\s:]*):(?P<op>[^\s:(]+)\S*\(-?\d+\) is not a registered function/op"),
+    re.compile(r'In Node, \(".*?", (?P<op>[^,]+), "(?P<domain>[^"]*)", .*No Op registered for'),
+)
+"""How ONNX Runtime says that it does not know an operator, with an import of its domain's operator set and without."""
+
+_OWN = ("", "ai.onnx", "ai.onnx.ml", "ai.onnx.training", "ai.onnx.preview.training", "com.microsoft")
+_EXTENSIONS = ("ai.onnx.contrib", "com.microsoft.extensions")
+
+
+@dataclass(frozen=True)
+class Runtime:
+    """How ONNX Runtime runs models.
+
+    Attributes:
+        device: "auto" takes CUDA where it works and the CPU elsewhere.
+        ops_libraries: Shared libraries of operators beside its own.
+    """
+
+    device: DeviceName = "auto"
+    ops_libraries: tuple[Path, ...] = ()
+
+
+Device = DeviceName | Runtime
+"""Where to run: a device by its name, or a Runtime, which says more."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -85,13 +111,18 @@ def open_session(
 
     Args:
         model: A path, or a serialized model.
-        device: "auto" takes CUDA where it works and the CPU elsewhere.
+        device: Where to run.
         folder: Where a serialized model's external data lies.
         prepack: Let ONNX Runtime keep weights a second time, in the layout its kernels like best.
 
     Raises:
-        InputError: ONNX Runtime cannot load the model, or CUDA was asked for and is not there.
+        InputError: ONNX Runtime cannot load the model or a library of operators, or CUDA was asked for and is not
+            there.
     """
+    runtime = _runtime(device)
+    for path in (model, folder):
+        if isinstance(path, Path):
+            check_path(path)
     ort = _onnxruntime()
     options = ort.SessionOptions()
     options.log_severity_level = _FATAL_ONLY
@@ -101,8 +132,10 @@ def open_session(
         options.add_session_config_entry("session.disable_prepacking", "1")
     if folder is not None:
         options.add_session_config_entry("session.model_external_initializers_file_folder_path", str(folder))
+    for library in runtime.ops_libraries:
+        _register(library, options)
     providers = ["CPUExecutionProvider"]
-    if device != "cpu" and "CUDAExecutionProvider" in ort.get_available_providers():
+    if runtime.device != "cpu" and "CUDAExecutionProvider" in ort.get_available_providers():
         providers.insert(0, "CUDAExecutionProvider")
     try:
         with redirect_stdout(None):  # where a provider fails it prints what it raises
@@ -115,10 +148,10 @@ def open_session(
     except Exception as error:
         if isinstance(error, MemoryError):
             raise
-        what = model if isinstance(model, Path) else "the model"
-        raise InputError(f"ONNX Runtime cannot load {what}: {_reason(error)}") from error
+        what = str(model) if isinstance(model, Path) else "the model"
+        raise _cannot_load(what, _reason(error), runtime) from error
     provider = raw.get_providers()[0]
-    if device == "cuda" and provider != "CUDAExecutionProvider":
+    if runtime.device == "cuda" and provider != "CUDAExecutionProvider":
         raise InputError(
             "--device cuda: CUDA is not available to ONNX Runtime here",
             "install the CUDA and cuDNN libraries it was built for, or use --device cpu",
@@ -126,10 +159,66 @@ def open_session(
     return Session(raw, provider)
 
 
+def _runtime(device: Device) -> Runtime:
+    return device if isinstance(device, Runtime) else Runtime(device)
+
+
+def _register(library: Path, options: Any) -> None:
+    """Adds a library's operators to those of a session to be.
+
+    Raises:
+        InputError: It cannot be loaded, or holds no operators.
+    """
+    check_path(library)
+    try:
+        # The system looks for a bare name among its own libraries.
+        options.register_custom_ops_library(str(library.resolve()))
+    except Exception as error:
+        reason = _reason(error)
+        if "RegisterCustomOps" in reason:
+            reason = "it is no library of operators (it has no RegisterCustomOps)"
+        raise InputError(
+            f"--ops-library {library} cannot be loaded: {reason}",
+            f"it has to be built for this system and ONNX Runtime {_onnxruntime().__version__}",
+        ) from error
+
+
+def _cannot_load(what: str, reason: str, runtime: Runtime) -> InputError:
+    """The error of a model that ONNX Runtime refuses; of an operator that it does not know, where that may be found."""
+    found = next(filter(None, (pattern.search(reason) for pattern in _UNKNOWN)), None)
+    if found is None:
+        return InputError(f"ONNX Runtime cannot load {what}: {reason}")
+    op, domain = found["op"], found["domain"]
+    if domain in _OWN:
+        hint = f"ONNX Runtime {_onnxruntime().__version__} does not have it, a newer one may"
+    elif domain in _EXTENSIONS:
+        path = "python -c 'import onnxruntime_extensions as e; print(e.get_library_path())'"
+        hint = f'it is a custom operator of onnxruntime-extensions: --ops-library "$({path})"'
+    else:
+        but = f", and {', '.join(map(str, runtime.ops_libraries))} does not hold it" if runtime.ops_libraries else ""
+        hint = f"a custom operator needs the library that brings it{but}: --ops-library FILE"
+    return InputError(
+        f"ONNX Runtime cannot load {what}: it does not know the operator {op!r} of the domain {domain or 'ai.onnx'!r}",
+        hint,
+    )
+
+
+def check_path(path: Path) -> None:
+    """Refuses a path that ONNX Runtime cannot be told.
+
+    Raises:
+        InputError: Bytes in it are not UTF-8.
+    """
+    try:
+        str(path).encode()
+    except UnicodeEncodeError as error:
+        raise InputError(f"ONNX Runtime cannot open {path}: its name is not UTF-8", "rename it") from error
+
+
 def provider_line(provider: str, device: Device) -> str:
     """One honest line: which provider runs, and that CUDA was tried where it was."""
     name = provider.removesuffix("ExecutionProvider")
-    tried = device == "auto" and "CUDAExecutionProvider" in _onnxruntime().get_available_providers()
+    tried = _runtime(device).device == "auto" and "CUDAExecutionProvider" in _onnxruntime().get_available_providers()
     return f"running on {name}" + (" (no usable CUDA here)" if tried and name == "CPU" else "")
 
 

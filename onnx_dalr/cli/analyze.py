@@ -10,7 +10,8 @@ import typer
 from rich.text import Text
 
 from onnx_dalr.cli import options as o
-from onnx_dalr.cli.common import TerminalProgress, exit_codes, show
+from onnx_dalr.cli.common import TerminalProgress, exit_codes, reporting_on, show
+from onnx_dalr.errors import one_line
 
 _PLANS = ("rank", "size", "params", "max_drop", "max_error", "energy", "rank_multiple", "min_rank", "confidence")
 
@@ -55,6 +56,7 @@ def analyze(
     labels: o.Labels = None,
     mask_input: o.MaskInput = None,
     device: o.Device = "auto",
+    ops_library: o.OpsLibrary = None,
     preset: o.Preset = None,
     resize: o.Resize = None,
     crop: o.Crop = None,
@@ -83,7 +85,7 @@ def analyze(
         from onnx_dalr.target import make_target  # noqa: PLC0415
 
         written = {"-o": None if str(output) == "-" else output, "--save-stats": save_stats}
-        read = files_read(calib, labels, *(stats or ()), code=(preprocess, score))
+        read = files_read(calib, labels, *(stats or ()), *(ops_library or ()), code=(preprocess, score))
         original = load(model)
         Destination(None, None, force=False, dry_run=False, thumbnails=thumbnails).check(original, read, written)
         target = make_target(**o.shared_options({name: given.pop(name) for name in _PLANS}))
@@ -94,11 +96,12 @@ def analyze(
             plan = analysis.plan_for(target)
             with together() as files:
                 Extras(written["-o"], save_stats).write(files, analysis, plan)
-            if str(output) == "-":
-                sys.stdout.write(plan.to_json())
-            else:
-                show(analysis_view(analysis))
-                show(Text())
-                show(plan_view(plan))
-                for note in analysis.run.notes:
-                    show(Text(f"note: {note}"))
+            with reporting_on(output, save_stats):
+                if str(output) == "-":
+                    sys.stdout.write(plan.to_json())
+                else:
+                    show(analysis_view(analysis))
+                    show(Text())
+                    show(plan_view(plan))
+                    for note in analysis.run.notes:
+                        show(Text(f"note: {one_line(note)}"))

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from onnx_dalr.cli import options as o
-from onnx_dalr.cli.common import TerminalProgress, exit_codes, out, show
+from onnx_dalr.cli.common import TerminalProgress, exit_codes, out, print_json, reporting_on, show
 
 
 def apply(
@@ -33,6 +32,7 @@ def apply(
     eval_labels: o.EvalLabels = None,
     mask_input: o.MaskInput = None,
     device: o.Device = "auto",
+    ops_library: o.OpsLibrary = None,
     preset: o.Preset = None,
     resize: o.Resize = None,
     crop: o.Crop = None,
@@ -63,7 +63,8 @@ def apply(
             raise InputError("OUT.onnx is missing: where is the smaller model to go?", "name it, or use --dry-run")
         del given["quiet"]
         result = run(**o.shared_options(given), progress=TerminalProgress(quiet=quiet))
-        if str(json) == "-":
-            sys.stdout.write(result.to_json())
-        else:
-            show(result_view(result, narrow=out.width < NARROW))
+        with reporting_on(result.output):
+            if str(json) == "-":
+                print_json(result.to_json())
+            else:
+                show(result_view(result, narrow=out.width < NARROW))

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 from rich.text import Text
 
-from onnx_dalr.cli.common import exit_codes, out, write_json
+from onnx_dalr.cli.common import exit_codes, reporting_on, show_line, write_json
 from onnx_dalr.errors import one_line
 
 _OVER_BUDGET = 3
@@ -37,7 +37,8 @@ def check(
         result = run(models, max_size=max_size, max_params=max_params, baseline=baseline, max_growth=max_growth)
         write_json(json, result.to_json(), [*models, *([baseline] if baseline else [])])
         if str(json) != "-":
-            for line in result.lines:
-                out.print(Text(one_line(str(line)), style="" if line.passed else "bold red"), soft_wrap=True)
+            with reporting_on(json):
+                for line in result.lines:
+                    show_line(Text(one_line(str(line)), style="" if line.passed else "bold red"))
         if not result.passed:
             raise typer.Exit(_OVER_BUDGET)

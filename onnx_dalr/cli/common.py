@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import errno
-import os
 import signal
 import sys
 import time
@@ -18,6 +16,7 @@ from rich.console import Console, RenderableType
 from rich.text import Text
 
 from onnx_dalr._version import __version__
+from onnx_dalr.cli.console import json_for
 from onnx_dalr.errors import DalrError, InputError, one_line
 
 PLAIN_WIDTH = 120
@@ -26,20 +25,11 @@ EXIT_INPUT = 2
 EXIT_INTERRUPTED = 130
 
 
-class Terminal(Console):
-    """A console whose reader may go away: `onnx-dalr inspect model.onnx | head` ends well."""
-
-    def on_broken_pipe(self) -> None:
-        """Leaves quietly."""
-        self.quiet = True
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        raise SystemExit(0)
-
-
-out = Terminal(highlight=False)
-if not out.is_terminal:
-    out.width = PLAIN_WIDTH
+out = Console(highlight=False)
 err = Console(stderr=True, highlight=False, soft_wrap=True)
+for _console in (out, err):
+    if not _console.is_terminal or _console.width < 1:  # COLUMNS=0: nothing would be shown at all
+        _console.width = PLAIN_WIDTH
 
 
 @contextmanager
@@ -68,8 +58,6 @@ def exit_codes() -> Iterator[None]:
         complain("out of memory", "try a smaller --batch-size, or --exclude the largest layers")
         raise typer.Exit(EXIT_INPUT) from error
     except OSError as error:
-        if error.errno == errno.EPIPE:
-            out.on_broken_pipe()
         complain(f"{error.filename or 'the system'}: {error.strerror or error}")
         raise typer.Exit(EXIT_INPUT) from error
     except typer.Exit:
@@ -94,13 +82,66 @@ def complain(message: str, hint: str = "") -> None:
 
 
 def show(view: RenderableType) -> None:
-    """A report on stdout: with colours on a terminal, as plain text elsewhere."""
+    """A report on stdout: with colours on a terminal, as plain text elsewhere.
+
+    Raises:
+        InputError: It cannot be written there.
+    """
     if out.is_terminal:
-        out.print(view)
+        with _on_stdout():
+            out.print(view)
         return
     from onnx_dalr.report.text import as_text  # noqa: PLC0415 - not for --help
 
-    out.print(Text(as_text(view)), soft_wrap=True)
+    show_line(Text(as_text(view)))
+
+
+def show_line(line: Text) -> None:
+    """Lines on stdout, broken nowhere else, however long.
+
+    Raises:
+        InputError: They cannot be written there.
+    """
+    with _on_stdout():
+        out.print(line, soft_wrap=True)
+
+
+def print_json(text: str) -> None:
+    """JSON on stdout.
+
+    Raises:
+        InputError: It cannot be written there.
+    """
+    with _on_stdout():
+        sys.stdout.write(json_for(sys.stdout, text))
+        sys.stdout.flush()
+
+
+@contextmanager
+def _on_stdout() -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise InputError(f"cannot write to standard output: {error.strerror or error}") from error
+
+
+@contextmanager
+def reporting_on(*files: Path | None) -> Iterator[None]:
+    """Around the report of a run that has written its files: they are there, whether the report can be shown or not.
+
+    Args:
+        files: What the run was to write; where that is nothing, the report is all there is, and an error is one.
+    """
+    written = [str(file) for file in files if file is not None and str(file) != "-"]
+    try:
+        yield
+    except (Exception, KeyboardInterrupt) as error:
+        if not written:
+            raise
+        if not isinstance(error, DalrError | KeyboardInterrupt):
+            traceback.print_exc()
+        why = error.message if isinstance(error, DalrError) else str(error) or type(error).__name__
+        complain(f"the report is not shown: {one_line(why)}", f"{one_line(', '.join(written))} is written all the same")
 
 
 def write_json(path: Path | None, text: str, read: Sequence[Path]) -> None:
@@ -114,7 +155,7 @@ def write_json(path: Path | None, text: str, read: Sequence[Path]) -> None:
     if path is None:
         return
     if str(path) == "-":
-        sys.stdout.write(text)
+        print_json(text)
         return
     if any(same_file(path, file) for file in read):
         raise InputError(f"--json {path} would overwrite another file of this run", "give it its own name")
@@ -139,7 +180,7 @@ class TerminalProgress:
         """Shows a stretch of work."""
         if self._quiet:
             yield lambda steps: None
-        elif err.is_terminal:
+        elif err.is_terminal and not err.is_dumb_terminal:
             with _bar() as bar:
                 task = bar.add_task(name, total=total or None)
                 yield lambda steps: bar.advance(task, steps)

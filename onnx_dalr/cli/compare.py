@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from onnx_dalr.cli import options as o
-from onnx_dalr.cli.common import TerminalProgress, exit_codes, show, write_json
+from onnx_dalr.cli.common import TerminalProgress, exit_codes, reporting_on, show, write_json
 
 
 def compare(
@@ -32,6 +32,7 @@ def compare(
     seed: o.Seed = 0,
     batch_size: o.BatchSize = None,
     device: o.Device = "auto",
+    ops_library: o.OpsLibrary = None,
     preset: o.Preset = None,
     resize: o.Resize = None,
     crop: o.Crop = None,
@@ -59,6 +60,7 @@ def compare(
             del given[name]
         found = run(**o.shared_options(given), progress=TerminalProgress(quiet=quiet))
         code = [Path(text.rpartition(":")[0]) for text in (score, preprocess) if text is not None]
-        write_json(json, found.to_json(), [a, b, data, *([labels] if labels else []), *code])
+        write_json(json, found.to_json(), [a, b, data, *([labels] if labels else []), *(ops_library or []), *code])
         if str(json) != "-":
-            show(comparison_view(found))
+            with reporting_on(json):
+                show(comparison_view(found))

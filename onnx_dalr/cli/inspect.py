@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from onnx_dalr.cli.common import exit_codes, out, show, write_json
+from onnx_dalr.cli.common import exit_codes, out, reporting_on, show, write_json
 
 
 def inspect(
@@ -24,4 +24,5 @@ def inspect(
         found = run(model)
         write_json(json, found.to_json(), [model])
         if str(json) != "-":
-            show(inspection_view(found, narrow=out.width < NARROW))
+            with reporting_on(json):
+                show(inspection_view(found, narrow=out.width < NARROW))

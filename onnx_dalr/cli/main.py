@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from typing import Annotated
 
@@ -11,8 +12,9 @@ from onnx_dalr._version import __version__
 from onnx_dalr.cli.analyze import analyze
 from onnx_dalr.cli.apply import apply
 from onnx_dalr.cli.check import check
-from onnx_dalr.cli.common import EXIT_INTERRUPTED
+from onnx_dalr.cli.common import EXIT_INPUT, EXIT_INTERRUPTED
 from onnx_dalr.cli.compare import compare
+from onnx_dalr.cli.console import lasting_streams
 from onnx_dalr.cli.inspect import inspect
 from onnx_dalr.cli.optimize import optimize
 
@@ -49,8 +51,14 @@ def root(
 
 def main() -> None:
     """Entry point of the console script."""
-    try:
-        app(standalone_mode=True)
-    except KeyboardInterrupt:  # before or after a command's own handling
-        sys.stderr.write("error: interrupted\n")
-        sys.exit(EXIT_INTERRUPTED)
+    if not os.environ.get("COLUMNS", "80").strip("0"):  # nobody knows how wide it is: rich would show nothing
+        del os.environ["COLUMNS"]
+    with lasting_streams():
+        try:
+            app(standalone_mode=True)
+        except KeyboardInterrupt:  # before or after a command's own handling
+            sys.stderr.write("error: interrupted\n")
+            sys.exit(EXIT_INTERRUPTED)
+        except OSError as error:  # of a help text, say
+            sys.stderr.write(f"error: cannot write to standard output: {error.strerror or error}\n")
+            sys.exit(EXIT_INPUT)

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from onnx_dalr.cli import options as o
-from onnx_dalr.cli.common import TerminalProgress, exit_codes, out, show
+from onnx_dalr.cli.common import TerminalProgress, exit_codes, out, print_json, reporting_on, show
 
 
 def optimize(
@@ -50,6 +49,7 @@ def optimize(
     eval_labels: o.EvalLabels = None,
     mask_input: o.MaskInput = None,
     device: o.Device = "auto",
+    ops_library: o.OpsLibrary = None,
     preset: o.Preset = None,
     resize: o.Resize = None,
     crop: o.Crop = None,
@@ -84,7 +84,8 @@ def optimize(
             raise InputError("OUT.onnx is missing: where is the smaller model to go?", "name it, or use --dry-run")
         del given["quiet"]
         result = run(**o.shared_options(given), progress=TerminalProgress(quiet=quiet))
-        if str(json) == "-":
-            sys.stdout.write(result.to_json())
-        else:
-            show(result_view(result, narrow=out.width < NARROW))
+        with reporting_on(result.output):
+            if str(json) == "-":
+                print_json(result.to_json())
+            else:
+                show(result_view(result, narrow=out.width < NARROW))

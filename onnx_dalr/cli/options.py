@@ -47,6 +47,10 @@ MaskInput = Annotated[
 Device = Annotated[
     str, typer.Option(metavar="NAME", help="auto, cpu or cuda.", rich_help_panel=SAMPLES, show_default=True)
 ]
+OpsLibrary = Annotated[
+    list[Path] | None,
+    _option(SAMPLES, "Library of custom operators the model uses; repeatable.", "FILE.so", "--ops-library"),
+]
 
 Confidence = Annotated[
     str | None, _option(TARGET, "Hold --max-drop or --max-error with this confidence, not just on average.", "95%")
@@ -144,7 +148,7 @@ def shared_options(given: dict[str, Any]) -> dict[str, Any]:
         InputError: An image option cannot be read.
     """
     made = image_options(given)
-    for name in ("include", "exclude", "stats", "outputs"):
+    for name in ("include", "exclude", "stats", "outputs", "ops_library"):
         if name in made:
             made[name] = made[name] or ()
     if "eval_path" in made:

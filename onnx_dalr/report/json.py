@@ -5,15 +5,19 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+import re
 from pathlib import Path
 from typing import Any
 
 SCHEMA = 1
+_NO_TEXT = re.compile("[\ud800-\udfff]")
+"""What Python makes of bytes in a file's name that are not UTF-8: no encoding takes it, an escape does."""
 
 
 def to_json(result: Any) -> str:
     """A result dataclass as JSON text; what is infinite or not a number becomes null, models are left out."""
-    return json.dumps({"schema": SCHEMA, **_plain(result)}, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    text = json.dumps({"schema": SCHEMA, **_plain(result)}, indent=2, ensure_ascii=False, allow_nan=False)
+    return _NO_TEXT.sub(lambda half: f"\\u{ord(half[0]):04x}", text) + "\n"
 
 
 def _plain(value: Any) -> Any:
