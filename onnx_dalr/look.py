@@ -15,7 +15,8 @@ from onnx_dalr.graph.answers import OutputFacts, output_facts
 from onnx_dalr.graph.model import Model
 from onnx_dalr.options import Options
 from onnx_dalr.outlook import answers_of, outlook
-from onnx_dalr.quality.kinds import Seen, find_task
+from onnx_dalr.quality.kinds import find_task
+from onnx_dalr.quality.seen import Seen
 from onnx_dalr.runtime import Session, not_numbers, open_session, reference_session
 from onnx_dalr.samples import class_orders
 from onnx_dalr.samples.base import Batch

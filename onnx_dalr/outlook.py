@@ -12,9 +12,9 @@ from onnx_dalr.errors import InputError
 from onnx_dalr.graph.first_layer import FirstLayer, first_layer
 from onnx_dalr.graph.model import Model
 from onnx_dalr.graph.probe import probe
-from onnx_dalr.quality.kinds import Seen
 from onnx_dalr.quality.measures import Classes, Dense, Embedding, Numbers, Values
 from onnx_dalr.quality.measures.classes import probabilities
+from onnx_dalr.quality.seen import Seen
 from onnx_dalr.runtime import Device, open_session
 from onnx_dalr.samples.base import Batch
 from onnx_dalr.task import Measured, Task, as_array

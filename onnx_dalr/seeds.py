@@ -14,9 +14,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from onnx_dalr.quality.comparison import mask_of
-from onnx_dalr.quality.measures import Measure, as_rows
+from onnx_dalr.quality.measures import Classes, Dense, Measure, as_rows
 from onnx_dalr.quality.measures.base import Kept
 from onnx_dalr.task import Task
+
+_NEVER = -1e300  # the score of a class that cannot be
 
 
 @dataclass(frozen=True)
@@ -48,7 +50,10 @@ class Seeder:
         """
         measure = next(one.measure for one in self.task.seeded if one.position == output)
         mask = None if padding is None else mask_of(y.shape, padding)
-        wide = np.where(np.isfinite(y), y, 0).astype(np.float64)
+        wide = y.astype(np.float64)
+        wide = np.where(np.isfinite(wide), wide, _NEVER if isinstance(measure, Classes | Dense) else 0.0)
+        if mask is not None and isinstance(measure, Classes):  # scores of positions: padding is never the answer
+            wide, mask = np.where(mask, wide, _NEVER), None
         share = 1.0
         if not y.ndim or len(y) != len(digests):  # no row per sample: the batch counts as one
             share, digests = float(np.sqrt(len(digests))), digests[:1]

@@ -10,12 +10,14 @@ import pytest
 
 from onnx_dalr.errors import InputError
 from onnx_dalr.estimates import Estimate
-from onnx_dalr.evaluate import Quality, Task, evaluate, find_task, measure_latency
-from onnx_dalr.quality import Comparison
+from onnx_dalr.evaluate import OutputQuality, Quality, Task, evaluate, measure_latency
+from onnx_dalr.quality.comparison import Comparison
+from onnx_dalr.quality.measures import Classes, Measure, Numbers, Values
 from onnx_dalr.runtime import Session, open_session
 from onnx_dalr.score import Labels, Outputs, UserScore
+from tests.task_cases import CLASSIFY, EMBED, REGRESS, found, task
 
-CLASSIFY, REGRESS, EMBED = Task("classify", 0, ""), Task("regress", None, ""), Task("embed", 0, "")
+PROBABLE = task(Classes(form="probabilities"))
 
 
 def session(body: str, inputs: str = "float[N, 4] x", outputs: str = "float[N, 4] y") -> Session:
@@ -36,11 +38,11 @@ def rows(count: int, seed: int = 0, width: int = 4) -> Any:
 
 
 def quality(
-    new: Session, x: Any, task: Task = CLASSIFY, labels: Any = None, *, original: Session = SAME, size: int = 7
+    new: Session, x: Any, asked: Task = CLASSIFY, labels: Any = None, *, original: Session = SAME, size: int = 7
 ) -> Quality:
     """Evaluates on the rows of x, `size` at a time."""
     feeds = [(list(range(i, min(i + size, len(x)))), {"x": x[i : i + size]}) for i in range(0, len(x), size)]
-    return evaluate(original, new, feeds, task, labels)
+    return evaluate(original, new, feeds, asked, labels)
 
 
 # What the model is for
@@ -51,49 +53,121 @@ NUMBERS = rows(3)
 
 
 @pytest.mark.parametrize(
-    ("outputs", "classes", "kind", "output"),
+    ("outputs", "classes", "kinds", "labelled"),
     [
-        ([PROBABILITIES], 0, "classify", 0),
-        ([NUMBERS, PROBABILITIES], 0, "classify", 1),
-        ([NUMBERS], 4, "classify", 0),
-        ([PROBABILITIES, rows(3, width=5)], 5, "classify", 1),
-        ([NUMBERS], 3, "regress", None),
-        ([NUMBERS], 0, "regress", None),
-        ([UNIT], 0, "embed", 0),
-        ([NUMBERS, UNIT], 0, "embed", 1),
-        ([UNIT[:, None]], 0, "regress", None),
-        ([np.ones((3, 1), np.float32)], 0, "regress", None),
-        ([np.ones((3, 1), np.float32)], 1, "regress", None),
-        ([np.array([1, 2, 3])], 3, "regress", None),
-        ([np.array([1, 2, 3]), PROBABILITIES], 0, "classify", 1),
-        ([np.zeros((0, 4), np.float32)], 4, "regress", None),
-        (["text", NUMBERS], 4, "classify", 1),
+        ([PROBABILITIES], 0, ["classes"], 0),
+        ([NUMBERS, PROBABILITIES], 0, ["numbers", "classes"], 1),
+        ([NUMBERS], 4, ["classes"], 0),
+        ([PROBABILITIES, rows(3, width=5)], 5, ["classes", "classes"], 1),
+        ([PROBABILITIES, rows(3, width=5)], 3, ["classes", "numbers"], 0),
+        ([NUMBERS], 3, ["numbers"], None),
+        ([NUMBERS], 0, ["numbers"], None),
+        ([UNIT], 0, ["embedding"], None),
+        ([NUMBERS, UNIT], 0, ["numbers", "embedding"], None),
+        ([UNIT[:, None]], 0, ["numbers"], None),
+        ([np.ones((3, 1), np.float32)], 0, ["numbers"], None),
+        ([np.ones((3, 1), np.float32)], 1, ["numbers"], None),
+        ([np.ones((3, 1), np.float32)], 2, ["dense"], 0),  # yes or no
+        ([np.array([1, 2, 3])], 3, ["values"], 0),
+        ([np.array(["cat", "dog", "cat"], object)], 2, ["values"], 0),
+        ([np.arange(12).reshape(3, 4)], 0, ["values"], None),
+        ([np.array([1, 2, 3]), PROBABILITIES], 4, ["values", "classes"], 1),
+        ([np.zeros((0, 4), np.float32)], 4, ["values"], None),
+        (["text", NUMBERS], 4, ["classes"], 1),
     ],
 )
-def test_auto_reads_the_task_from_the_outputs(outputs: list[Any], classes: int, kind: str, output: int | None) -> None:
-    found = find_task("auto", outputs, classes)
-    assert (found.kind, found.output) == (kind, output)
+def test_auto_reads_the_task_from_the_outputs(
+    outputs: list[Any], classes: int, kinds: list[str], labelled: int | None
+) -> None:
+    asked = found("auto", *outputs, samples=3, classes=classes)
+    assert ([one.measure.kind for one in asked.measured], asked.labelled) == (kinds, labelled)
+
+
+def sure(count: int, seed: int = 0) -> Any:
+    """Class scores as a trained classifier gives them."""
+    return 8 * np.eye(4)[np.arange(count) % 4] + np.random.default_rng(seed).standard_normal((count, 4))
+
+
+def test_scores_that_look_like_a_classifiers_are_classes_and_other_numbers_are_quantities() -> None:
+    for scores, kind in ((sure(40), "classes"), (rows(40), "numbers"), (sure(40) + 50 * rows(40), "numbers")):
+        assert found("auto", scores).main.measure.kind == kind
+    assert found("auto", sure(4)).main.measure.kind == "numbers"  # too few to tell
+
+
+def test_infinite_scores_of_masked_classes_are_never_the_answer() -> None:
+    scores = -10 + sure(40)
+    scores[:, 1] = -np.inf
+    assert found("classify", scores).main.measure.common_class != 1  # type: ignore[attr-defined]
+
+
+def test_probabilities_by_position_are_dense() -> None:
+    maps = np.exp(rows(3 * 5).reshape(3, 5, 4))
+    asked = found("auto", maps / maps.sum(axis=-1, keepdims=True))
+    assert (asked.main.measure.kind, asked.kind, asked.labelled) == ("dense", "classify", None)
+
+
+def test_the_task_is_named_after_the_first_output_that_counts() -> None:
+    assert found("auto", NUMBERS, PROBABILITIES).kind == "regress"
+    assert found("auto", PROBABILITIES, NUMBERS).kind == "classify"
+    assert found("auto", NUMBERS, UNIT, declared=("z",)).kind == "embed"
+    assert found("auto", np.arange(12).reshape(3, 4), UNIT).kind == "embed"
 
 
 def test_what_the_user_says_goes_before_what_the_outputs_look_like() -> None:
-    assert find_task("regress", [PROBABILITIES], 4) == Task("regress", None, "as asked")
-    assert find_task("embed", [PROBABILITIES], 4) == Task("embed", 0, "as asked")
-    assert find_task("classify", [NUMBERS], 0) == Task("classify", 0, "as asked")
+    for name, kind in (("regress", "numbers"), ("embed", "embedding")):
+        (one,) = found(name, PROBABILITIES, classes=4).measured  # type: ignore[arg-type]
+        assert (one.measure.kind, one.why) == (kind, "as asked")
+    (one,) = found("classify", NUMBERS).measured
+    assert (one.measure.kind, one.why) == ("classes", "as asked")
 
 
 @pytest.mark.parametrize("name", ["classify", "embed"])
 def test_a_task_that_no_output_fits_is_refused(name: Any) -> None:
     with pytest.raises(InputError, match=f"--task {name}") as error:
-        find_task(name, [np.array([1, 2, 3])], 3)
+        found(name, np.array([1, 2, 3]), classes=3)
     assert error.value.hint == "use --task regress"
+
+
+# Outputs that count
+
+
+def counting(asked: Task) -> list[str]:
+    return [one.name for one in asked.measured if one.counts]
+
+
+def test_all_outputs_that_answer_count() -> None:
+    asked = found("auto", NUMBERS, PROBABILITIES, np.array([1, 2, 3]), np.arange(12).reshape(3, 4))
+    assert counting(asked) == ["y", "z", "u"]
+
+
+def test_where_outputs_are_declared_they_alone_count() -> None:
+    asked = found("auto", NUMBERS, PROBABILITIES, np.arange(12).reshape(3, 4), declared=("u",))
+    assert counting(asked) == ["u"]
+    assert [one.why for one in asked.measured[:2]] == ["not among --output"] * 2
+    assert asked.labelled is None
+
+
+def test_where_nothing_answers_everything_counts() -> None:
+    assert counting(found("auto", np.arange(12).reshape(3, 4))) == ["y"]
+
+
+def test_a_declared_output_that_does_not_exist_is_refused_with_those_that_do() -> None:
+    with pytest.raises(InputError, match="--output 'x' is no output of the model") as error:
+        found("auto", NUMBERS, PROBABILITIES, declared=("y", "x"))
+    assert error.value.hint == "its outputs: y, z"
+
+
+def test_task_speaks_of_a_declared_output() -> None:
+    asked = found("classify", NUMBERS, NUMBERS, declared=("z",))
+    assert [one.measure.kind for one in asked.measured] == ["numbers", "classes"]
 
 
 # The figures
 
 
-@pytest.mark.parametrize("task", [CLASSIFY, REGRESS, EMBED])
-def test_a_model_does_not_differ_from_itself(task: Task) -> None:
-    found = quality(SAME, rows(20), task)
+@pytest.mark.parametrize("asked", [CLASSIFY, REGRESS, EMBED])
+def test_a_model_does_not_differ_from_itself(asked: Task) -> None:
+    found = quality(SAME, rows(20), asked)
     assert (found.n, found.error, found.finite, found.notes) == (20, Estimate(0, 0, 0, 20), True, ())
     assert found.outputs[0].max_abs == 0
     assert found.drop.value == pytest.approx(0, abs=1e-7)
@@ -155,7 +229,7 @@ def test_divergence_is_kullback_and_leiblers() -> None:
     p, q = (np.exp(v) / np.exp(v).sum(axis=1, keepdims=True) for v in (x.astype(float), 2 * x.astype(float)))
     truth = np.mean(np.sum(p * np.log(p / q), axis=1))
     softmax, sharper = session("y = Softmax(x)"), session("z = Add(x, x) y = Softmax(z)")
-    logits, probabilities = quality(DOUBLED, x), quality(sharper, x, original=softmax)
+    logits, probabilities = quality(DOUBLED, x), quality(sharper, x, PROBABLE, original=softmax)
     assert logits.kl == pytest.approx(truth, rel=1e-5)
     assert probabilities.kl == pytest.approx(truth, rel=1e-4)
 
@@ -218,16 +292,16 @@ def spread(outputs: Outputs, labels: Labels | None) -> float:
     return float(outputs["y"].std())
 
 
-def scored_by(function: Any, kind: Any = "classify", output: int | None = 0) -> Task:
-    return Task(kind, output, "", UserScore(function.__name__, function))
+def scored_by(function: Any, measure: Measure | None = None) -> Task:
+    return task(measure or Classes(), score=UserScore(function.__name__, function))
 
 
 def test_find_task_hands_the_users_score_on() -> None:
     score = UserScore("spread", spread)
     for name in ("auto", "classify", "regress", "embed"):
-        found = find_task(name, [NUMBERS], 0, score, complete=True)  # type: ignore[arg-type]
-        assert (found.score, found.complete) == (score, True)
-    assert find_task("auto", [NUMBERS], 0).score is None
+        asked = found(name, NUMBERS, score=score, complete=True)  # type: ignore[arg-type]
+        assert (asked.score, asked.complete) == (score, True)
+    assert found("auto", NUMBERS).score is None
 
 
 @pytest.mark.parametrize("size", [1, 7, 40])
@@ -250,7 +324,7 @@ def test_the_users_score_is_the_score(size: int) -> None:
 
 def test_a_score_in_a_unit_of_its_own_drops_in_that_unit() -> None:
     x = rows(40)
-    found = quality(DOUBLED, x, scored_by(spread, "regress", None))
+    found = quality(DOUBLED, x, scored_by(spread, Numbers()))
     assert found.drop.value == pytest.approx(-x.std(), rel=1e-5)
     assert found.drop.low < found.drop.value < found.drop.high
 
@@ -269,17 +343,17 @@ def test_labels_the_original_only_guesses_are_still_the_scores() -> None:
     assert found.accuracy_before is None
     assert found.score_before is not None
     assert found.score_before.value == 0
-    assert found.notes[0].endswith("labels do not fit this model")
+    assert found.notes[0].endswith("labels do not fit this model, its accuracy is left out")
 
 
 def test_a_model_that_gives_nan_is_not_scored() -> None:
-    found = quality(session("y = Sqrt(x)"), rows(20), scored_by(spread, "regress", None))
+    found = quality(session("y = Sqrt(x)"), rows(20), scored_by(spread, Numbers()))
     assert (found.finite, found.score_after, found.drop.value) == (False, None, float("inf"))
     assert found.score_before is not None
 
 
 def test_measuring_one_layer_keeps_no_outputs() -> None:
-    sums = Comparison(scored_by(spread, "regress", None), None)
+    sums = Comparison(scored_by(spread, Numbers()), None)
     sums.add([0, 1], [rows(2)], [2 * rows(2)])
     assert sums.kept is None
     assert sums.quality(["y"]).score == "1 − error"
@@ -312,21 +386,81 @@ def test_an_original_without_numbers_is_the_users_to_mend() -> None:
 def test_the_error_is_that_of_the_worst_output() -> None:
     outputs = "float[N, 4] y, float[N, 4] z"
     both = session("y = Identity(x) z = Identity(x)", outputs=outputs)
-    found = quality(session("y = Identity(x) z = Add(x, x)", outputs=outputs), rows(20), REGRESS, original=both)
-    assert [(each.name, each.error) for each in found.outputs] == [("y", 0.0), ("z", pytest.approx(1))]
+    new = session("y = Identity(x) z = Add(x, x)", outputs=outputs)
+    found = quality(new, rows(20), task(Numbers(), Numbers()), original=both)
+    assert [(each.name, error_of(each)) for each in found.outputs] == [("y", 0.0), ("z", pytest.approx(1))]
     assert found.error.value == pytest.approx(1)
+    assert (found.drop, found.worst) == (found.error, "z")
+
+
+def test_the_drop_is_what_the_worst_output_loses_by_its_own_measure() -> None:
+    outputs = "float[N, 4] y, float[N, 4] z"
+    both = session("y = Identity(x) z = Identity(x)", outputs=outputs)
+    new = session(
+        "c = Constant <value = float[4] {9, 0, 0, 0}> () y = Add(x, c) h = Constant <value = float {1.1}> () "
+        "z = Mul(x, h)",
+        outputs=outputs,
+    )
+    x = rows(20)
+    found = quality(new, x, task(Classes(), Numbers()), original=both)
+    lost = [each.loss.value for each in found.outputs if each.loss is not None]
+    assert lost == pytest.approx([1 - np.mean(x.argmax(axis=1) == 0), 0.1], rel=1e-4)
+    assert (found.score, found.worst, found.drop.value) == ("agreement", "y", lost[0])
+    assert found.losses == tuple((x.argmax(axis=1) != 0).astype(float))
+    assert [(each.kind, each.score) for each in found.outputs] == [("classes", "agreement"), ("numbers", "1 − error")]
+
+
+def test_the_distortion_is_the_sum_of_the_outputs_that_count() -> None:
+    outputs = "float[N, 4] y, float[N, 4] z, float[N, 4] u"
+    same = session("y = Identity(x) z = Identity(x) u = Identity(x)", outputs=outputs)
+    new = session("y = Add(x, x) z = Neg(x) u = Neg(x)", outputs=outputs)
+    asked = found("auto", *[rows(20)] * 3, declared=("y", "z"))
+    said = quality(new, rows(20), asked, original=same)
+    assert said.distortion == pytest.approx(1 + 4)
+    assert np.mean(said.distortions) == pytest.approx(said.distortion)
+
+
+def test_an_output_that_does_not_count_and_is_lost_gets_a_note() -> None:
+    outputs = "float[N, 4] y, float[N, 4] z"
+    same = session("y = Identity(x) z = Identity(x)", outputs=outputs)
+    new = session("y = Identity(x) z = Neg(x)", outputs=outputs)
+    asked = found("auto", rows(20), rows(20), declared=("y",))
+    said = quality(new, rows(20), asked, original=same)
+    assert (said.drop.value, said.error.value, said.distortion) == (0, 0, 0)
+    assert said.notes == ("output 'z' loses 200 points of 1 − error, which the drop does not show: not among --output",)
+    assert quality(same, rows(20), asked, original=same).notes == ()
+
+
+def test_an_output_that_the_users_score_does_not_look_at_gets_a_note_too() -> None:
+    outputs = "float[N, 4] y, float[N, 4] z"
+    same = session("y = Identity(x) z = Identity(x)", outputs=outputs)
+    new = session("y = Identity(x) z = Neg(x)", outputs=outputs)
+    asked = task(Numbers(), Numbers(), score=UserScore("spread", spread))
+    said = quality(new, rows(20), asked, original=same)
+    assert said.worst is None
+    assert said.notes == (
+        "output 'z' loses 200 points of 1 − error, which the drop does not show: the score does not look at it",
+    )
+
+
+def error_of(each: OutputQuality) -> float | None:
+    return None if each.error is None else each.error.value
 
 
 def test_integer_and_boolean_outputs_are_compared_too() -> None:
     outputs = "int64[N] best, bool[N, 4] sign, float[N, 4] y"
     body = "best = ArgMax <axis = 1, keepdims = 0> (s) zero = Constant <value = float {0}> () sign = Less(zero, s) "
     one, other = (session(f"s = {op}(x) {body} y = Identity(s)", outputs=outputs) for op in ("Identity", "Neg"))
-    same = quality(one, rows(20), REGRESS, original=one)
-    assert [each.error for each in same.outputs] == [0, 0, 0]
-    changed = quality(other, rows(20), REGRESS, original=one)
+    asked = task(Values(answers=True), Values(), Numbers(), names=("best", "sign", "y"))
+    same = quality(one, rows(20), asked, original=one)
+    assert [error_of(each) for each in same.outputs] == [None, None, 0]
+    assert [each.value.value for each in same.outputs if each.value is not None] == [1, 1, 0]
+    changed = quality(other, rows(20), asked, original=one)
     assert [each.name for each in changed.outputs] == ["best", "sign", "y"]
+    assert [each.score for each in changed.outputs] == ["agreement", "equal values", "1 − error"]
+    assert [each.value.value for each in changed.outputs if each.value is not None] == [0, 0, pytest.approx(2)]
     assert changed.outputs[1].max_abs == 1
-    assert changed.outputs[2].error == pytest.approx(2)
+    assert error_of(changed.outputs[2]) == changed.error.value == pytest.approx(2)  # class numbers do not enter it
 
 
 def test_an_output_whose_first_axis_is_not_the_batch_counts_as_one() -> None:
@@ -346,11 +480,21 @@ def test_a_scalar_output_counts_as_one_a_batch() -> None:
     assert found.error.value == pytest.approx(1)
 
 
-def test_a_model_without_numbers_among_its_outputs_cannot_be_compared() -> None:
+def test_text_is_the_same_or_not() -> None:
     outputs = "string[N, 4] y"
     text = session("y = Cast <to = 8> (x)", outputs=outputs)
+    other = session(
+        "c = Constant <value = float[4] {9, 0, 0, 0}> () z = Add(x, c) y = Cast <to = 8> (z)", outputs=outputs
+    )
+    assert quality(text, rows(3), task(Values()), original=text).drop.value == 0
+    changed = quality(other, rows(3), task(Values()), original=text)
+    assert (changed.score, changed.drop.value, changed.outputs[0].error) == ("equal values", 0.25, None)
+
+
+def test_a_model_without_arrays_among_its_outputs_cannot_be_compared() -> None:
+    nothing = session("y = SequenceEmpty <dtype = 1> ()", outputs="seq(float[N]) y")
     with pytest.raises(InputError, match="no numeric output"):
-        quality(text, rows(3), REGRESS, original=text)
+        quality(nothing, rows(3), REGRESS, original=nothing)
 
 
 def test_each_batch_is_told() -> None:

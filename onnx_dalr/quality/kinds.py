@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,51 +12,16 @@ from onnx_dalr.errors import InputError
 from onnx_dalr.graph.answers import OutputFacts
 from onnx_dalr.quality.logits import look_like_dense_logits, why_logits
 from onnx_dalr.quality.measures import Classes, Dense, Embedding, Measure, Numbers, Values, as_rows
-from onnx_dalr.quality.measures.base import Float64, Kept
+from onnx_dalr.quality.measures.base import Float64
 from onnx_dalr.quality.measures.classes import Form
 from onnx_dalr.quality.measures.dense import MOST_FOLLOWED
 from onnx_dalr.quality.scales import channel_axis, learned_scales
+from onnx_dalr.quality.seen import Seen
 from onnx_dalr.score import UserScore
 from onnx_dalr.task import Measured, Task, TaskName, as_array, nothing_to_compare
 
 _MOST_DISTINCT = 256  # values of a map of class numbers
 _UNDECIDED = 0.15  # mean distance to the nearer of 0 and 1, up to which probabilities are yes or no
-
-
-@dataclass(frozen=True, eq=False)
-class Seen:
-    """One output of the original on a few batches.
-
-    Attributes:
-        facts: What the graph says of it.
-        arrays: Its values, batch by batch; anything ONNX Runtime gives.
-        counts: Samples of each batch.
-        kept: Of each batch, which positions of its samples are no padding; None where nothing is masked.
-    """
-
-    facts: OutputFacts
-    arrays: Sequence[Any]
-    counts: Sequence[int]
-    kept: Sequence[Kept | None] = ()
-
-    @property
-    def floats(self) -> list[Float64] | None:
-        """The values, infinite ones as 0; None where they are no floats, or none at all."""
-        arrays = [as_array(y) for y in self.arrays]
-        if any(y is None or y.dtype.kind != "f" for y in arrays):
-            return None
-        found = [np.where(np.isfinite(y), y, 0).astype(np.float64) for y in arrays if y is not None and y.size]
-        return found or None
-
-    def rows(self, axis: int | None) -> Float64:
-        """All rows of all samples, [rows, channels], without padding."""
-        found = []
-        for position, y in enumerate(self.floats or []):
-            made = as_rows(y, axis, self.counts[position])
-            kept = self.kept[position] if self.kept else None
-            fits = kept is not None and made.shape[:2] == kept.shape
-            found.append(made[kept] if fits else made.reshape(-1, made.shape[-1]))
-        return np.concatenate(found)
 
 
 def find_task(
@@ -102,7 +66,7 @@ def find_task(
     measured = [_counted(one, seen[one.position].facts, declared, len(own)) for one in measured]
     if not any(one.counts for one in measured):
         measured = [replace(one, counts=True) for one in measured]
-    return Task(tuple(measured), _labelled(measured, classes, labels), score, complete)
+    return Task(tuple(measured), _labelled(measured, seen, classes, labels), score, complete)
 
 
 def _check_declared(declared: Sequence[str], names: Sequence[str]) -> None:
@@ -310,7 +274,8 @@ def _numbers(seen: Seen) -> Numbers:
     floats = seen.floats
     assert floats is not None
     axis = channel_axis(floats, seen.facts.dims)
-    found = learned_scales([as_rows(y, axis, count) for y, count in zip(floats, seen.counts, strict=False)])
+    rows = [as_rows(y, axis, count) for y, count in zip(floats, seen.counts, strict=False)]
+    found = learned_scales(rows, seen.real(axis))
     if axis is None and found.scales.far[0] == np.inf and not found.scales.centre.any():
         return Numbers(None, power=found.power)
     return Numbers(axis, found.scales, found.power)
@@ -337,9 +302,12 @@ def _counted(one: Measured, facts: OutputFacts, declared: Sequence[str], own: in
     return replace(one, counts=counts, why=why)
 
 
-def _labelled(measured: Sequence[Measured], classes: int, labels: NDArray[np.int64] | None) -> int | None:
-    """The output that labels are of: the first whose classes are enough for them."""
+def _labelled(
+    measured: Sequence[Measured], seen: Sequence[Seen], classes: int, labels: NDArray[np.int64] | None
+) -> int | None:
+    """The output that labels are of: the first of exactly as many classes, else the first that has enough."""
     by_position = labels is not None and labels.ndim >= 2
+    widths: dict[int, int] = {}
     for one in measured:
         measure = one.measure
         if one.hidden or not one.counts:
@@ -349,10 +317,12 @@ def _labelled(measured: Sequence[Measured], classes: int, labels: NDArray[np.int
         if by_position:
             continue
         if isinstance(measure, Classes):
-            return one.position
+            widths[one.position] = seen[one.position].rows(measure.axis).shape[-1]
         single = isinstance(measure, Dense) and measure.form == "sigmoid" and len(measure.shares) == 2
         if single and classes <= 2:
-            return one.position
+            widths[one.position] = 2
         if isinstance(measure, Values) and measure.answers:
-            return one.position
-    return None
+            widths[one.position] = 0  # not known
+    exact = (position for position, width in widths.items() if width == classes > 0)
+    enough = (position for position, width in widths.items() if not width or width >= classes)
+    return next((position for found in (exact, enough, widths) for position in found), None)

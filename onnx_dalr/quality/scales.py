@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from onnx_dalr.quality.measures import Scales
-from onnx_dalr.quality.measures.base import Float64
+from onnx_dalr.quality.measures.base import Float64, Kept
 
 _APART = 10.0
 """Scales that differ by more are scales of different things (boxes in pixels, scores 0…1)."""
@@ -60,9 +60,16 @@ class Learned:
     power: Float64
 
 
-def learned_scales(rows: Sequence[Float64]) -> Learned:
-    """Scales of channels from values [samples, rows, channels], batch by batch."""
-    values = np.concatenate([y.reshape(-1, y.shape[-1]) for y in rows])
+def learned_scales(rows: Sequence[Float64], kept: Sequence[Kept | None] = ()) -> Learned:
+    """Scales of channels from values, batch by batch.
+
+    Args:
+        rows: The values, [samples, rows, channels].
+        kept: Which rows are no padding, [samples, rows]; None where all are.
+    """
+    padding = kept or [None] * len(rows)
+    parts = zip(rows, padding, strict=True)
+    values = np.concatenate([y.reshape(-1, y.shape[-1]) if real is None else y[real] for y, real in parts])
     samples = sum(map(len, rows))
     mean, square = values.mean(axis=0), np.mean(values**2, axis=0)
     deviation = np.sqrt(np.maximum(square - mean**2, 0))

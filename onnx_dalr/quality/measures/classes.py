@@ -173,7 +173,7 @@ class ClassSums(Sums):
             return before, after, ()
         note = (
             f"the original is right on {100 * before.mean():.1f} % of the labelled samples, about chance: labels "
-            "do not fit this model, agreement with the original is used instead"
+            "do not fit this model, its accuracy is left out"
         )
         return None, None, (note,)
 
