@@ -134,8 +134,11 @@ def decide(
     unmeasured = [layer for layer in layers if learned.spectra[DEFAULT][layer.name].metric_tails is None]
     affordable = is_affordable(unmeasured, run.original.size)
     if not affordable:
+        known = len(unmeasured) < len(layers)
         run.notes.append(
-            "the model is too large to measure what each layer matters to the output: its own error stands for it"
+            f"the model is too large to measure what {len(unmeasured)} of {len(layers)} layers, which have no output "
+            "metric, matter to the output: their own errors stand for it"
+            + (", at the rate of a typical layer that has one" if known else "")
         )
     judge = Judge(
         _scorer(run, layers, learned, sets, task, target.confidence),

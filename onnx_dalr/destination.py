@@ -28,7 +28,7 @@ class Destination:
     Attributes:
         output: The model, or None.
         report: The JSON report, or None; "-" is standard output and none of ours.
-        force: An existing model may be replaced.
+        force: Existing files may be replaced; a report may be in any case.
         dry_run: The model is written nowhere that lasts.
         thumbnails: The sheet of images, or None.
     """
@@ -45,7 +45,7 @@ class Destination:
         Args:
             original: The input model.
             read: What else the run reads.
-            more: What else it writes, by option.
+            more: What else it writes, by option; as precious as the model.
 
         Raises:
             InputError: Something would be overwritten, or cannot be written.
@@ -63,6 +63,8 @@ class Destination:
         for option, file in (more or {}).items():
             if file is not None:
                 self._check_beside(option, file, taken)
+                if file.exists() and not self.force and not self.dry_run:
+                    raise InputError(f"{option} {file} exists already", "give another name, or --force to replace it")
                 write_text(file, None)
                 taken.append(file)
 

@@ -31,9 +31,23 @@ class MetricEffects:
             self.sensitivity.measure(ranks)
 
     def curves(self) -> list[Curve]:
-        """By layer: predicted distortion at rank 0, 1, …; of the layer's own output where nothing else is known."""
-        measured = self.sensitivity.curves() if self.sensitivity is not None else self._problem.tails
+        """By layer: predicted distortion at rank 0, 1, …; by the layer's own error where nothing else is known."""
+        measured = self._by_own_error() if self.sensitivity is None else self.sensitivity.curves()
         return [other if known is None else known for known, other in zip(self._known, measured, strict=True)]
+
+    def _by_own_error(self) -> list[Curve]:
+        """By layer: the share of its own output that is lost, at the rate at which such shares become distortion.
+
+        All curves of a budget have to be in one unit: shares beside a KL divergence of 1e-4 would make a layer without
+        a metric ten thousand times as precious as the others. The rate differs between layers, and its median over
+        those with a metric is the least wrong for one without. Where these are few, and so the median a poor guess, it
+        makes shares of theirs: then nearly all layers are compared by their own errors. Without any, all are.
+        """
+        tails = self._problem.tails
+        pairs = [(known, tail) for known, tail in zip(self._known, tails, strict=True) if known is not None]
+        rates = [known.sum() / tail.sum() for known, tail in pairs if known.sum() > 0 and tail.sum() > 0]
+        rate = float(np.median(rates)) if rates else 1.0
+        return [rate * tail for tail in tails]
 
 
 def metric_tails(problem: Problem) -> list[Curve] | None:

@@ -30,10 +30,12 @@ class Extras:
     Attributes:
         plan: Where the plan goes, None for nowhere.
         stats: Where the statistics go.
+        force: Existing ones may be replaced.
     """
 
     plan: Path | None = None
     stats: Path | None = None
+    force: bool = False
 
     def write(self, files: Files, analysis: Analysis, plan: Plan) -> None:
         """Writes them among the files of the run.
@@ -42,10 +44,10 @@ class Extras:
             InputError: One cannot be written.
         """
         if self.stats is not None:
-            with files.at(self.stats, force=True) as path:
+            with files.at(self.stats, force=self.force) as path:
                 save_statistics(analysis.stats, path)
         if self.plan is not None:
-            with files.at(self.plan, force=True) as path:
+            with files.at(self.plan, force=self.force) as path:
                 plan.save(path)
 
 
@@ -63,6 +65,7 @@ def produce(analysis: Analysis, plan: Plan, destination: Destination, extras: Ex
         text = note(run, plan, learned.calibration)
         proto = rewrite(original, substitutions(analysis.layers, learned.spectra, plan), text)
     layer_results = tuple(_layer_results(analysis, learned, plan))
+    factors = _factors(learned, plan)
     fitted, calibration, passes = learned.digests, learned.calibration, learned.passes
     with together() as files, destination.place(files) as written:
         if not destination.dry_run:
@@ -80,7 +83,7 @@ def produce(analysis: Analysis, plan: Plan, destination: Destination, extras: Ex
             output=None if destination.dry_run else destination.output,
             dry_run=destination.dry_run,
             method=options.method.name,
-            factors=plan.factors,
+            factors=factors,
             target=plan.target,
             bytes_before=original.size,
             bytes_after=size,
@@ -105,6 +108,12 @@ def produce(analysis: Analysis, plan: Plan, destination: Destination, extras: Ex
             with files.at(destination.report, force=True) as path:
                 write_text(path, result.to_json())
     return result
+
+
+def _factors(learned: Learned, plan: Plan) -> str:
+    """What the factors of the compressed layers are called: layers with enough samples use the default in any plan."""
+    special = learned.spectra.get(plan.factors, {})
+    return plan.factors if any(choice.layer in special for choice in plan.compressed) else DEFAULT
 
 
 def _layer_results(analysis: Analysis, learned: Learned, plan: Plan) -> Iterator[LayerResult]:

@@ -134,7 +134,7 @@ def optimize(
         thumbnails: Draw up to 16 images of the fit set as the model sees them into this PNG.
         device: "auto", "cpu" or "cuda".
         ops_library: Shared libraries of custom operators that the model uses, for ONNX Runtime to load; one or more.
-        force: Replace an existing output.
+        force: Replace an existing output, plan, file of statistics or sheet of thumbnails.
         dry_run: Do everything but write.
         json: Write the report as JSON here, in place of an older one; it comes into place with the model.
         progress: Where to report to while it runs.
@@ -192,7 +192,7 @@ def optimize(
         options = options_of(given, options)
     run = Run(load(model), options, progress or Silent(), Path(output or UNNAMED).name)
     destination = Destination(_path(output), _path(json), force, dry_run, _path(thumbnails))
-    extras = Extras(_path(save_plan), _path(save_stats))
+    extras = Extras(_path(save_plan), _path(save_stats), force)
     files = paths(stats)
     read = files_read(calib, eval, labels, eval_labels, *files, *options.ops_libraries, plan, code=(preprocess, score))
     destination.check(run.original, read, {"--save-plan": extras.plan, "--save-stats": extras.stats})
@@ -218,6 +218,7 @@ def analyze(
     stats: PathLike | Sequence[PathLike] = (),
     target: Target | None = None,
     thumbnails: PathLike | None = None,
+    force: bool = False,
     progress: Progress | None = None,
     **options: Unpack[Shared],
 ) -> Analysis:
@@ -229,6 +230,7 @@ def analyze(
         stats: Files of statistics, in place of running the fit samples; several are added up.
         target: What a plan is going to be asked for: what cannot be met is then refused before samples are run.
         thumbnails: Draw up to 16 images of the fit set as the model sees them into this PNG.
+        force: Replace an existing one.
         progress: Where to report to while it runs.
         options: Those of `optimize` that choose layers, method, samples and task.
 
@@ -242,7 +244,7 @@ def analyze(
     """
     chosen, sample_options = read_options(calib, options)
     run = Run(load(model), chosen, progress or Silent())
-    sheet = None if thumbnails is None else (Path(thumbnails), False)
+    sheet = None if thumbnails is None else (Path(thumbnails), force)
     stack = ExitStack()
     try:
         made = stack.enter_context(

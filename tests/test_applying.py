@@ -259,6 +259,19 @@ def test_statistics_where_samples_chose_between_factors_stay_what_they_were(
         assert made != others.apply(model, stats=files / "stats.npz")
 
 
+@pytest.mark.parametrize(
+    ("samples", "rank", "used"), [(100, 9, "cautious"), (100, None, "default"), (400, 9, "default")]
+)
+def test_the_report_names_factors_that_a_compressed_layer_used(
+    model: ModelProto, plan: Plan, samples: int, rank: int | None, used: str
+) -> None:
+    """With 70 rows there is something to choose for `second` and its 64 inputs, and nothing for the 16 of `first`."""
+    cautious = replace(ranks(plan, second=rank), factors="cautious", settings={"metric": "none"})
+    result = onnx_dalr.apply(model, cautious, calib=tiny.rows(samples))
+    assert result.factors == used
+    assert (", factors: cautious" in str(result)) == (used == "cautious")
+
+
 @pytest.fixture
 def no_room_for_gradients(monkeypatch: pytest.MonkeyPatch) -> None:
     """One layer at a time, and of `second` the statistics alone fill the memory."""

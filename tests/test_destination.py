@@ -14,7 +14,7 @@ import pytest
 from onnx import ModelProto, numpy_helper
 from PIL import Image
 
-from onnx_dalr import optimize
+from onnx_dalr import analyze, optimize
 from onnx_dalr.destination import STANDARD_OUTPUT, Destination, refuse_larger, same_file, write_text
 from onnx_dalr.errors import InputError, NothingToGainError
 from onnx_dalr.graph.model import Model, load
@@ -328,6 +328,16 @@ def test_results_beside_the_samples_are_none_of_them() -> None:
         optimize("images.onnx", calib="images", rank=4, force=True, device="cpu", **names)  # type: ignore[arg-type]
     assert {*everything()} - {*before} == {"images/small.onnx", "images/report.json", "sheet.png"}
     assert {name: content for name, content in everything().items() if name in before} == before
+
+
+@pytest.mark.usefixtures("images")
+def test_a_sheet_of_thumbnails_is_replaced_with_force_alone() -> None:
+    Path("sheet.png").write_text("mine")
+    with pytest.raises(InputError, match=r"sheet\.png exists already"):
+        analyze("images.onnx", calib="images", thumbnails="sheet.png")
+    assert Path("sheet.png").read_text() == "mine"
+    analyze("images.onnx", calib="images", thumbnails="sheet.png", force=True).close()
+    assert Path("sheet.png").read_bytes().startswith(b"\x89PNG")
 
 
 # Where the model is written

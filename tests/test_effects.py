@@ -10,10 +10,11 @@ import numpy as np
 import pytest
 
 from onnx_dalr.allocate import Curve, Ranks
+from onnx_dalr.contest import BY_EFFECT
 from onnx_dalr.effects import MetricEffects
 from onnx_dalr.problem import Problem
 from onnx_dalr.sensitivity import Sensitivity
-from tests.search_cases import SPECTRA, THREE, posed
+from tests.search_cases import SPECTRA, THREE, Scored, decided, posed, ranks_of
 
 LARGEST = (23, 23, 14)
 
@@ -71,16 +72,53 @@ def test_where_none_has_all_are_measured() -> None:
     assert [curve[0] for curve in effects.curves()] == [100.0, 101.0, 102.0]
 
 
-@pytest.mark.parametrize("metrics", [(), ("fc1",)])
-def test_where_measuring_is_unaffordable_a_layers_own_error_stands_for_its_effect(metrics: tuple[str, ...]) -> None:
-    problem = problem_with(*metrics)
+def test_where_no_layer_has_a_metric_and_none_can_be_measured_all_are_compared_by_their_own_errors() -> None:
+    problem = problem_with()
     effects = MetricEffects(problem, None)
     effects.near([5, 6, 7])
-    for layer, curve, tail in zip(THREE, effects.curves(), problem.tails, strict=True):
-        spectrum = problem.spectrum(layer)
-        assert spectrum is not None
-        known = spectrum.metric_tails
-        np.testing.assert_array_equal(curve, tail if known is None else known[: len(tail)])
+    for curve, tail in zip(effects.curves(), problem.tails, strict=True):
+        np.testing.assert_array_equal(curve, tail)
+
+
+def with_rates(*rates: float | None) -> Problem:
+    """The three layers, those with a rate having a metric: so much distortion for all of the layer's own output."""
+    spectra = {
+        name: replace(spectrum, metric_tails=None if rate is None else rate * spectrum.tails / spectrum.power)
+        for (name, spectrum), rate in zip(SPECTRA.items(), rates, strict=True)
+    }
+    return posed(THREE, {"default": spectra}, params="50%")
+
+
+@pytest.mark.parametrize(
+    ("rates", "typical"),
+    [((3e-5, None, None), 3e-5), ((None, 2e-6, 4e-6), 3e-6), ((2e-6, 4e-6, None), 3e-6), ((0.0, 5.0, None), 5.0)],
+)
+def test_what_cannot_be_measured_is_guessed_in_the_unit_of_the_layers_that_have_a_metric(
+    rates: tuple[float | None, ...], typical: float
+) -> None:
+    problem = with_rates(*rates)
+    curves = MetricEffects(problem, None).curves()
+    for curve, tail, rate in zip(curves, problem.tails, rates, strict=True):
+        np.testing.assert_allclose(curve, (typical if rate is None else rate) * tail, rtol=1e-12)
+
+
+@pytest.mark.parametrize("unit", [1e-6, 1.0, 1e4])
+def test_a_budget_is_spent_alike_whatever_unit_the_metric_is_in(unit: float) -> None:
+    """A KL divergence of 1e-4 beside shares of a layer's output once left everything to the layers without a metric."""
+
+    def spent(scale: float) -> Ranks:
+        """What is best by the effects, which win."""
+        problem = with_rates(2 * scale, None, 4 * scale)
+        lost = lambda plan: float(all(choice.reason != BY_EFFECT for choice in plan.choices))  # noqa: E731
+        return ranks_of(decided(Scored(lambda ranks: 0.0, lost), MetricEffects(problem, None), problem))
+
+    assert spent(unit) == spent(1.0)
+
+
+def test_layers_without_any_effect_say_nothing_of_the_others() -> None:
+    curves = MetricEffects(with_rates(0.0, None, 0.0), None).curves()
+    assert not curves[0].any()
+    np.testing.assert_array_equal(curves[1], with_rates(0.0, None, 0.0).tails[1])
 
 
 def test_the_metric_is_that_of_the_chosen_factors() -> None:

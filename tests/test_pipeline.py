@@ -21,6 +21,7 @@ from onnxruntime.quantization import CalibrationDataReader
 
 import onnx_dalr
 from onnx_dalr.analysis import Analysis
+from onnx_dalr.factorize import METHODS, Statistics
 from onnx_dalr.graph import model as room
 from onnx_dalr.progress import Silent
 from onnx_dalr.stats_file import save_statistics
@@ -361,6 +362,25 @@ def test_what_is_written_beside_the_model_replaces_nothing_of_the_run(
     assert {file: file.read_bytes() for file in tmp_path.iterdir()} == before
 
 
+@pytest.mark.parametrize("option", ["save_plan", "save_stats"])
+def test_a_plan_or_statistics_that_exist_are_replaced_with_force_alone(
+    path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, option: str
+) -> None:
+    mine = tmp_path / "mine"
+    mine.write_text("mine")
+    options: dict[str, Any] = {"calib": tiny.rows(), "rank": 8, option: mine}
+    with monkeypatch.context() as patched:
+        patched.setattr("onnx_dalr.analysis.learn", lambda *_, **__: pytest.fail("samples are run"))
+        named = f"--{option.replace('_', '-')} .*mine exists already"
+        with pytest.raises(onnx_dalr.InputError, match=named):
+            optimize(path, tmp_path / "small.onnx", **options)
+        assert not (tmp_path / "small.onnx").exists()
+    optimize(path, tmp_path / "small.onnx", dry_run=True, **options)
+    assert mine.read_text() == "mine"
+    optimize(path, tmp_path / "small.onnx", force=True, **options)
+    assert mine.read_bytes() != b"mine"
+
+
 @pytest.mark.parametrize("existing", [True, False], ids=["over older files", "where nothing is"])
 @pytest.mark.parametrize("fails", ["small.onnx", "plan.json", "stats.npz", "report.json"])
 def test_all_files_of_a_run_come_into_place_or_none_of_them(
@@ -514,6 +534,21 @@ def test_the_search_takes_ten_evaluations_and_those_of_the_factors_and_ends_on_o
     assert any(f"{result.params_after:,} parameters" in line for line in tried)
     assert result.quality is not None
     assert result.quality.drop.value <= 0.01
+
+
+@pytest.mark.parametrize("without", [1, 3], ids=["one layer without a metric", "no layer with one"])
+def test_where_layers_can_neither_be_weighed_nor_measured_the_report_says_what_stands_for_their_effect(
+    model: ModelProto, monkeypatch: pytest.MonkeyPatch, without: int
+) -> None:
+    monkeypatch.setattr("onnx_dalr.decide.is_affordable", lambda *_: False)
+    statistics_alone = Statistics.bytes_needed(64, 64, METHODS["dalr"].needs(64, 64), 0)
+    monkeypatch.setattr("onnx_dalr.learn.memory_limit", lambda: 1)
+    monkeypatch.setattr("onnx_dalr.capture.memory_limit", lambda: statistics_alone)
+    result = optimize(model, calib=tiny.rows(400), params="50%", metric=without == 1)
+    assert result.passes == 0
+    (note,) = [note for note in result.notes if "too large to measure" in note]
+    assert f"what {without} of 3 layers, which have no output metric, matter to the output" in note
+    assert ("at the rate of a typical layer that has one" in note) == (without == 1)
 
 
 def test_an_error_is_met_on_the_samples_it_was_chosen_on(model: ModelProto) -> None:

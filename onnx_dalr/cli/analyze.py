@@ -68,6 +68,7 @@ def analyze(
     preprocess: o.Preprocess = None,
     thumbnails: o.Thumbnails = None,
     save_stats: o.SaveStats = None,
+    force: o.Force = False,
     quiet: o.Quiet = False,
 ) -> None:
     """Make the plan and show the curves; nothing is written but the plan, and the statistics where asked for.
@@ -87,7 +88,7 @@ def analyze(
         written = {"-o": None if str(output) == "-" else output, "--save-stats": save_stats}
         read = files_read(calib, labels, *(stats or ()), *(ops_library or ()), code=(preprocess, score))
         original = load(model)
-        Destination(None, None, force=False, dry_run=False, thumbnails=thumbnails).check(original, read, written)
+        Destination(None, None, force=force, dry_run=False, thumbnails=thumbnails).check(original, read, written)
         target = make_target(**o.shared_options({name: given.pop(name) for name in _PLANS}))
         for name in ("output", "save_stats", "quiet"):
             del given[name]
@@ -95,7 +96,7 @@ def analyze(
         with run(**shared, target=target, progress=TerminalProgress(quiet=quiet)) as analysis:
             plan = analysis.plan_for(target)
             with together() as files:
-                Extras(written["-o"], save_stats).write(files, analysis, plan)
+                Extras(written["-o"], save_stats, force).write(files, analysis, plan)
             with reporting_on(output, save_stats):
                 if str(output) == "-":
                     sys.stdout.write(plan.to_json())

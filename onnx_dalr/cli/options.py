@@ -113,7 +113,7 @@ Preprocess = Annotated[
 ]
 Thumbnails = Annotated[Path | None, _option(IMAGES, "Draw 16 images as the model sees them.", "FILE.png")]
 
-Force = Annotated[bool, typer.Option("--force", help="Replace OUT.onnx.", rich_help_panel=OUTPUT)]
+Force = Annotated[bool, typer.Option("--force", help="Replace existing files.", rich_help_panel=OUTPUT)]
 DryRun = Annotated[
     bool, typer.Option("--dry-run", help="Do and measure everything, write nothing.", rich_help_panel=OUTPUT)
 ]

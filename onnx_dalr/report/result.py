@@ -104,7 +104,8 @@ class Result:
         output: Path written, None for a dry run or a ModelProto result.
         dry_run: Nothing was written.
         method: Factorization asked for.
-        factors: How far covariance and metric were trusted, "default" or what did better on the select samples.
+        factors: How far covariance and metric were trusted, "default" or what did better on the select samples, where
+            a layer that got a rank had so few of them that this was a choice.
         target: What was asked for, in words.
         bytes_before: Size of the original artifact.
         bytes_after: Size of the new one.

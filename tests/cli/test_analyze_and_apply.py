@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -120,7 +121,7 @@ def test_the_same_analysis_writes_the_same_plan(run: Run) -> None:
 
 def test_the_plan_of_analyze_is_that_of_optimize(run: Run) -> None:
     for target in (("--params", "60%"), ("--max-error", "0.5"), ("--energy", "0.9")):
-        assert run(*PLAN, *target).code == 0
+        assert run(*PLAN, *target, "--force").code == 0
         dry = ("optimize", "model.onnx", "out/s.onnx", "--calib", "calib.npz", *target, "--force")
         assert run(*dry, "--save-plan", "other.json").code == 0
         assert Path("other.json").read_bytes() == Path("plan.json").read_bytes()
@@ -146,7 +147,7 @@ def test_the_plan_of_analyze_is_that_of_optimize(run: Run) -> None:
 def test_a_failed_analysis_writes_nothing(run: Run, options: tuple[str, ...], code: int, fragment: str) -> None:
     Path("plan.json").write_text("mine")
     before = snapshot()
-    expect(run(*PLAN, "--save-stats", "stats.npz", *options), code, fragment)
+    expect(run(*PLAN, "--save-stats", "stats.npz", "--force", *options), code, fragment)
     assert snapshot() == before
 
 
@@ -208,10 +209,35 @@ def test_an_output_that_cannot_be_written_is_refused_before_the_work(
     expect(run(*ANALYZE, *RANKS, "-o", name), 2, name)
 
 
-def test_a_plan_replaces_an_older_one(run: Run) -> None:
-    Path("plan.json").write_text("old")
-    assert run(*PLAN, *RANKS).code == 0
-    assert [choice.rank for choice in Plan.load("plan.json").choices] == [4, 9, None]
+@pytest.mark.parametrize(("option", "name"), [("-o", "plan.json"), ("--save-stats", "stats.npz")])
+def test_an_older_plan_or_statistics_are_replaced_with_force_alone_and_that_is_said_before_the_work(
+    run: Run, monkeypatch: pytest.MonkeyPatch, option: str, name: str
+) -> None:
+    """A plan may have been edited by hand, and statistics are hours of samples."""
+    Path(name).write_text("mine")
+    before = snapshot()
+    with monkeypatch.context() as patched:
+        patched.setattr("onnx_dalr.analysis.learn", lambda *_, **__: pytest.fail("samples are run"))
+        outcome = run(*ANALYZE, *RANKS, option, name)
+        expect(outcome, 2, f"{option} {name} exists already")
+        assert "--force" in outcome.hints[0]
+        assert snapshot() == before
+    assert run(*ANALYZE, *RANKS, option, name, "--force").code == 0
+    assert set(snapshot()) == set(before)
+    assert snapshot()[name] != before[name]
+
+
+def test_plan_and_statistics_come_into_place_together(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    before, replace = snapshot(), os.replace
+
+    def full(source: Path, target: Path) -> None:
+        if target == Path("plan.json"):
+            raise OSError(28, "No space left on device")
+        replace(source, target)
+
+    monkeypatch.setattr(os, "replace", full)
+    expect(run(*PLAN, *RANKS, "--save-stats", "stats.npz"), 2, "cannot write plan.json: No space left on device")
+    assert snapshot() == before
 
 
 # apply
