@@ -74,6 +74,7 @@ class Analysis:
         rank_multiple: int = 1,
         min_rank: int = 1,
         confidence: str | float | None = None,
+        best_effort: bool = False,
     ) -> Plan:
         """The ranks for a target: one of those of `optimize`, `max_drop=0.01` where none is given.
 
@@ -82,7 +83,7 @@ class Analysis:
             TargetError: It cannot be met (3).
             NothingToGainError: No layer can be made smaller (5).
         """
-        asked = (rank, size, params, max_drop, max_error, energy, rank_multiple, min_rank, confidence)
+        asked = (rank, size, params, max_drop, max_error, energy, rank_multiple, min_rank, confidence, best_effort)
         return self.plan_for(make_target(*asked))
 
     def plan_for(self, target: Target) -> Plan:

@@ -15,10 +15,11 @@ from onnx_dalr.plan import Choice, Plan, Point
 from onnx_dalr.problem import Problem
 from onnx_dalr.selection import rule_for
 
+BEST_EFFORT = "the target is not met, this is the closest"
 EQUAL = "one keep ratio for all layers"
-BY_ERROR = "ranks by the error of each layer"
-BY_EFFECT = "ranks by the effect of each layer on the output"
-MIXED = "ranks half by the effect on the output, half by the error of each layer"
+BY_ERROR = "ranks by the own error of each layer"
+BY_EFFECT = "ranks by what each layer does to the output"
+MIXED = "ranks half by what each layer does to the output, half by its own error"
 _FEWEST = 5
 _LEVEL = 0.8413  # one standard error, where samples are many
 
@@ -33,6 +34,7 @@ class Trial:
         error: Of the worst output.
         bytes: Its size on disk.
         distortions: The distortion by sample, the same samples for every trial; empty where it is not known.
+        worst: Name of the output that lost most, where several count; else empty.
         drop_bound: What the drop is below with the confidence that was asked for; None without.
         error_bound: The same for the error.
     """
@@ -42,6 +44,7 @@ class Trial:
     error: float = 0.0
     bytes: int = 0
     distortions: tuple[float, ...] = ()
+    worst: str = ""
     drop_bound: float | None = None
     error_bound: float | None = None
 

@@ -13,7 +13,7 @@ import numpy as np
 
 from onnx_dalr._version import __version__
 from onnx_dalr.allocate import Ranks
-from onnx_dalr.contest import Judge, Scorer, Trial, plan_of
+from onnx_dalr.contest import BEST_EFFORT, Judge, Scorer, Trial, plan_of
 from onnx_dalr.destination import loadable
 from onnx_dalr.effects import MetricEffects
 from onnx_dalr.errors import NothingToGainError, TargetError
@@ -146,6 +146,9 @@ def decide(
     )
     with run.phase("decide"), _labels_hinted(task, sets):
         plan = make_plan(problem, judge)
+    missed = next((choice.reason for choice in plan.choices if choice.reason.startswith(BEST_EFFORT)), None)
+    if missed is not None:
+        run.notes.append(missed)
     return refuse_all_dense(replace(plan, passes=sum(each.passes for each in made)))
 
 
@@ -221,7 +224,7 @@ def _scorer(
             f"{quality.score} drops {100 * drop:.2f} points on {quality.n} select samples"
         )
         if not quality.finite:
-            return Trial(math.inf, math.inf, math.inf, size, (), math.inf, math.inf)
+            return Trial(math.inf, math.inf, math.inf, size, (), "", math.inf, math.inf)
         bounds: tuple[float | None, float | None] = (None, None)
         if confidence is not None:
             none = np.zeros(0)
@@ -229,7 +232,9 @@ def _scorer(
                 upper_bound(quality.drop, np.array(quality.losses), confidence),
                 upper_bound(quality.error, none, confidence),
             )
-        return Trial(drop, quality.distortion, quality.error.value, size, quality.distortions, *bounds)
+        several = sum(output.counts for output in quality.outputs) > 1
+        worst = (quality.worst or "") if several else ""
+        return Trial(drop, quality.distortion, quality.error.value, size, quality.distortions, worst, *bounds)
 
     return score
 

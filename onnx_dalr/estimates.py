@@ -82,6 +82,16 @@ def resampled(tables: Sequence[Float64], statistic: Callable[..., Float64], draw
     return Estimate(value, min(float(low), value), max(float(high), value), n)
 
 
+def ratio_of_medians(one: Float64, other: Float64, draws: int = 400) -> Estimate:
+    """median(one) / median(other) of runs taken in turn, [n] each; the bootstrap's interval over the pairs."""
+    n = len(one)
+    value = float(np.median(one) / max(np.median(other), 1e-12))
+    picked = np.random.default_rng(0).integers(0, n, size=(draws, n))
+    found = np.median(one[picked], axis=1) / np.maximum(np.median(other[picked], axis=1), 1e-12)
+    low, high = np.quantile(found, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+    return Estimate(value, min(float(low), value), max(float(high), value), n)
+
+
 def weighted_estimate(values: Float64, weights: Float64) -> Estimate:
     """Σ w·v of shares v whose weights add up to one, [n] each; Wilson's interval at the effective number of samples.
 

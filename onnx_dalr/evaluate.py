@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from onnx_dalr.estimates import Estimate, ratio_of_medians
 from onnx_dalr.quality.comparison import Comparison
 from onnx_dalr.quality.figures import OutputQuality, Quality
 from onnx_dalr.quality.measures.base import Kept
@@ -40,12 +41,14 @@ class Latency:
         after: The new model.
         batch: Samples in the batch they ran on.
         runs: Runs of each.
+        speedup: before / after, with its 95 % interval.
     """
 
     before: float
     after: float
     batch: int
     runs: int
+    speedup: Estimate
 
 
 def evaluate(
@@ -94,4 +97,5 @@ def measure_latency(original: Session, new: Session, batch: Batch, count: int, b
             start = time.perf_counter()
             session.run(batch)
             taken.append(1000 * (time.perf_counter() - start))
-    return Latency(float(np.median(times[0])), float(np.median(times[1])), count, len(times[0]))
+    before, after = (float(np.median(taken)) for taken in times)
+    return Latency(before, after, count, len(times[0]), ratio_of_medians(np.array(times[0]), np.array(times[1])))

@@ -39,6 +39,7 @@ def optimize(
     rank_multiple: int = 1,
     min_rank: int = 1,
     confidence: str | float | None = None,
+    best_effort: bool = False,
     plan: Plan | PathLike | None = None,
     save_plan: PathLike | None = None,
     stats: PathLike | Sequence[PathLike] = (),
@@ -98,6 +99,7 @@ def optimize(
         rank_multiple: Choose ranks that are multiples of it.
         min_rank: Choose no rank below it.
         confidence: Hold `max_drop` or `max_error` with this confidence, "95%" or 0.95, not just on the samples.
+        best_effort: Where the target cannot be met, write the closest model there is, with a note.
         plan: A Plan or its file, in place of a target.
         save_plan: Write the plan here.
         stats: Files written by `save_stats`, in place of running the fit samples; several are added up.
@@ -151,7 +153,7 @@ def optimize(
     asked = (rank, size, params, max_drop, max_error, energy)
     if plan is not None and (any(value is not None for value in asked) or rank_multiple > 1 or min_rank > 1):
         raise InputError("a plan and a target are given", "a plan has its ranks already: leave the target out")
-    target = None if plan is not None else make_target(*asked, rank_multiple, min_rank, confidence)
+    target = None if plan is not None else make_target(*asked, rank_multiple, min_rank, confidence, best_effort)
     how: Shared = {
         "method": method,
         "ridge": ridge,

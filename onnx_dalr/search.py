@@ -9,7 +9,7 @@ import numpy as np
 
 from onnx_dalr import allocate
 from onnx_dalr.allocate import Curve, Ladder, Ranks
-from onnx_dalr.contest import BY_EFFECT, EQUAL, Contest, Judge, plan_of
+from onnx_dalr.contest import BEST_EFFORT, BY_EFFECT, EQUAL, Contest, Judge, plan_of
 from onnx_dalr.effects import metric_tails
 from onnx_dalr.plan import Plan
 from onnx_dalr.problem import Budget, ParamsBudget, Problem, SizeBudget
@@ -85,6 +85,8 @@ def _within(problem: Problem, budget: Budget, judge: Judge | None) -> Plan:
     """Several allocations of one budget; the least distortion on the select samples wins."""
     kind = problem.target.kind
     equal = budget.meet(lambda amount: _equal(budget.ladders, amount, fill=kind == "size"))
+    if equal is None and problem.target.best_effort:
+        return plan_of(problem, allocate.smallest(budget.ladders), f"{BEST_EFFORT}: the smallest ranks there are")
     if equal is None:
         raise budget.refusal()
     alone = sum(rank is not None and one.gives for rank, one in zip(equal, problem.ladders, strict=True)) < 2

@@ -42,6 +42,7 @@ class Target:
         least: And at least this.
         stated: The user gave it; else it is the default.
         confidence: A tolerance is to hold with it, 0.95 say; None for the figure on the samples alone.
+        best_effort: Where it cannot be met, the closest there is will do.
     """
 
     kind: Kind
@@ -52,6 +53,7 @@ class Target:
     least: int = 1
     stated: bool = True
     confidence: float | None = None
+    best_effort: bool = False
 
     def __str__(self) -> str:
         pins = ", ".join(map(str, self.ranks))
@@ -76,6 +78,7 @@ def make_target(
     rank_multiple: int = 1,
     min_rank: int = 1,
     confidence: str | float | None = None,
+    best_effort: bool = False,
 ) -> Target:
     """The one target among the options; at most one point of drop where there is none.
 
@@ -105,14 +108,17 @@ def make_target(
             raise InputError("--rank-multiple and --min-rank mean nothing to --rank", "name the ranks you want")
         return Target("rank", rules)
     if not given:
-        return Target("max-drop", rules, None, DEFAULT_DROP, *more, stated=False, confidence=sure)
+        return Target(
+            "max-drop", rules, None, DEFAULT_DROP, *more, stated=False, confidence=sure, best_effort=best_effort
+        )
     kind: Kind = given[0]  # type: ignore[assignment]
     asked = (amounts | values)[kind]
     assert asked is not None
     if kind in amounts:
-        return Target(kind, rules, parse_amount(asked, f"--{kind}", unit="B" if kind == "size" else ""), 0.0, *more)
+        amount = parse_amount(asked, f"--{kind}", unit="B" if kind == "size" else "")
+        return Target(kind, rules, amount, 0.0, *more, best_effort=best_effort)
     parse = {"max-drop": parse_points, "max-error": parse_error, "energy": parse_share}[kind]
-    return Target(kind, rules, None, parse(asked, f"--{kind}"), *more, confidence=sure)
+    return Target(kind, rules, None, parse(asked, f"--{kind}"), *more, confidence=sure, best_effort=best_effort)
 
 
 def _rule(text: int | str) -> RankRule:

@@ -9,7 +9,7 @@ import numpy as np
 
 from onnx_dalr import allocate
 from onnx_dalr.allocate import Curve, Ladder, Ranks
-from onnx_dalr.contest import BY_EFFECT, BY_ERROR, EQUAL, MIXED, Contest, Effects, Judge, Trial, plan_of
+from onnx_dalr.contest import BEST_EFFORT, BY_EFFECT, BY_ERROR, EQUAL, MIXED, Contest, Effects, Judge, Trial, plan_of
 from onnx_dalr.errors import InputError, TargetError
 from onnx_dalr.plan import Plan
 from onnx_dalr.problem import Problem
@@ -39,6 +39,7 @@ class ToleranceSearch:
         self._contest = Contest(problem, judge)
         self._most = EVALUATIONS + (_FOR_FACTORS if len(problem.spectra) > 1 else 0)
         self._best: Plan | None = None
+        self._closest: tuple[float, Plan] | None = None
 
     def run(self) -> Plan:
         """The smallest plan that was scored and stays within the tolerance.
@@ -120,20 +121,28 @@ class ToleranceSearch:
         return self._contest.winner(within)
 
     def _passes(self, name: str, ranks: Ranks) -> bool:
-        return self._lost(self._contest.enter(name, ranks)) <= self._problem.target.value + _ROUNDING
+        lost = self._lost(self._contest.enter(name, ranks))
+        if math.isfinite(lost) and (self._closest is None or lost < self._closest[0]):
+            self._closest = lost, self._contest.entered[name]
+        return lost <= self._problem.target.value + _ROUNDING
 
     def _result(self, name: str) -> Plan:
         problem, contest = self._problem, self._contest
         if self._best is not None:
             return contest.finished(self._best, f"{name}, the smallest model that stays within the {self._what}")
+        if problem.target.best_effort and self._closest is not None:
+            lost, plan = self._closest
+            return contest.finished(plan, f"{BEST_EFFORT}: it {_amount(self._what, lost)} on the select samples")
         trials = self._judge.trials.values()
-        least = min(map(self._lost, trials))
+        closest = min(trials, key=self._lost)
+        least = self._lost(closest)
         best = _amount(self._what, least) if math.isfinite(least) else "gives NaN or infinity"
         allowed = _amount(self._what, problem.target.value, verb=False)
         raise TargetError(
             f"nothing that makes it smaller stays within {allowed}: the best of {len(trials)} candidates "
             f"{best} on the select samples",
-            f"{_more(self._what, least)}name an amount (--params 80%)",
+            f"{_more(self._what, least)}name an amount (--params 80%); --best-effort writes the closest"
+            + (f"; output {closest.worst!r} loses most, --output NAME scores others alone" if closest.worst else ""),
         )
 
 

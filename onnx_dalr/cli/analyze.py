@@ -10,10 +10,21 @@ import typer
 from rich.text import Text
 
 from onnx_dalr.cli import options as o
-from onnx_dalr.cli.common import TerminalProgress, exit_codes, reporting_on, show
+from onnx_dalr.cli.common import TerminalProgress, exit_codes, out, reporting_on, show
 from onnx_dalr.errors import one_line
 
-_PLANS = ("rank", "size", "params", "max_drop", "max_error", "energy", "rank_multiple", "min_rank", "confidence")
+_PLANS = (
+    "rank",
+    "size",
+    "params",
+    "max_drop",
+    "max_error",
+    "energy",
+    "rank_multiple",
+    "min_rank",
+    "confidence",
+    "best_effort",
+)
 
 
 def analyze(
@@ -37,6 +48,7 @@ def analyze(
     energy: o.Energy = None,
     rank: o.Rank = None,
     confidence: o.Confidence = None,
+    best_effort: o.BestEffort = False,
     rank_multiple: o.RankMultiple = 1,
     min_rank: o.MinRank = 1,
     method: o.Method = "dalr",
@@ -69,6 +81,7 @@ def analyze(
     thumbnails: o.Thumbnails = None,
     save_stats: o.SaveStats = None,
     force: o.Force = False,
+    verbose: o.Verbose = False,
     quiet: o.Quiet = False,
 ) -> None:
     """Make the plan and show the curves; nothing is written but the plan, and the statistics where asked for.
@@ -90,7 +103,7 @@ def analyze(
         original = load(model)
         Destination(None, None, force=force, dry_run=False, thumbnails=thumbnails).check(original, read, written)
         target = make_target(**o.shared_options({name: given.pop(name) for name in _PLANS}))
-        for name in ("output", "save_stats", "quiet"):
+        for name in ("output", "save_stats", "verbose", "quiet"):
             del given[name]
         shared = o.shared_options(given | {"model": original})
         with run(**shared, target=target, progress=TerminalProgress(quiet=quiet)) as analysis:
@@ -101,8 +114,8 @@ def analyze(
                 if str(output) == "-":
                     sys.stdout.write(plan.to_json())
                 else:
-                    show(analysis_view(analysis))
+                    show(plan_view(plan, out.width, verbose=verbose))
                     show(Text())
-                    show(plan_view(plan))
+                    show(analysis_view(analysis, out.width))
                     for note in analysis.run.notes:
                         show(Text(f"note: {one_line(note)}"))

@@ -45,6 +45,7 @@ def apply(
     force: o.Force = False,
     dry_run: o.DryRun = False,
     json: o.Json = None,
+    verbose: o.Verbose = False,
     quiet: o.Quiet = False,
 ) -> None:
     """Rewrite a model by a plan that was made, reviewed and perhaps edited before.
@@ -57,14 +58,15 @@ def apply(
     with exit_codes():
         from onnx_dalr.errors import InputError  # noqa: PLC0415 - heavy: not for --help
         from onnx_dalr.pipeline import apply as run  # noqa: PLC0415
-        from onnx_dalr.report.text import NARROW, result_view  # noqa: PLC0415
+        from onnx_dalr.report.summary import result_view  # noqa: PLC0415
 
         if output is None and not dry_run:
             raise InputError("OUT.onnx is missing: where is the smaller model to go?", "name it, or use --dry-run")
-        del given["quiet"]
+        for name in ("verbose", "quiet"):
+            del given[name]
         result = run(**o.shared_options(given), progress=TerminalProgress(quiet=quiet))
         with reporting_on(result.output):
             if str(json) == "-":
                 print_json(result.to_json())
             else:
-                show(result_view(result, narrow=out.width < NARROW))
+                show(result_view(result, out.width, verbose=verbose))

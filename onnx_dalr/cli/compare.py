@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from onnx_dalr.cli import options as o
-from onnx_dalr.cli.common import TerminalProgress, exit_codes, reporting_on, show, write_json
+from onnx_dalr.cli.common import TerminalProgress, exit_codes, out, reporting_on, show, write_json
 
 
 def compare(
@@ -43,6 +43,7 @@ def compare(
     layout: o.Layout = None,
     preprocess: o.Preprocess = None,
     json: o.Json = None,
+    verbose: o.Verbose = False,
     quiet: o.Quiet = False,
 ) -> None:
     """Show what two models differ in: outputs, score, size, latency.
@@ -56,11 +57,11 @@ def compare(
         from onnx_dalr.comparison import compare as run  # noqa: PLC0415 - heavy: not for --help
         from onnx_dalr.report.comparison import comparison_view  # noqa: PLC0415
 
-        for name in ("json", "quiet"):
+        for name in ("json", "verbose", "quiet"):
             del given[name]
         found = run(**o.shared_options(given), progress=TerminalProgress(quiet=quiet))
         code = [Path(text.rpartition(":")[0]) for text in (score, preprocess) if text is not None]
         write_json(json, found.to_json(), [a, b, data, *([labels] if labels else []), *(ops_library or []), *code])
         if str(json) != "-":
             with reporting_on(json):
-                show(comparison_view(found))
+                show(comparison_view(found, out.width, verbose=verbose))

@@ -28,6 +28,7 @@ def optimize(
         Path | None, typer.Option(metavar="FILE", help="A plan in place of a target.", rich_help_panel=o.TARGET)
     ] = None,
     confidence: o.Confidence = None,
+    best_effort: o.BestEffort = False,
     rank_multiple: o.RankMultiple = 1,
     min_rank: o.MinRank = 1,
     method: o.Method = "dalr",
@@ -65,6 +66,7 @@ def optimize(
     force: o.Force = False,
     dry_run: o.DryRun = False,
     json: o.Json = None,
+    verbose: o.Verbose = False,
     quiet: o.Quiet = False,
 ) -> None:
     """Make a model smaller for the data it will see.
@@ -78,14 +80,15 @@ def optimize(
     with exit_codes():
         from onnx_dalr.errors import InputError  # noqa: PLC0415 - heavy: not for --help
         from onnx_dalr.pipeline import optimize as run  # noqa: PLC0415
-        from onnx_dalr.report.text import NARROW, result_view  # noqa: PLC0415
+        from onnx_dalr.report.summary import result_view  # noqa: PLC0415
 
         if output is None and not dry_run:
             raise InputError("OUT.onnx is missing: where is the smaller model to go?", "name it, or use --dry-run")
-        del given["quiet"]
+        for name in ("verbose", "quiet"):
+            del given[name]
         result = run(**o.shared_options(given), progress=TerminalProgress(quiet=quiet))
         with reporting_on(result.output):
             if str(json) == "-":
                 print_json(result.to_json())
             else:
-                show(result_view(result, narrow=out.width < NARROW))
+                show(result_view(result, out.width, verbose=verbose))

@@ -55,6 +55,10 @@ OpsLibrary = Annotated[
 Confidence = Annotated[
     str | None, _option(TARGET, "Hold --max-drop or --max-error with this confidence, not just on average.", "95%")
 ]
+BestEffort = Annotated[
+    bool,
+    typer.Option("--best-effort", help="Where the target cannot be met, write the closest.", rich_help_panel=TARGET),
+]
 Rank = Annotated[
     list[str] | None,
     _option(
@@ -120,6 +124,10 @@ DryRun = Annotated[
 SavePlan = Annotated[Path | None, _option(OUTPUT, "Write the plan too: ranks and why, to edit and apply.", "FILE")]
 SaveStats = Annotated[Path | None, _option(OUTPUT, "Write the statistics of the fit samples too.", "FILE.npz")]
 Json = Annotated[Path | None, _option(OUTPUT, "Write the report as JSON too; - for standard output.", "FILE", "--json")]
+Verbose = Annotated[
+    bool,
+    typer.Option("--verbose", "-v", help="Also why, all that was tried, and the time.", rich_help_panel=OUTPUT),
+]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Only the report.", rich_help_panel=OUTPUT)]
 
 

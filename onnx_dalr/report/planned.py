@@ -9,7 +9,8 @@ from rich.text import Text
 
 from onnx_dalr.errors import one_line
 from onnx_dalr.plan import Plan
-from onnx_dalr.report.text import add_row, as_text, curve_view, reason_lines, skipped_view, table
+from onnx_dalr.report.summary import curve_view, reason_lines
+from onnx_dalr.report.text import PLAIN_WIDTH, as_text, fitting_table, skipped_view
 from onnx_dalr.units import format_count
 
 if TYPE_CHECKING:
@@ -29,41 +30,53 @@ def render_analysis(analysis: Analysis) -> str:
     return as_text(analysis_view(analysis))
 
 
-def plan_view(plan: Plan) -> Group:
-    """Layers with their ranks, why each, and the curve of what was scored."""
-    columns = [("layer", "left"), ("rank", "right"), ("of at most", "right"), ("error", "right"), ("effect", "right")]
-    made = table(*columns)
+def plan_view(plan: Plan, width: int = PLAIN_WIDTH, *, verbose: bool = True) -> Group:
+    """What was decided and why; with `verbose` also every model that was tried.
+
+    Args:
+        plan: The plan.
+        width: Characters a line has.
+        verbose: Show the models that were tried.
+    """
+    columns = [("layer", "left"), ("rank", "right"), ("of at most", "right"), ("own error", "right")]
+    rows = []
     for choice in plan.choices:
-        cells = (
+        cells = [
             choice.layer,
             "keep" if choice.rank is None else str(choice.rank),
             "" if choice.largest_rank is None else str(choice.largest_rank),
             "" if choice.expected_error is None else f"{choice.expected_error:.4f}",
             "" if choice.expected_distortion is None else f"{choice.expected_distortion:.2g}",
-        )
-        add_row(made, *cells, style="dim" if choice.rank is None else "")
-    parts: list[RenderableType] = [made, Text()]
-    parts += reason_lines((choice.layer, choice.rank, choice.reason) for choice in plan.choices)
+        ]
+        rows.append((cells, "dim" if choice.rank is None else ""))
+    columns.append(("distortion", "right"))
     trusted = "" if plan.factors == "default" else f" (factors: {plan.factors})"
-    parts += [Text(), Text.assemble(("plan ", "bold"), one_line(f"{plan.method}{trusted}, target {plan.target}"))]
-    if plan.curve:
-        parts += [Text(), curve_view(plan.curve)]
+    parts: list[RenderableType] = [
+        Text.assemble(("plan ", "bold"), one_line(f"{plan.method}{trusted}, target {plan.target}")),
+        Text(),
+        fitting_table(columns, rows, width, spare=("distortion", "of at most")),
+        Text(),
+    ]
+    parts += reason_lines((choice.layer, choice.rank, choice.reason) for choice in plan.choices)
+    if plan.curve and verbose:
+        parts += [Text(), curve_view(plan.curve, width)]
     return Group(*parts)
 
 
-def analysis_view(analysis: Analysis) -> Group:
+def analysis_view(analysis: Analysis, width: int = PLAIN_WIDTH) -> Group:
     """Layers with the error to expect of their own output when they keep so much of their parameters."""
-    shares = [(f"{100 * share:g} %", "right") for share in _KEPT]
-    made = table(("layer", "left"), ("op", "left"), ("shape", "right"), ("rows", "right"), *shares)
+    columns = [("layer", "left"), ("op", "left"), ("shape", "right"), ("rows", "right")]
+    columns += [(f"{100 * share:g} %", "right") for share in _KEPT]
+    rows = []
     for layer in analysis.layers:
         spectrum = analysis.learned.spectra["default"][layer.name]
         ranks = [int(share * layer.m * layer.n / (layer.m + layer.n)) for share in _KEPT]
         errors = [f"{spectrum.expected_error(rank):.4f}" if rank else "" for rank in ranks]
-        rows = format_count(analysis.learned.rows[layer.name])
-        add_row(made, layer.name, layer.op, f"{layer.m}×{layer.n}", rows, *errors)
+        seen = format_count(analysis.learned.rows[layer.name])
+        rows.append(([layer.name, layer.op, f"{layer.m}×{layer.n}", seen, *errors], ""))
     parts: list[RenderableType] = [
         Text("error of each layer's own output where it keeps so much of its parameters"),
-        made,
+        fitting_table(columns, rows, width, spare=("op", "rows", "75 %", "shape", "5 %")),
     ]
     if analysis.skipped:
         parts += [Text(), skipped_view(analysis.skipped)]

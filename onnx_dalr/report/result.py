@@ -154,7 +154,7 @@ class Result:
     model: Any = field(default=None, repr=False, compare=False)
 
     def __str__(self) -> str:
-        from onnx_dalr.report.text import render_result  # noqa: PLC0415 - text.py reads this module
+        from onnx_dalr.report.summary import render_result  # noqa: PLC0415 - summary.py reads this module
 
         return render_result(self)
 

@@ -1,0 +1,188 @@
+"""The report of `optimize`: what came out first, then the layers, then what was tried."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator, Sequence
+
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from onnx_dalr.errors import one_line
+from onnx_dalr.evaluate import Quality
+from onnx_dalr.plan import Point
+from onnx_dalr.report.advice import next_steps
+from onnx_dalr.report.figures import outputs_table, quality_rows, speed_text
+from onnx_dalr.report.result import LayerResult, Result
+from onnx_dalr.report.text import (
+    PLAIN_WIDTH,
+    add_row,
+    as_text,
+    facts_table,
+    fitting_table,
+    note_lines,
+    skipped_view,
+    some,
+)
+from onnx_dalr.units import format_bytes, format_count, format_share
+
+ENOUGH = 30
+"""Held-out samples from which a report does not begin with how few they are."""
+
+_MOST_LAYERS = 10
+
+
+def render_result(result: Result, width: int = PLAIN_WIDTH, *, verbose: bool = False) -> str:
+    """The report as plain text."""
+    return as_text(result_view(result, width, verbose=verbose), width)
+
+
+def result_view(result: Result, width: int = PLAIN_WIDTH, *, verbose: bool = False) -> Group:
+    """The report of `optimize` and `apply`.
+
+    Args:
+        result: What there is to show.
+        width: Characters a line has.
+        verbose: Also why each layer has its rank, every model that was tried, and where the time went.
+    """
+    parts: list[RenderableType] = [*few_samples(result.quality), _summary(result, verbose=verbose)]
+    if result.quality is not None and len(result.quality.outputs) > 1:
+        parts += [Text(), outputs_table(result.quality.outputs, result.quality.worst, width)]
+    if result.notes:
+        parts += [Text(), *note_lines(result.notes)]
+    steps = [Text.assemble(("next: ", "bold cyan"), one_line(step)) for step in next_steps(result)]
+    parts += [Text(), *steps] if steps else []
+    parts += [Text(), *_layers(result.layers, width, verbose=verbose)]
+    if result.skipped:
+        parts.append(skipped_view(result.skipped))
+    if verbose:
+        parts += _verbose(result, width)
+    return Group(*parts)
+
+
+def few_samples(quality: Quality | None) -> Iterable[Text]:
+    """The first lines, where samples are so few that every figure has to be read with that in mind."""
+    if quality is None or quality.n >= ENOUGH:
+        return
+    n, counted = quality.n, quality.score in ("accuracy", "agreement")
+    shown = f"with no answer changed in {n}, the 95 % bound of the drop is 3/n = {min(300 / n, 100):.3g} points"
+    what = shown if counted else f"the figures are of these {n}, and may be far off on others"
+    yield Text.assemble(("few samples: ", "yellow"), f"{n} held out; {what}. A drop of 1 point takes about 300 to see.")
+    yield Text()
+
+
+def _summary(result: Result, *, verbose: bool) -> Table:
+    made = facts_table()
+    for name, line in _summary_rows(result, verbose=verbose):
+        add_row(made, name, line)
+    return made
+
+
+def _summary_rows(result: Result, *, verbose: bool) -> Iterator[tuple[str, str]]:
+    if result.output:
+        yield "written", str(result.output)
+    else:
+        yield "written", "nothing (dry run)" if result.dry_run else "nothing: the model is in memory"
+    before, after = result.bytes_before, result.bytes_after
+    times = f", {before / after:.1f}× smaller" if after else ""
+    yield "size", f"{format_bytes(before)} → {format_bytes(after)} ({format_share(after, before)}{times})"
+    before, after = result.params_before, result.params_after
+    yield "parameters", f"{before:,} → {after:,} ({format_share(after, before)})"
+    if result.quality is None:
+        yield "quality", "not measured: no samples were held out"
+    else:
+        yield from quality_rows(result.quality, verbose=verbose)
+        yield "samples", _samples(result)
+    if result.latency:
+        yield "speed", speed_text(result.latency, result.provider)
+    yield "asked for", f"{result.target}; method {result.method}"
+
+
+def _samples(result: Result) -> str:
+    """Which samples the figures are of."""
+    assert result.quality is not None
+    n, sets = result.quality.n, result.samples
+    if sets is None:
+        return f"{n} held out"
+    whose = f" of {sets.report_description}" if sets.report_description else ""
+    seen = ", also used to choose" if sets.select_is_report else " that no decision saw"
+    return f"{n} held out{whose}{seen}; fitted on {len(sets.fit)}"
+
+
+def _layers(layers: Sequence[LayerResult], width: int, *, verbose: bool) -> Iterator[RenderableType]:
+    """The layers that changed, the largest saving first; all in graph order with --verbose."""
+    changed = sorted(
+        (one for one in layers if one.rank is not None), key=lambda one: one.bytes_after - one.bytes_before
+    )
+    shown = list(layers) if verbose else [one for one in layers if one in changed[:_MOST_LAYERS]]
+    columns = [("layer", "left"), ("op", "left"), ("shape", "right"), ("rank", "right"), ("bytes", "right")]
+    columns += [("kept", "right"), ("own error", "right")]
+    columns += [("distortion", "right")] if verbose else []
+    rows = []
+    for layer in shown:
+        dense = layer.rank is None
+        cells = [
+            layer.name,
+            layer.op,
+            f"{layer.m}×{layer.n}",
+            "dense" if dense else str(layer.rank),
+            _change(layer.bytes_before, layer.bytes_after),
+            format_share(layer.params_after, layer.params_before),
+            "" if layer.expected_error is None else f"{layer.expected_error:.4f}",
+        ]
+        if verbose:
+            cells.append("" if layer.expected_distortion is None else f"{layer.expected_distortion:.2g}")
+        rows.append((cells, "dim" if dense else ""))
+    yield fitting_table(columns, rows, width, spare=("op", "distortion", "kept", "own error", "shape"))
+    hidden = len(changed) - len(shown)
+    if hidden > 0:
+        saved = sum(one.bytes_before - one.bytes_after for one in changed[_MOST_LAYERS:])
+        yield Text(f"and {hidden} more layers, {format_bytes(saved)} smaller together (--verbose)", style="dim")
+    as_it_was = [one.name for one in layers if one.rank is None]
+    if as_it_was and not verbose:
+        yield Text.assemble(("as it was ", "bold"), f"{len(as_it_was)} eligible ", (f"({some(as_it_was)})", "dim"))
+
+
+def _verbose(result: Result, width: int) -> list[RenderableType]:
+    parts: list[RenderableType] = [Text()]
+    parts += reason_lines((layer.name, layer.rank, layer.reason) for layer in result.layers)
+    if len(result.curve) > 1:
+        parts += [Text(), curve_view(result.curve, width)]
+    made = facts_table()
+    if result.factors != "default":
+        add_row(made, "factors", f"{result.factors}: did better on the select samples than trusting few samples fully")
+    add_row(made, "seconds", ", ".join(f"{name} {seconds:.1f}" for name, seconds in result.seconds.items()))
+    return [*parts, Text(), made]
+
+
+def reason_lines(layers: Iterable[tuple[str, int | None, str]]) -> Iterable[Text]:
+    """Why each rank, one line per reason, of (layer, rank, reason)."""
+    by_reason: dict[str, list[str]] = {}
+    for layer, rank, reason in layers:
+        by_reason.setdefault(reason, []).append(layer if rank is None else f"{layer} {rank}")
+    for reason, names in by_reason.items():
+        yield Text.assemble(("why ", "bold"), f"{one_line(reason)} ", (f"({some(names)})", "dim"))
+
+
+def curve_view(curve: Iterable[Point], width: int = PLAIN_WIDTH) -> Table:
+    """Size against quality on the select samples, for every model that was tried; the chosen one is marked."""
+    columns = [("tried", "left"), ("parameters", "right"), ("size", "right"), ("lost", "right")]
+    columns += [("error", "right"), ("distortion", "right"), ("ranks", "left")]
+    rows = []
+    for point in curve:
+        cells = (
+            "chosen" if point.chosen else "",
+            format_count(point.params),
+            format_bytes(point.bytes),
+            f"{100 * point.drop:.2f} points" if math.isfinite(point.drop) else "NaN",
+            f"{point.error:.4f}",
+            f"{point.distortion:.3g}",
+            point.allocation,
+        )
+        rows.append((cells, "bold" if point.chosen else ""))
+    return fitting_table(columns, rows, width, spare=("parameters", "error"))
+
+
+def _change(before: int, after: int) -> str:
+    return format_bytes(before) if before == after else f"{format_bytes(before)} → {format_bytes(after)}"
