@@ -25,6 +25,8 @@ net (float[N, 40] x) => (float[N, 30] z) <float[40, 12] A, float[12, 30] B> {
 SETTINGS = {"mean": "0.5", "mask input": "none"}
 EVERYTHING = Need.OUTPUT | Need.SKETCH | Need.ROWS | Need.METRIC
 SUMS = ("total", "squares", "output_total", "output", "input", "sketch", "rows", "metric")
+FLOAT32 = 1e-5
+"""What sums of some hundred float32 products are good for, as a share of the largest."""
 NUMBERS = ("m", "n", "needs", "count", "metric_rows", "metric_probes", "metric_power")
 
 
@@ -84,7 +86,11 @@ def assert_equal(one: Statistics, other: Statistics) -> None:
 
 
 def assert_close(one: Statistics, other: Statistics) -> None:
-    """The same counts, and the same sums up to rounding; rows in any order."""
+    """The same counts, and the same sums to float32's accuracy; rows in any order.
+
+    The sums are float64, what is summed is not: ONNX Runtime and BLAS round float32 rows as the shape of the batch and
+    the processor's kernels have it. A sum may cancel, so the measure is its largest entry.
+    """
     assert (one.m, one.n, one.needs, one.count) == (other.m, other.n, other.needs, other.count)
     for name in SUMS:
         a, b = getattr(one, name), getattr(other, name)
@@ -92,4 +98,4 @@ def assert_close(one: Statistics, other: Statistics) -> None:
         if name == "rows" and a is not None:
             a, b = (rows[np.lexsort(rows.T)] for rows in (a, b))
         if a is not None:
-            np.testing.assert_allclose(a, b, rtol=1e-9, atol=1e-9 * np.abs(b).max(), err_msg=name)
+            np.testing.assert_allclose(a, b, rtol=0, atol=FLOAT32 * np.abs(b).max(), err_msg=name)

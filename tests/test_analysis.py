@@ -21,6 +21,7 @@ from onnx_dalr.progress import Silent
 from onnx_dalr.stats_file import load_statistics, save_statistics
 from onnx_dalr.stats_set import model_hash
 from tests.cli import tiny
+from tests.stats_cases import assert_close
 
 WIDTHS = (16, 64, 64, 4)
 TARGETS: tuple[dict[str, Any], ...] = (
@@ -352,7 +353,7 @@ def test_saved_statistics_do_not_depend_on_the_batch_size(model: ModelProto, tmp
     assert one.samples == two.samples
     for name in one.layers:
         assert one.facts(name) == two.facts(name)
-        np.testing.assert_allclose(one.layers[name].total, two.layers[name].total, rtol=1e-6, atol=1e-9)
+        assert_close(one.layers[name], two.layers[name])
 
 
 def test_neither_samples_nor_statistics_is_an_error(model: ModelProto) -> None:
