@@ -23,13 +23,14 @@ from onnx_dalr.options import SampleOptions
 from onnx_dalr.samples import Batch
 from onnx_dalr.seeds import Seeder
 from onnx_dalr.sets import SampleSet, opened, watched
-from onnx_dalr.task import Task
+from onnx_dalr.task import Task, TaskName
+from tests.task_cases import of_model
 
 Array = NDArray[Any]
 DALR = METHODS["dalr"]
 STEP = 1e-5
 KINDS = {"double": np.float64, "float": np.float32, "float16": np.float16}
-CLASSES, TURNS, ALL = (Task("classify", 0, "as asked"), Task("embed", 0, "as asked"), Task("regress", None, "as asked"))
+KIND: tuple[TaskName, ...] = ("classify", "embed", "regress")
 
 
 def numbers(*shape: int, seed: int = 0) -> Array:
@@ -54,15 +55,20 @@ def samples_of(made: Model, *feeds: Mapping[str, Array], size: int = 4) -> Itera
 
 
 def probed(
-    made: Model, task: Task, *feeds: Mapping[str, Array], size: int = 4, mask_input: str | None = None
+    made: Model, asked: Task | TaskName, *feeds: Mapping[str, Array], size: int = 4, mask_input: str | None = None
 ) -> tuple[dict[str, Statistics], Probed]:
-    """The statistics of all layers after capture and probing."""
+    """The statistics of all layers after capture and probing; by its name a task is found in the feeds."""
+    task = _task(made, asked, feeds)
     layers, _ = find(made)
     with samples_of(made, *feeds, size=size) as fit:
         batches = [batch for _, batch in fit]
         captured = capture(made, layers, DALR, batches, device="cpu", mask_input=mask_input, metric=True)
         found = add_metric(made, layers, captured.statistics, fit, task, device="cpu", mask_input=mask_input)
     return captured.statistics, found
+
+
+def _task(made: Model, asked: Task | TaskName, feeds: Sequence[Mapping[str, Array]]) -> Task:
+    return asked if isinstance(asked, Task) else of_model(made, asked, *feeds)
 
 
 def metric_of(stats: Statistics) -> Array:
@@ -115,15 +121,14 @@ def jacobians(made: Model, tensor: str, feed: Batch, step: float) -> tuple[Array
 def gradients(
     made: Model,
     layer: Layer,
-    task: Task,
+    asked: Task | TaskName,
     *feeds: Mapping[str, Array],
-    power: Mapping[int, float] | None = None,
     mask: str | None = None,
     axis: int = -1,
     step: float = STEP,
 ) -> Iterator[Array]:
     """For every sample, run alone, and probe: the gradient rows of all uses of a layer, with the same seeds."""
-    seeder = Seeder(task, dict(power or {}))
+    seeder = Seeder(_task(made, asked, feeds))
     names = [value.name for value in made.proto.graph.output]
     seen: list[str] = []
     with samples_of(made, *feeds, size=1) as fit:
@@ -140,9 +145,9 @@ def gradients(
                 yield np.concatenate(parts)
 
 
-def expected(made: Model, layer: Layer, task: Task, *feeds: Mapping[str, Array], **how: Any) -> Array:
+def expected(made: Model, layer: Layer, asked: Task | TaskName, *feeds: Mapping[str, Array], **how: Any) -> Array:
     """Σ g gᵀ over samples, probes and rows; see `gradients`."""
-    total = sum(rows.T @ rows for rows in gradients(made, layer, task, *feeds, **how))
+    total = sum(rows.T @ rows for rows in gradients(made, layer, asked, *feeds, **how))
     if layer.m <= layer.n:
         return np.asarray(total)
     W = matrix(made, layer).astype(np.float64)
@@ -155,10 +160,13 @@ def _following(seen: list[str]) -> Iterator[str]:
         yield seen[-1]
 
 
-def assert_exact(made: Model, task: Task, *feeds: Mapping[str, Array], rel: float = 1e-5, **how: Any) -> Probed:
+def assert_exact(
+    made: Model, asked: Task | TaskName, *feeds: Mapping[str, Array], rel: float = 1e-5, **how: Any
+) -> Probed:
     """Every layer's metric is what the brute force says with the same seeds."""
     layers, _ = find(made)
     assert layers
+    task = _task(made, asked, feeds)
     stats, found = probed(made, task, *feeds, mask_input=how.get("mask"))
     for layer in layers:
         truth = expected(made, layer, task, *feeds, **how)

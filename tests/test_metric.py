@@ -14,16 +14,14 @@ from onnx_dalr.graph.model import Model
 from onnx_dalr.metric import add_metric
 from onnx_dalr.seeds import Seeder
 from onnx_dalr.sets import watched
-from onnx_dalr.task import Task
+from onnx_dalr.task import TaskName
 from tests.metric_cases import (
-    ALL,
-    CLASSES,
     DALR,
     ENDS,
+    KIND,
     KINDS,
     MLP,
     STEP,
-    TURNS,
     TWO,
     TWO_WEIGHTS,
     Array,
@@ -39,12 +37,13 @@ from tests.metric_cases import (
     run,
     samples_of,
 )
+from tests.task_cases import CLASSIFY, of_model
 
 # Layers of every kind
 
 
-@pytest.mark.parametrize("task", [CLASSES, TURNS])
-def test_two_gemms_at_logits_and_at_features(task: Task) -> None:
+@pytest.mark.parametrize("task", ["classify", "embed"])
+def test_two_gemms_at_logits_and_at_features(task: TaskName) -> None:
     found = assert_exact(MLP, task, X)
     assert (found.samples, found.notes) == (6, ())
     assert found.passes == 1 + 3 * room.PROBES
@@ -56,38 +55,37 @@ def test_squares_are_in_units_of_each_output() -> None:
         f"{TWO} z = Tanh(h)",
         TWO_WEIGHTS,
     )
-    y, z = run(made.proto, X, ["y", "z"])
-    assert_exact(made, ALL, X, power={0: float(np.sum(y**2)) / 6, 1: float(np.sum(z**2)) / 6})
+    assert_exact(made, "regress", X)
 
 
 def test_at_probabilities() -> None:
-    assert_exact(model(ENDS, TWO.replace("y =", "s =") + " y = Softmax <axis = -1> (s)", TWO_WEIGHTS), CLASSES, X)
+    assert_exact(model(ENDS, TWO.replace("y =", "s =") + " y = Softmax <axis = -1> (s)", TWO_WEIGHTS), "classify", X)
 
 
 def test_a_matmul_whose_bias_is_an_add() -> None:
     made = model(ENDS, "[one] h = MatMul(x, W) a = Add(h, b) r = Tanh(a) [two] y = MatMul(r, V)", TWO_WEIGHTS)
-    assert_exact(made, CLASSES, X)
+    assert_exact(made, "classify", X)
 
 
 def test_a_gemm_with_alpha_and_beta() -> None:
     scaled = "[one] h = Gemm <alpha = 0.5, beta = 2.0> (x, W, b) r = Tanh(h) [two] y = Gemm <alpha = 3.0> (r, V)"
-    assert_exact(model(ENDS, scaled, TWO_WEIGHTS), CLASSES, X)
+    assert_exact(model(ENDS, scaled, TWO_WEIGHTS), "classify", X)
 
 
 def test_a_gemm_that_transposes_its_data() -> None:
     flipped = "t = Transpose <perm = [1, 0]> (x) [one] h = Gemm <transA = 1> (t, W) r = Tanh(h) [two] y = MatMul(r, V)"
-    assert_exact(model(ENDS, flipped, TWO_WEIGHTS), CLASSES, X)
+    assert_exact(model(ENDS, flipped, TWO_WEIGHTS), "classify", X)
 
 
 def test_a_layer_with_more_outputs_than_inputs_keeps_what_its_weight_sees() -> None:
     wide = model(ENDS, TWO, {"W": numbers(5, 9), "b": numbers(9), "V": numbers(9, 3), "c": numbers(3)})
     layers, _ = find(wide)
-    stats, _ = probed(wide, CLASSES, X)
+    stats, _ = probed(wide, "classify", X)
     assert [(layer.m, layer.n, len(stats[layer.name].output_metric)) for layer in layers] == [(9, 5, 5), (3, 9, 3)]
-    assert_exact(wide, CLASSES, X)
+    assert_exact(wide, "classify", X)
 
 
-TOKENS = "(T[N, L, 5] x, int64[N, L] attention_mask) => (T[N, 3] y)"
+TOKENS = "(T[N, L, 5] x, int64[N, L] attention_mask) => (T[N, 2] y)"
 POOLED = """[one] h = MatMul(x, W) a = Tanh(h) f = CastLike(attention_mask, x) axes = Constant <value_ints = [2]> ()
 u = Unsqueeze(f, axes) k = Mul(a, u) p = ReduceSum <keepdims = 0> (k, one_axis) [two] y = MatMul(p, V)"""
 
@@ -98,25 +96,25 @@ def tokens() -> dict[str, Array]:
 
 
 def of_tokens(body: str = POOLED, m: int = 4) -> Model:
-    made = model(TOKENS, body, {"W": numbers(5, m), "V": numbers(m, 3)})
+    made = model(TOKENS, body, {"W": numbers(5, m), "V": numbers(m, 2)})
     made.proto.graph.initializer.append(numpy_helper.from_array(np.array([1], np.int64), "one_axis"))
     return made
 
 
 def test_every_token_is_a_row_and_counts_with_what_it_does_to_the_sample() -> None:
-    assert_exact(of_tokens(), CLASSES, tokens())
+    assert_exact(of_tokens(), "classify", tokens())
 
 
 def test_masked_tokens_are_left_out() -> None:
     mean = POOLED.replace("k = Mul(a, u)", "k = Identity(a)")  # the padding moves the output too
     made, feed = of_tokens(mean), tokens()
-    masked, _ = probed(made, CLASSES, feed, mask_input="attention_mask")
-    every, _ = probed(made, CLASSES, feed)
+    masked, _ = probed(made, "classify", feed, mask_input="attention_mask")
+    every, _ = probed(made, "classify", feed)
     assert masked["one"].metric_rows == 9 * room.PROBES < every["one"].metric_rows == 12 * room.PROBES
     assert masked["one"].metric_probes == every["one"].metric_probes == 4 * room.PROBES
     (layer, _), _ = find(made)
     for stats, mask in ((masked, "attention_mask"), (every, None)):
-        truth = expected(made, layer, CLASSES, feed, mask=mask)
+        truth = expected(made, layer, "classify", feed, mask=mask)
         np.testing.assert_allclose(metric_of(stats["one"]), truth, atol=1e-5 * np.abs(truth).max())
 
 
@@ -126,20 +124,20 @@ def test_a_1x1_convolution_with_strides() -> None:
     made = model("(T[N, 5, 4, 4] x) => (T[N, 3] y)", body, {"K": numbers(4, 5, 1, 1), "V": numbers(4, 3)}, "float")
     feed = {"x": numbers(3, 5, 4, 4).astype(np.float32)}
     layers, _ = find(made)
-    stats, _ = probed(made, CLASSES, feed)
+    stats, _ = probed(made, "classify", feed)
     assert stats["one"].metric_rows == 3 * 2 * 2 * room.PROBES
-    truth = expected(made, layers[0], CLASSES, feed, axis=1, step=1e-2)
+    truth = expected(made, layers[0], "classify", feed, axis=1, step=1e-2)
     np.testing.assert_allclose(metric_of(stats["one"]), truth, atol=1e-3 * np.abs(truth).max())
 
 
 def test_a_weight_used_twice_adds_up_over_its_nodes() -> None:
     twice = "[one] h = MatMul(x, W) r = Tanh(h) [two] s = MatMul(r, W) t = Tanh(s) [three] y = MatMul(t, V)"
     made = model(ENDS, twice, {"W": numbers(5, 5), "V": numbers(5, 3)})
-    stats, _ = probed(made, CLASSES, X)
+    stats, _ = probed(made, "classify", X)
     assert list(stats) == ["one", "three"]
     assert stats["one"].metric_rows == 2 * stats["three"].metric_rows
     assert stats["one"].metric_probes == stats["three"].metric_probes
-    assert_exact(made, CLASSES, X)
+    assert_exact(made, "classify", X)
 
 
 POOL = " p = ReduceSum <keepdims = 0> (a, one_axis) [two] y = MatMul(p, V)"
@@ -165,8 +163,8 @@ def test_what_a_mask_leaves_of_a_sample_is_still_its_own(body: str, size: int) -
     for name, value in {"Z": numbers(5, 5), "rows": np.array([-1, 5])}.items():
         made.proto.graph.initializer.append(numpy_helper.from_array(value, name))
     layer = next(layer for layer in find(made)[0] if layer.name == "one")
-    stats, _ = probed(made, CLASSES, feed, mask_input="attention_mask", size=size)
-    rows = list(gradients(made, layer, CLASSES, feed, mask="attention_mask"))
+    stats, _ = probed(made, "classify", feed, mask_input="attention_mask", size=size)
+    rows = list(gradients(made, layer, "classify", feed, mask="attention_mask"))
     assert [len(each) for each in rows[:: room.PROBES]] == [count * len(layer.uses) for count in (3, 1, 2, 3)]
     powers = [np.sum(each**2, axis=1) for each in rows]
     found = stats["one"]
@@ -179,16 +177,15 @@ def test_what_a_mask_leaves_of_a_sample_is_still_its_own(body: str, size: int) -
 def test_samples_of_unequal_rows_add_up_like_others() -> None:
     made, feed = of_tokens(), tokens()
     parts = [{name: array[part] for name, array in feed.items()} for part in (slice(0, 1), slice(1, 4))]
-    halves = [probed(made, CLASSES, part, mask_input="attention_mask")[0] for part in parts]
-    whole, _ = probed(made, CLASSES, feed, mask_input="attention_mask")
+    halves = [probed(made, CLASSIFY, part, mask_input="attention_mask")[0] for part in parts]
+    whole, _ = probed(made, "classify", feed, mask_input="attention_mask")
     for layer in whole:
         assert_same(halves[0][layer] + halves[1][layer], whole[layer])
 
 
 def test_a_tensor_that_is_an_output_and_read_on_gets_both_gradients() -> None:
     made = model("(T[N, 5] x) => (T[N, 4] h, T[N, 3] y)", TWO, TWO_WEIGHTS)
-    h, y = run(made.proto, X, ["h", "y"])
-    assert_exact(made, ALL, X, power={0: float(np.sum(h**2)) / 6, 1: float(np.sum(y**2)) / 6})
+    assert_exact(made, "regress", X)
 
 
 # In expectation
@@ -196,7 +193,7 @@ def test_a_tensor_that_is_an_output_and_read_on_gets_both_gradients() -> None:
 
 def test_with_many_probes_it_is_the_gauss_newton_matrix(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(room, "PROBES", 400)
-    stats, _ = probed(MLP, CLASSES, X, size=6)
+    stats, _ = probed(MLP, "classify", X, size=6)
     (layer, _), _ = find(MLP)
     truth = np.zeros((4, 4))
     for row in X["x"]:
@@ -210,7 +207,7 @@ def test_with_many_probes_it_is_the_gauss_newton_matrix(monkeypatch: pytest.Monk
 def test_its_tail_is_the_divergence_of_compressing_that_layer_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(room, "PROBES", 40)
     x = {"x": 0.3 * numbers(60, 5)}
-    stats, _ = probed(MLP, CLASSES, x, size=20)
+    stats, _ = probed(MLP, "classify", x, size=20)
     (layer, _), _ = find(MLP)
     W = matrix(MLP, layer)
     spectrum = DALR.spectrum(W, stats["one"], Settings(shrinkage=0.0, metric=0.0))
@@ -237,17 +234,18 @@ def assert_same(one: Statistics, other: Statistics, rel: float = 1e-6) -> None:
     np.testing.assert_allclose(one.metric_spread, other.metric_spread, rtol=rel)
 
 
-@pytest.mark.parametrize("task", [CLASSES, TURNS])
-def test_two_halves_add_up_to_the_whole(task: Task) -> None:
-    halves = [probed(MLP, task, {"x": X["x"][part]})[0] for part in (slice(0, 2), slice(2, 6))]
-    whole, _ = probed(MLP, task, X)
+@pytest.mark.parametrize("task", ["classify", "embed"])
+def test_two_halves_add_up_to_the_whole(task: TaskName) -> None:
+    asked = of_model(MLP, task, X)
+    halves = [probed(MLP, asked, {"x": X["x"][part]})[0] for part in (slice(0, 2), slice(2, 6))]
+    whole, _ = probed(MLP, asked, X)
     for layer in whole:
         assert_same(halves[0][layer] + halves[1][layer], whole[layer])
 
 
-@pytest.mark.parametrize("task", [CLASSES, TURNS, ALL])
+@pytest.mark.parametrize("task", KIND)
 @pytest.mark.parametrize("size", [1, 5])
-def test_it_does_not_depend_on_the_batch_size(task: Task, size: int) -> None:
+def test_it_does_not_depend_on_the_batch_size(task: TaskName, size: int) -> None:
     one, _ = probed(MLP, task, X, size=size)
     whole, _ = probed(MLP, task, X, size=6)
     for layer in whole:
@@ -256,9 +254,9 @@ def test_it_does_not_depend_on_the_batch_size(task: Task, size: int) -> None:
 
 @pytest.mark.parametrize("rows", [1, 7])
 def test_it_does_not_depend_on_the_chunks(rows: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    whole, _ = probed(MLP, CLASSES, X)
+    whole, _ = probed(MLP, "classify", X)
     monkeypatch.setattr(room, "CHUNK_ROWS", rows)
-    parts, _ = probed(MLP, CLASSES, X)
+    parts, _ = probed(MLP, "classify", X)
     for layer in whole:
         assert_same(parts[layer], whole[layer])
 
@@ -266,8 +264,8 @@ def test_it_does_not_depend_on_the_chunks(rows: int, monkeypatch: pytest.MonkeyP
 def test_models_that_take_one_sample_at_a_time_work() -> None:
     fixed = model("(T[1, 5] x) => (T[1, 3] y)", TWO, TWO_WEIGHTS)
     feeds = [{"x": row[None]} for row in X["x"]]
-    found, _ = probed(fixed, CLASSES, *feeds)
-    whole, _ = probed(MLP, CLASSES, *feeds)
+    found, _ = probed(fixed, "classify", *feeds)
+    whole, _ = probed(MLP, "classify", *feeds)
     for layer in whole:
         assert_same(found[layer], whole[layer])
 
@@ -277,20 +275,20 @@ def test_complete_feeds_work() -> None:
         "(T[L, 5] x, T[4] s) => (T[L, 3] y)", TWO.replace("r = Relu(h)", "m = Mul(h, s) r = Relu(m)"), TWO_WEIGHTS
     )
     feeds = [{"x": numbers(length, 5, seed=length), "s": numbers(4, seed=length)} for length in (2, 5, 3)]
-    stats, found = probed(made, CLASSES, *feeds)
+    stats, found = probed(made, CLASSIFY, *feeds)
     assert (found.samples, stats["one"].metric_probes, stats["one"].metric_rows) == (3, 6, 20)
 
 
 def test_rows_of_many_samples_are_probed_from_some_of_them_spread_evenly(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(room, "MOST_SAMPLES", 3)
-    stats, found = probed(MLP, CLASSES, X)
+    stats, found = probed(MLP, "classify", X)
     assert (found.samples, stats["one"].metric_probes, stats["one"].count) == (3, 3 * room.PROBES, 6)
 
 
 def test_what_does_not_fit_into_memory_goes_a_few_samples_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    whole, _ = probed(MLP, CLASSES, X, size=6)
+    whole, _ = probed(MLP, "classify", X, size=6)
     monkeypatch.setattr(room, "MOST_BYTES", 1)
-    alone, _ = probed(MLP, CLASSES, X, size=6)
+    alone, _ = probed(MLP, "classify", X, size=6)
     for layer in whole:
         assert_same(alone[layer], whole[layer])
 
@@ -300,7 +298,7 @@ def test_progress_counts_samples() -> None:
     told: list[int] = []
     with samples_of(MLP, X) as fit:
         stats = capture(MLP, layers, DALR, [batch for _, batch in fit], device="cpu", metric=True).statistics
-        add_metric(MLP, layers, stats, fit, CLASSES, device="cpu", advance=told.append)
+        add_metric(MLP, layers, stats, fit, CLASSIFY, device="cpu", advance=told.append)
     assert told == [4, 2]
 
 
@@ -309,15 +307,15 @@ def test_a_layer_that_no_row_reached_is_passed_over() -> None:
     with samples_of(MLP, X) as fit:
         stats = capture(MLP, layers, DALR, [batch for _, batch in fit], device="cpu", metric=True).statistics
         del stats["one"]
-        found = add_metric(MLP, layers, stats, fit, CLASSES, device="cpu")
+        found = add_metric(MLP, layers, stats, fit, CLASSIFY, device="cpu")
     assert found.notes == ()
     assert list(stats) == ["two"]
     assert stats["two"].metric_probes
 
 
 @pytest.mark.parametrize(("kind", "close"), [("float", 1e-4), ("float16", 2e-2)])
-@pytest.mark.parametrize("task", [CLASSES, TURNS, ALL])
-def test_other_precisions_give_nearly_the_same(kind: str, close: float, task: Task) -> None:
+@pytest.mark.parametrize("task", KIND)
+def test_other_precisions_give_nearly_the_same(kind: str, close: float, task: TaskName) -> None:
     made = model(ENDS, TWO, TWO_WEIGHTS, kind)
     exact = model(ENDS, TWO, {name: value.astype(KINDS[kind]).astype(float) for name, value in TWO_WEIGHTS.items()})
     x = X["x"].astype(KINDS[kind])
@@ -330,7 +328,7 @@ def test_other_precisions_give_nearly_the_same(kind: str, close: float, task: Ta
         seen: list[str] = []
         with samples_of(made, {"x": x}, size=1) as fit:
             y = np.concatenate([run(made.proto, batch, ["y"])[0] for _, batch in fit])
-            seeder = Seeder(task, {0: float(np.sum(y.astype(float) ** 2)) / 6} if task is ALL else {})
+            seeder = Seeder(of_model(made, task, {"x": x}))
             for at, (_, feed) in enumerate(watched(fit, seen)):
                 _, (J,) = jacobians(exact, layer.uses[0].output, {"x": feed["x"].astype(float)}, STEP)
                 for probe in range(room.PROBES):

@@ -14,9 +14,10 @@ from onnx_dalr.graph.model import input_specs, load
 from onnx_dalr.graph.rewrite import Substitution, rewrite
 from onnx_dalr.metric import add_metric
 from onnx_dalr.options import read_options
+from onnx_dalr.quality.measures import Classes
 from onnx_dalr.runtime import open_session
 from onnx_dalr.sets import opened
-from onnx_dalr.task import Task
+from tests.task_cases import task
 
 pytestmark = pytest.mark.assets
 
@@ -37,15 +38,15 @@ def test_the_tail_of_a_layer_is_the_divergence_it_causes_within_a_factor_of_two(
     found = load(assets / f"models/{name}.onnx")
     (chosen,) = [each for each in find(found)[0] if each.name == layer]
     how, samples = read_options(assets / "data" / data, {**options, "device": "cpu"})  # type: ignore[typeddict-item]
-    task = Task("classify", 0, "as asked")
+    asked = task(Classes(), names=[found.proto.graph.output[0].name])
     with opened(samples, input_specs(found.proto)) as sets:
         batches = (batch for _, batch in sets.fit)
         stats = capture(found, [chosen], how.method, batches, device="cpu", metric=True).statistics
-        add_metric(found, [chosen], stats, sets.fit, task, device="cpu")
+        add_metric(found, [chosen], stats, sets.fit, asked, device="cpu")
         spectrum = how.method.spectrum(matrix(found, chosen), stats[layer], how.settings)
         factors = spectrum.factors(rank)
         new = rewrite(found, [Substitution(chosen, factors.A, factors.B, factors.shift)], "{}")
         original, compressed = (open_session(each.SerializeToString(), "cpu") for each in (found.proto, new))
-        measured = evaluate(original, compressed, sets.fit, task).distortion
+        measured = evaluate(original, compressed, sets.fit, asked).distortion
     assert spectrum.metric_tails is not None
     assert measured / 2 < spectrum.metric_tails[rank] < 2 * measured

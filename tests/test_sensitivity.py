@@ -22,8 +22,8 @@ from onnx_dalr.graph.rewrite import Substitution, rewrite
 from onnx_dalr.problem import sizes_of
 from onnx_dalr.runtime import Session, open_session
 from onnx_dalr.sensitivity import FEWEST_SAMPLES, MOST_SAMPLES, Sensitivity, samples_for
+from tests.task_cases import EMBED, REGRESS
 
-REGRESS, EMBED = Task("regress", None, ""), Task("embed", 0, "")
 DALR = METHODS["dalr"]
 INNER = 12
 

@@ -29,6 +29,7 @@ from onnx_dalr.graph.model import input_specs
 from onnx_dalr.graph.overridable import overridable
 from onnx_dalr.graph.rewrite import rewrite
 from onnx_dalr.learn import DEFAULT, Learned, factorize
+from onnx_dalr.look import look
 from onnx_dalr.metric import add_metric
 from onnx_dalr.options import Options, SampleOptions
 from onnx_dalr.plan import Plan
@@ -40,7 +41,7 @@ from onnx_dalr.selection import select
 from onnx_dalr.sensitivity import Sensitivity, samples_for
 from onnx_dalr.sets import Sets, opened
 from onnx_dalr.target import Target, make_target
-from onnx_dalr.task import Task, find_task
+from onnx_dalr.task import Task
 
 Allocation = Literal["equal", "error", "effect"]
 Spectra = dict[str, Spectrum]
@@ -117,7 +118,7 @@ class _Taught:
         metric: Seconds of the gradients.
     """
 
-    def __init__(self, run: Run, layers: Sequence[Layer], sets: Sets, case: Case, *, metric: bool) -> None:
+    def __init__(self, run: Run, layers: Sequence[Layer], sets: Sets, case: Case, task: Task, *, metric: bool) -> None:
         self._run, self._layers = run, layers
         self._spectra: dict[tuple[str, Settings], tuple[Spectra, float]] = {}
         start = time.perf_counter()
@@ -129,9 +130,7 @@ class _Taught:
         self.capture = time.perf_counter() - start + case.lead * len(sets.fit)
         start = time.perf_counter()
         if metric:
-            add_metric(
-                run.original, layers, self.statistics, sets.fit, _task(run, case, sets), device="cpu", mask_input=mask
-            )
+            add_metric(run.original, layers, self.statistics, sets.fit, task, device="cpu", mask_input=mask)
         self.metric = time.perf_counter() - start
 
     def own(self, method: Method) -> dict[str, Statistics]:
@@ -161,9 +160,10 @@ _EVERYTHING = replace(
 )
 
 
-def _task(run: Run, case: Case, sets: Sets) -> Task:
-    _, batch = next(iter(sets.fit))
-    return find_task(case.task, open_session(run.original.source(), "cpu").run(batch), 0)
+def _task(run: Run, sets: Sets) -> Task:
+    found = look(run.original, run.options, sets, measured=True).task
+    assert found is not None
+    return found
 
 
 def _narrowed(held: Statistics, needs: Need) -> Statistics:
@@ -193,11 +193,11 @@ class Bench:
         holdout = case.extra / used if case.extra else _HOLDOUT
         self._split = self._opened(drawn, holdout, seed)
         self._sets = self._split if case.extra else self._opened(drawn, 0.0, seed)
-        self._all = _Taught(self._run, self._layers, self._sets, case, metric=True)
+        self._task = _task(self._run, self._split)
+        self._all = _Taught(self._run, self._layers, self._sets, case, self._task, metric=True)
         self._part: _Taught | None = self._all if case.extra else None
         self._learned: tuple[Learned, float] | None = None
         self._reference = open_session(case.part.source(), "cpu")
-        self._task = _task(self._run, case, self._split)
 
     def _opened(self, drawn: Feeds, holdout: float, seed: int) -> Sets:
         few = {name: array[:1] for name, array in drawn.items()}  # test data is ours: all held out is to choose on
@@ -250,7 +250,7 @@ class Bench:
     def _taught_part(self) -> _Taught:
         """From what the samples to choose on are not among."""
         if self._part is None:
-            self._part = _Taught(self._run, self._layers, self._split, self.case, metric=True)
+            self._part = _Taught(self._run, self._layers, self._split, self.case, self._task, metric=True)
         return self._part
 
     def _tuned(self, method: Method, settings: Sequence[Settings], amount: float) -> tuple[Settings, float]:

@@ -18,27 +18,27 @@ import math
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from fnmatch import fnmatchcase
+from functools import partial
 from pathlib import Path
 
-import numpy as np
 from onnx import ModelProto
 from threadpoolctl import threadpool_limits
 
 from onnx_dalr.capture import capture
 from onnx_dalr.errors import DalrError, InputError
-from onnx_dalr.evaluate import evaluate
+from onnx_dalr.evaluate import Quality, evaluate
 from onnx_dalr.factorize import METHODS, Method, Settings, Spectrum
 from onnx_dalr.graph.layers import Layer, find, matrix
 from onnx_dalr.graph.model import Model, count_params, input_specs, load
 from onnx_dalr.graph.rewrite import Substitution, rewrite
-from onnx_dalr.options import DEFAULT_BATCH, SampleOptions
-from onnx_dalr.quality import Quality
+from onnx_dalr.look import look
+from onnx_dalr.options import SampleOptions, make_options
 from onnx_dalr.runtime import Session, open_session
-from onnx_dalr.samples import open_samples
+from onnx_dalr.samples.masks import kept_in
 from onnx_dalr.sets import SampleSet, Sets, opened
-from onnx_dalr.task import Task, find_task
+from onnx_dalr.task import Task
 from onnx_dalr.units import parse_points
 
 HEAD = f"{'ranks':22s} {'parameters':>12s}  {'model':>8s}  {'layers':>8s}  {'drop':>6s}  {'evals':>5s}  {'s':>6s}"
@@ -77,6 +77,7 @@ class Bench:
     spectra: Sequence[Spectrum]
     reference: Session
     task: Task
+    mask_input: str | None
 
     def build(self, ranks: Ranks) -> ModelProto:
         """The model with the layers at these ranks."""
@@ -85,7 +86,8 @@ class Bench:
     def score(self, proto: ModelProto, samples: SampleSet) -> Quality:
         """The model against the original."""
         made, folder = self.model.in_memory(proto)
-        return evaluate(self.reference, open_session(made, folder=folder), samples, self.task, samples.labels)
+        candidate, padding = open_session(made, folder=folder), partial(kept_in, name=self.mask_input)
+        return evaluate(self.reference, candidate, samples, self.task, samples.labels, padding=padding)
 
     def _substitutions(self, ranks: Ranks) -> Iterator[Substitution]:
         for layer, spectrum, rank in zip(self.layers, self.spectra, ranks, strict=True):
@@ -190,20 +192,24 @@ def run(options: argparse.Namespace) -> dict[str, object]:
     max_drop, method = parse_points(options.max_drop, "--max-drop"), METHODS[options.method]
     model = load(options.model)
     layers = choose(find(model)[0], options.layers)
-    specs = input_specs(model.proto)
-    with opened(SampleOptions(options.calib, labels=options.labels, seed=options.seed), specs) as sets:
-        reference = open_session(model.source())
-        task = find_task(options.task, reference.run(next(iter(sets.select))[1]), sets.select.classes)
-        bench = Bench(model, layers, learn(model, layers, method, sets), reference, task)
+    specs, how = input_specs(model.proto), make_options(method=options.method, task=options.task)
+    asked = SampleOptions(options.calib, labels=options.labels, seed=options.seed)
+    with opened(asked, specs) as opened_sets:
+        found = look(model, how, opened_sets, measured=True)
+        sets, task = found.sets, found.task
+        assert task is not None
+        bench = Bench(
+            model, layers, learn(model, layers, method, sets), open_session(model.source()), task, sets.mask_input
+        )
         print(f"{method.name}, fit {len(sets.fit)}, select {len(sets.select)}; {', '.join(x.name for x in layers)}")
-        print(HEAD)
+        print(*found.lines, HEAD, sep="\n")
         rule = {"max_drop": max_drop, "notch": options.notch, "evaluations": options.evaluations}
         steps, spent = search(bench, method, sets.select, **rule, each=lambda step: print(_line(step), flush=True))
         last = bench.build(steps[-1].ranks)
         test = bench.score(last, sets.report) if options.test is None else None
     if test is None:  # brought along: the split stays that of a run without
-        with open_samples(options.test, specs, labels=options.test_labels) as samples:
-            test = bench.score(last, SampleSet(samples, np.arange(len(samples)), DEFAULT_BATCH))
+        with opened(replace(asked, eval=options.test, eval_labels=options.test_labels), specs) as opened_sets:
+            test = bench.score(last, look(model, how, opened_sets, measured=True).sets.report)
     accuracy = [each.value for each in (test.accuracy_before, test.accuracy_after) if each is not None]
     shown = " → ".join(f"{100 * value:.2f} %" for value in accuracy)
     print(f"{spent} evaluations; test, {test.n} samples: {test.score} {shown} drops {100 * test.drop.value:.2f} points")
