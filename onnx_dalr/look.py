@@ -12,10 +12,12 @@ from numpy.typing import NDArray
 from onnx_dalr.errors import InputError
 from onnx_dalr.estimates import is_near_chance
 from onnx_dalr.graph.answers import OutputFacts, output_facts
-from onnx_dalr.graph.model import Model
+from onnx_dalr.graph.model import Model, input_specs
 from onnx_dalr.options import Options
 from onnx_dalr.outlook import answers_of, outlook
+from onnx_dalr.quality.comparison import Comparison
 from onnx_dalr.quality.kinds import find_task
+from onnx_dalr.quality.measures import Dense
 from onnx_dalr.quality.seen import Seen
 from onnx_dalr.runtime import Session, not_numbers, open_session, reference_session
 from onnx_dalr.samples import class_orders
@@ -82,6 +84,7 @@ def look(model: Model, options: Options, sets: Sets, *, measured: bool) -> First
             [run[position] for run in runs],
             [len(indices) for indices, _ in batches],
             [kept_in(batch, sets.mask_input) for _, batch in batches],
+            _takes_any_length(model, sets.mask_input),
         )
         for position, fact in enumerate(facts)
     ]
@@ -106,7 +109,12 @@ def look(model: Model, options: Options, sets: Sets, *, measured: bool) -> First
     top, width = answers_of(task, seen)
     lines: list[str] = []
     if labels is not None:
-        sets, said = _labels_fitted(sets, task, labels[indices], top, width)
+        unfit = _unfit_positions(task, batches, runs, labels, sets.mask_input) if labels.ndim > 1 else ""
+        sets, said = (
+            (sets.without_labels(), [f"labels are given and not used: {unfit}"])
+            if unfit
+            else _labels_fitted(sets, task, labels[indices], top, width)
+        )
         lines += said
         notes += said
     truth = None if sets.fit.labels is None else sets.fit.labels[indices]
@@ -128,6 +136,12 @@ def _session(model: Model, options: Options, facts: Sequence[OutputFacts]) -> tu
             raise
         return open_session(model.source(), options.runtime), ()
     return session, hidden
+
+
+def _takes_any_length(model: Model, mask: str | None) -> bool:
+    """Whether the model declares no number of positions: an axis of a declared length is then none of positions."""
+    shapes = [spec.shape for spec in input_specs(model.proto) if spec.name == mask]
+    return any(shape is None or not shape or shape[-1] is None for shape in shapes)
 
 
 def _few(sets: Sets, model: Model) -> SampleSet:
@@ -179,6 +193,29 @@ def _labels_fitted(
         said = f"label {labels.max()} is no class of the model, which has {width}"
         raise InputError(said, "classes count from 0")
     return _unless_chance(sets, top[known] == labels[known], width or int(labels.max()) + 1, "labels", task)
+
+
+def _unfit_positions(
+    task: Task,
+    batches: Sequence[tuple[list[int], Batch]],
+    runs: Sequence[Sequence[Any]],
+    labels: NDArray[np.int64],
+    mask: str | None,
+) -> str:
+    """Why labels of tokens or pixels do not fit the answers; empty where they do, or there are no such answers."""
+    measure = next((one.measure for one in task.measured if one.position == task.labelled), None)
+    if task.score is not None or not isinstance(measure, Dense) or task.labelled is None:
+        return ""
+    itself = Comparison(task, labels)
+    for (indices, batch), run in zip(batches, runs, strict=True):
+        itself.add(indices, run, run, kept_in(batch, mask))
+    found = itself.sums[task.labelled].figures(labels)
+    right = found.before
+    if right is None:
+        return f"{labels[0].size} a sample are not as many as the model's answers" if found.notes else ""
+    if right.value <= 1 / len(measure.shares):
+        return f"the original is right on {100 * right.value:.1f} % of them, about chance"
+    return ""
 
 
 def _folders_fitted(

@@ -22,6 +22,7 @@ from onnx_dalr.task import Measured, Task, as_array
 Float64 = NDArray[np.float64]
 _ENOUGH = 8  # samples from which a spread says something
 _SATURATED = 1 - 1e-6
+_FAR = 50.0  # the size of logits, or the distance of probabilities' logarithms, that training does not reach
 _LOW = 0.5  # accuracy below which an original is worth a second look
 _BY_SCALE = 0.2  # accuracy that another scale of the inputs has to add
 _ALIKE = 0.99  # mean cosine of embeddings of different samples
@@ -121,8 +122,10 @@ def _of_classes(rows: Float64, measure: Classes) -> tuple[str, list[str]]:
         odd.append(f"the original answers class {counts.argmax()} on all {count} samples looked at: {_CHECK}")
     if count >= _ENOUGH and sure.mean() < min(1.2 / width, (1 + 1 / width) / 2):
         odd.append(f"the original hardly prefers any class (mean confidence {sure.mean():.2f}): {_CHECK}")
-    if count >= _ENOUGH and np.mean(sure > _SATURATED) > 0.95 and np.abs(rows).max() > 50:
-        odd.append(f"the original's outputs are saturated (up to {np.abs(rows).max():.3g}): {_CHECK}")
+    far = f"up to {np.abs(rows).max():.3g}" if measure.form == "logits" else f"down to {rows.min():.3g}"
+    is_far = np.abs(rows).max() > _FAR if measure.form == "logits" else rows.min() < np.exp(-_FAR)
+    if count >= _ENOUGH and np.mean(sure > _SATURATED) > 0.95 and is_far:
+        odd.append(f"the original's outputs are saturated ({far}): {_CHECK}")
     return line, odd
 
 

@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from onnx_dalr.quality.comparison import mask_of
 from onnx_dalr.quality.measures import Classes, Dense, Measure, as_rows
 from onnx_dalr.quality.measures.base import Kept
+from onnx_dalr.quality.padding import kept_rows, values_kept
 from onnx_dalr.task import Task
 
 _NEVER = -1e300  # the score of a class that cannot be
@@ -48,8 +48,9 @@ class Seeder:
             probe: Number of the probe.
             padding: Which positions of the samples are none, [samples, length].
         """
-        measure = next(one.measure for one in self.task.seeded if one.position == output)
-        mask = None if padding is None else mask_of(y.shape, padding)
+        one = next(one for one in self.task.seeded if one.position == output)
+        measure = one.measure
+        mask = values_kept(y.shape, padding, measure.channels) if one.padded else None
         wide = y.astype(np.float64)
         wide = np.where(np.isfinite(wide), wide, _NEVER if isinstance(measure, Classes | Dense) else 0.0)
         if mask is not None and isinstance(measure, Classes):  # scores of positions: padding is never the answer
@@ -58,9 +59,8 @@ class Seeder:
         if not y.ndim or len(y) != len(digests):  # no row per sample: the batch counts as one
             share, digests = float(np.sqrt(len(digests))), digests[:1]
         rows = as_rows(wide, measure.axis, len(digests))
-        kept: Sequence[Kept | None] = [None] * len(rows)
-        if mask is not None:
-            kept = list(np.all(as_rows(mask, measure.axis, len(digests)), axis=-1))
+        laid = kept_rows(mask, measure.axis, len(digests))
+        kept: Sequence[Kept | None] = [None] * len(rows) if laid is None else list(laid)
         seeds = [
             share * measure.seed(part, keep, _random(digest, probe, output))
             for part, keep, digest in zip(rows, kept, digests, strict=True)

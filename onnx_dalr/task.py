@@ -36,6 +36,7 @@ class Measured:
         hidden: It is a tensor inside the model that stands for class numbers: it has gradients, they have none. Looked
             at while ranks are chosen, never in the report, which is of the file on disk.
         tensor: It is one; a map of class probabilities by name has no gradients either.
+        padded: The samples' mask goes over it where their shapes fit; not where an axis of it is as long by chance.
     """
 
     name: str
@@ -45,6 +46,7 @@ class Measured:
     why: str = ""
     hidden: bool = False
     tensor: bool = True
+    padded: bool = True
 
     @property
     def has_gradients(self) -> bool:

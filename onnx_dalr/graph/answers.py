@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 
 from onnx import ModelProto, NodeProto, ValueInfoProto
@@ -13,6 +13,7 @@ _CARRIERS = {
     "Identity", "Cast", "CastLike", "Reshape", "Squeeze", "Unsqueeze", "Flatten", "Transpose", "Dropout", "Concat",
     "Slice", "Split", "Gather", "Expand", "Pad",
 }  # fmt: skip
+_AVERAGES = ("ReduceMean", "ReduceMax", "ReduceSum")
 _TO_NUMBERS = {"Identity", "Cast", "Reshape", "Squeeze", "Unsqueeze", "Flatten", "Gather", "ArrayFeatureExtractor"}
 _INSIDE_ATTENTION = {"Identity", "Cast", "Dropout", "Where", "Reshape", "Transpose", "Expand", "Unsqueeze", "Squeeze"}
 
@@ -51,6 +52,10 @@ class _Graph:
 
     def made_by(self, name: str) -> frozenset[str]:
         """Operators behind what only moves values."""
+        return frozenset(self.makers[origin].op_type for origin in self.origins(name))
+
+    def origins(self, name: str, averaged: Collection[str] = ()) -> set[str]:
+        """Tensors that are made behind what only moves values, or averages them with these operators."""
         found, seen, waiting = set[str](), set[str](), [name]
         while waiting:
             tensor = waiting.pop()
@@ -58,12 +63,12 @@ class _Graph:
             if node is None or tensor in seen:
                 continue
             seen.add(tensor)
-            if node.op_type not in _CARRIERS:
-                found.add(node.op_type)
+            if node.op_type not in _CARRIERS and node.op_type not in averaged:
+                found.add(tensor)
                 continue
             moved = node.input if node.op_type == "Concat" else node.input[:1]
             waiting += [each for each in moved if each not in self.constants]
-        return frozenset(found)
+        return found
 
     def scores(self, name: str) -> str | None:
         """The tensor whose largest entries class numbers are; the tensor that a ZipMap gives names to."""
@@ -90,11 +95,13 @@ class _Graph:
         return goals & seen
 
     def weighs_others(self, name: str) -> bool:
-        """Whether values are multiplied with it inside the model, as attention weights are."""
+        """Whether other values are multiplied with it inside the model, as attention weights are; not constants."""
         waiting, seen = [name], set[str]()
         while waiting:
-            for node in self.readers.get(waiting.pop(), []):
-                if node.op_type in ("MatMul", "Mul", "Einsum", "Gemm"):
+            tensor = waiting.pop()
+            for node in self.readers.get(tensor, []):
+                others = [other for other in node.input if other != tensor and other not in self.constants]
+                if node.op_type in ("MatMul", "Mul", "Einsum", "Gemm") and others:
                     return True
                 if node.op_type in _INSIDE_ATTENTION:
                     fresh = [output for output in node.output if output not in seen]
@@ -111,16 +118,20 @@ def output_facts(proto: ModelProto) -> tuple[OutputFacts, ...]:
     found = []
     for name in names:
         makers = graph.made_by(name)
-        others = graph.leads_to(name, names)
-        found.append(OutputFacts(name, makers, dims[name], graph.scores(name), _byproduct(graph, name, others, dims)))
+        found.append(OutputFacts(name, makers, dims[name], graph.scores(name), _byproduct(graph, name, names, dims)))
     return tuple(found)
 
 
-def _byproduct(graph: _Graph, name: str, others: set[str], dims: dict[str, tuple[int | str | None, ...] | None]) -> str:
-    if not others:
-        return ""
-    if graph.made_by(name) == {"Softmax"} and graph.weighs_others(name):
-        return f"attention weights inside the model, on the way to {sorted(others)[0]!r}"
+def _byproduct(
+    graph: _Graph, name: str, names: Sequence[str], dims: dict[str, tuple[int | str | None, ...] | None]
+) -> str:
+    """Why it is not the model's answer; empty where it may be."""
+    origins = graph.origins(name, _AVERAGES)  # of weights that are laid out or averaged over the heads to be shown
+    led = [graph.leads_to(origin, set(names) - {name}) for origin in origins]
+    weights = [graph.makers[origin].op_type == "Softmax" and graph.weighs_others(origin) for origin in origins]
+    if led and all(led) and all(weights):
+        return f"attention weights inside the model, on the way to {sorted(led[0])[0]!r}"
+    others = graph.leads_to(name, names)
     shape = dims[name]
     later = sorted(other for other in others if shape and len(shape) >= 3 and dims[other] == shape)
     return f"an earlier stage of {later[0]!r}" if later else ""

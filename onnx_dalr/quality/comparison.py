@@ -14,7 +14,7 @@ from onnx_dalr.estimates import Estimate
 from onnx_dalr.quality.figures import OutputQuality, Quality
 from onnx_dalr.quality.measures import Classes, Dense, Figures, Rows, Sums, Values, as_rows
 from onnx_dalr.quality.measures.base import Float64, Kept
-from onnx_dalr.samples.masks import rows_kept
+from onnx_dalr.quality.padding import kept_rows, values_kept
 from onnx_dalr.score import Kept as KeptOutputs
 from onnx_dalr.score import Scored
 from onnx_dalr.task import Measured, Task, as_array
@@ -72,19 +72,23 @@ class Comparison:
         self.seen.add(at)
         self.reshaped[at] += y.shape != y_new.shape
         y, y_new = _same_shape(y, y_new)
-        mask = None if padding is None else mask_of(y.shape, padding)
+        mask = values_kept(y.shape, padding, measure.channels) if one.padded else None
+        real = None
         if not isinstance(measure, Values):
+            known = np.isfinite(y)
+            real = None if known.all() else known
             y, y_new = self._numbers(y, y_new, logits=isinstance(measure, Classes | Dense))
             if mask is not None and isinstance(measure, Classes):  # scores of positions, padding among them
-                y, y_new = (np.where(mask, part, part.min(initial=0.0)) for part in (y, y_new))
-                mask = None
+                least = y.min(initial=0.0, where=mask) - (_BELOW if measure.form == "logits" else 0.0)
+                y, y_new = (np.where(mask, part, least) for part in (y, y_new))
+                mask, real = None, known & mask
         if y.dtype.kind in "fiub" and y_new.dtype.kind in "fiub" and y.size:
             apart = np.abs(y.astype(np.float64) - y_new.astype(np.float64))
             counted = np.ones((), bool) if mask is None else mask
             self.max_abs[at] = max(self.max_abs[at], float(apart.max(initial=0.0, where=counted)))
         rows = [as_rows(part, measure.axis, len(indices)) for part in (y, y_new)]
-        kept = None if mask is None else np.asarray(as_rows(mask, measure.axis, len(indices)).all(axis=-1))
-        self.sums[at].add(Rows(rows[0], rows[1], kept), indices)
+        sized = None if real is None else as_rows(real, measure.axis, len(indices))
+        self.sums[at].add(Rows(rows[0], rows[1], kept_rows(mask, measure.axis, len(indices)), sized), indices)
 
     def _numbers(self, y: NDArray[Any], y_new: NDArray[Any], *, logits: bool) -> tuple[Float64, Float64]:
         """Both in float64; where the original is infinite on purpose, a mask, both say the same."""
@@ -225,17 +229,6 @@ class Comparison:
         return self.task.score.measure(self.kept.joined(names), labels, finite=self.finite, intervals=intervals)
 
 
-def mask_of(shape: tuple[int, ...], padding: Kept) -> NDArray[np.bool_] | None:
-    """Which values of an output are no padding, of its shape; None where the mask does not fit.
-
-    Args:
-        shape: Of the output: [N, T, …], [N, …, T] or [T, N, …].
-        padding: Which positions are real, [N, T].
-    """
-    found = rows_kept(padding, shape)
-    return None if found is None else np.broadcast_to(found, shape)
-
-
 def _first(figures: Sequence[Figures], name: str) -> Any:
     return next((value for one in figures if (value := getattr(one, name)) is not None), None)
 
@@ -259,4 +252,4 @@ def _filled_text(part: NDArray[Any], shape: tuple[int, ...]) -> NDArray[Any]:
     return filled
 
 
-__all__ = ["Comparison", "Estimate", "OutputQuality", "Quality", "mask_of"]
+__all__ = ["Comparison", "Estimate", "OutputQuality", "Quality"]

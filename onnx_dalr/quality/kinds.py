@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from onnx_dalr.errors import InputError
 from onnx_dalr.graph.answers import OutputFacts
-from onnx_dalr.quality.logits import look_like_dense_logits, why_logits
+from onnx_dalr.quality.looks import look_like_dense_logits, look_like_logits, map_channels, normal_form, sway, unit_rows
 from onnx_dalr.quality.measures import Classes, Dense, Embedding, Measure, Numbers, Values, as_rows
 from onnx_dalr.quality.measures.base import Float64
 from onnx_dalr.quality.measures.classes import Form
@@ -20,6 +20,7 @@ from onnx_dalr.quality.seen import Seen
 from onnx_dalr.score import UserScore
 from onnx_dalr.task import Measured, Task, TaskName, as_array, nothing_to_compare
 
+_NO_LOGITS = {"Tanh", "Sigmoid", "HardSigmoid", "Relu", "Clip", "Softplus", "Exp", "LayerNormalization", "Sqrt", "Abs"}
 _MOST_DISTINCT = 256  # values of a map of class numbers
 _UNDECIDED = 0.15  # mean distance to the nearer of 0 and 1, up to which probabilities are yes or no
 
@@ -81,12 +82,12 @@ def _asked_for(name: TaskName, seen: Sequence[Seen], declared: Sequence[str]) ->
         return None
     among = [at for at, one in enumerate(seen) if not declared or one.facts.name in declared]
     for position in among:
-        floats = seen[position].floats
-        if floats is None:
+        one = seen[position]
+        if one.floats is None:
             continue
-        y = floats[0]
+        y = one.by_sample[0]
         wide = y.ndim >= 2 and (name == "classify" or y.shape[-1] >= 2 or y.ndim == 2)
-        if wide and not (name == "classify" and y.shape[-1] < 2 and not _is_share(y) and _class_axis(y) is None):
+        if wide and not (name == "classify" and y.shape[-1] < 2 and not _is_share(y) and _class_axis(one) is None):
             return position
     what = "has classes on its last axis" if name == "classify" else "has rows of numbers"
     raise InputError(f"--task {name}: no output {what}", "use --task regress")
@@ -111,16 +112,16 @@ def _measured(
     else:
         measure, why = _found(seen, classes, labels)
     tensor = all(isinstance(y, np.ndarray) for y in seen.arrays)
-    return Measured(seen.facts.name, position, measure, why=why, tensor=tensor)
+    padded = seen.is_padded(None if seen.floats is None else measure.channels)
+    return Measured(seen.facts.name, position, measure, why=why, tensor=tensor, padded=padded)
 
 
 def _values(seen: Seen) -> tuple[Measure, str]:
     """Integers, booleans, text: class numbers where there is one a sample, or a map of few different ones."""
-    arrays = [y for y in map(as_array, seen.arrays) if y is not None and y.size]
-    if not arrays or arrays[0].dtype.kind == "f":
+    if not seen.parts or seen.parts[0][0].dtype.kind == "f":
         return Values(), "no values on these samples"
-    each = all(y.size == count for y, count in zip(arrays, seen.counts, strict=False))
-    every = np.concatenate([y.reshape(-1) for y in arrays])
+    each = all(y.size == count for y, count, _ in seen.parts)
+    every = np.concatenate([y.reshape(-1) for y, _, _ in seen.parts])
     values, counts = np.unique(every.astype(str) if every.dtype.kind == "O" else every, return_counts=True)
     few = len(values) <= _MOST_DISTINCT and every.dtype.kind in "iub" and (every.dtype.kind == "b" or every.min() >= 0)
     picked = seen.facts.scores is not None or bool(seen.facts.makers & {"ArgMax", "TopK"})
@@ -132,72 +133,69 @@ def _values(seen: Seen) -> tuple[Measure, str]:
 def _asked_classes(seen: Seen) -> tuple[Measure, str]:
     floats = seen.floats
     assert floats is not None
-    axis = _class_axis(floats[0])
+    axis = _class_axis(seen)
     if axis is None and floats[0].shape[-1] < 2 and all(map(_is_share, floats)):
         return _yes_or_no(seen, None), "as asked"
     if axis is None:
-        axis = _probability_axis(floats) or -1
-        return _dense(seen, axis, _form(seen.rows(axis))), "as asked"
-    return _one_answer(seen, axis, _form(seen.rows(axis))), "as asked"
+        axis, form = _normal_axis(seen) or (-1, "logits")
+        return _dense(seen, axis, form), "as asked"
+    return _one_answer(seen, axis, normal_form(seen.rows(axis)) or "logits"), "as asked"
 
 
 def _found(seen: Seen, classes: int, labels: NDArray[np.int64] | None) -> tuple[Measure, str]:
     """The first that fits, else quantities."""
-    floats = seen.floats
-    assert floats is not None
-    axis = _class_axis(floats[0])
+    y = seen.by_sample[0]
+    axis = _class_axis(seen)
     if axis is not None:
         return _one_answer_found(seen, axis, classes) or (_numbers(seen), "quantities")
     if _is_sigmoid(seen, binary=classes == 2 and _is_one_each(seen)):
-        return _yes_or_no(seen, _sigmoid_axis(floats[0])), "each is a probability"
-    dense = _probability_axis(floats)
+        return _yes_or_no(seen, _sigmoid_axis(seen)), "each is a probability"
+    dense = _normal_axis(seen)
     if dense is not None:
-        return _dense(seen, dense, "probabilities"), "rows are probabilities"
-    dense = _logit_axis(seen, labels)
-    if dense is not None:
-        return _dense(seen, dense, "logits"), "class scores by position"
-    if floats[0].ndim >= 3 and floats[0].shape[-1] >= 16 and _unit_rows(seen.rows(-1)):
+        why = "probabilities" if dense[1] == "probabilities" else "logarithms of probabilities"
+        return _dense(seen, *dense), f"rows are {why}"
+    found = _logit_axis(seen, labels)
+    if found is not None:
+        return _dense(seen, found, "logits"), "class scores by position"
+    if y.ndim >= 3 and y.shape[-1] >= 16 and -1 in _fixed_axes(seen) and unit_rows(seen.rows(-1)):
         return Embedding(), "rows of unit length"
     return _numbers(seen), "quantities"
 
 
 def _one_answer_found(seen: Seen, axis: int, classes: int) -> tuple[Measure, str] | None:
     """Of one row of values a sample; None for quantities."""
-    floats, rows = seen.floats, seen.rows(axis)
-    assert floats is not None
+    rows = seen.rows(axis)
+    form = normal_form(rows)
     if classes >= 2 and rows.shape[-1] == classes:
-        return _one_answer(seen, axis, _form(rows)), "as many outputs as classes"
-    if _are_probabilities(rows):
-        return _one_answer(seen, axis, "probabilities"), "rows are probabilities"
+        return _one_answer(seen, axis, form or "logits"), "as many outputs as classes"
+    if form is not None:
+        why = "probabilities" if form == "probabilities" else "logarithms of probabilities"
+        return _one_answer(seen, axis, form), f"rows are {why}"
     if _is_sigmoid(seen):
         return _yes_or_no(seen, axis), "each is a probability"
-    if floats[0].ndim == 2 and _unit_rows(rows):
+    if seen.by_sample[0].ndim == 2 and unit_rows(rows):
         return Embedding(), "rows of unit length"
-    why = why_logits(seen.facts, rows)
+    why = _why_logits(seen, rows)
     return (_one_answer(seen, axis, "logits"), why) if why else None
 
 
-def _class_axis(y: Float64) -> int | None:
+def _class_axis(seen: Seen) -> int | None:
     """The one axis beside the samples' that is longer than 1: [N, C], [N, C, 1, 1]; None without, or with several."""
+    y = seen.by_sample[0]
     wide = [axis for axis in range(1, y.ndim) if y.shape[axis] > 1]
-    return wide[0] if len(wide) == 1 else None
+    return seen.own_axis(wide[0]) if len(wide) == 1 else None
+
+
+def _fixed_axes(seen: Seen) -> list[int]:
+    """Axes that classes by position may lie on: the last, and the one after the samples', where they never vary."""
+    arrays = seen.by_sample
+    y = arrays[0]
+    axes = (-1, 1) if y.ndim >= 3 else ()
+    return [seen.own_axis(at) for at in axes if y.shape[at] >= 2 and len({each.shape[at] for each in arrays}) == 1]
 
 
 def _is_one_each(seen: Seen) -> bool:
-    return all(y.size == count for y, count in zip(seen.floats or [], seen.counts, strict=False))
-
-
-def _form(rows: Float64) -> Form:
-    return "probabilities" if _are_probabilities(rows) else "logits"
-
-
-def _are_probabilities(rows: Float64) -> bool:
-    """Whether rows are non-negative and sum to 1."""
-    return bool((rows >= 0).all() and np.allclose(rows.sum(axis=-1), 1, atol=1e-3))
-
-
-def _unit_rows(rows: Float64) -> bool:
-    return bool(np.allclose(np.linalg.norm(rows, axis=-1), 1, atol=1e-3))
+    return all(y.size == count for y, count, _ in seen.parts)
 
 
 def _is_sigmoid(seen: Seen, *, binary: bool = False) -> bool:
@@ -205,55 +203,55 @@ def _is_sigmoid(seen: Seen, *, binary: bool = False) -> bool:
 
     A gain between 0 and 1, or a score to rank by, is a quantity.
     """
-    floats = seen.floats
-    if floats is None or not all(map(_is_share, floats)):
+    rows = seen.rows(None)
+    if not _is_share(rows):
         return False
     if binary:
         return True
-    rows = np.concatenate([y.reshape(-1) for y in floats])
     decided = float(np.mean(np.minimum(rows, 1 - rows))) < _UNDECIDED
     return decided and bool(seen.facts.makers & {"Sigmoid", "HardSigmoid"})
 
 
-def _sigmoid_axis(y: Float64) -> int | None:
+def _sigmoid_axis(seen: Seen) -> int | None:
     """The axis of the channels that answer each for itself; None for one."""
+    y = seen.by_sample[0]
     if y.ndim < 3:
         return None
     if y.ndim >= 4:
-        return 1 if y.shape[1] <= min(y.shape[2:]) else y.ndim - 1
-    return 1 if 4 * y.shape[1] <= y.shape[2] else 2
+        return seen.own_axis(map_channels(y.shape))
+    return seen.own_axis(1 if 4 * y.shape[1] <= y.shape[2] else 2)
 
 
-def _probability_axis(floats: Sequence[Float64]) -> int | None:
-    """The axis along which values are non-negative and sum to 1, the last or the one after the samples'."""
-    for axis in (-1, 1):
-        if all(y.ndim >= 3 and y.shape[axis] >= 2 and _are_probabilities(np.moveaxis(y, axis, -1)) for y in floats):
-            return axis
-    return None
+def _normal_axis(seen: Seen) -> tuple[int, Form] | None:
+    """The axis along which a softmax made the values, and what it made."""
+    found = ((axis, normal_form(seen.rows(axis))) for axis in _fixed_axes(seen))
+    return next(((axis, form) for axis, form in found if form is not None), None)
+
+
+def _why_logits(seen: Seen, rows: Float64) -> str:
+    """Why rows are class scores; empty where they are not, or nothing says so."""
+    if "logit" in seen.facts.name.lower():
+        return "it is called logits"
+    plausible = not seen.facts.makers & _NO_LOGITS and look_like_logits(rows)
+    return "a softmax makes plausible classes of them" if plausible else ""
 
 
 def _logit_axis(seen: Seen, labels: NDArray[np.int64] | None) -> int | None:
     """The axis of class scores by position: where labels by position, a name or the values say so."""
-    floats = seen.floats
-    assert floats is not None
-    y = floats[0]
-    if y.ndim < 3:
-        return None
-    by_name = "logit" in seen.facts.name.lower()
-    for axis in (-1, 1):
-        if y.shape[axis] < 2:
-            continue
+    y, axes = seen.by_sample[0], _fixed_axes(seen)
+    for axis in axes:
         positions = tuple(length for at, length in enumerate(y.shape) if at not in (0, axis % y.ndim))
-        labelled = labels is not None and labels.ndim >= 2 and labels.shape[1:] == positions
-        if labelled or (by_name and axis == -1):
+        if labels is not None and labels.ndim >= 2 and labels.shape[1:] == positions:
             return axis
-        if look_like_dense_logits(seen.facts, seen.rows(axis)):
-            return axis
-    return None
+    if "logit" in seen.facts.name.lower() and axes:
+        return axes[0] if y.ndim == 3 else min(axes, key=lambda axis: sway(seen.rows(axis)))
+    if seen.facts.makers & _NO_LOGITS:
+        return None
+    return next((axis for axis in axes if look_like_dense_logits(seen.rows(axis))), None)
 
 
 def _one_answer(seen: Seen, axis: int, form: Form) -> Measure:
-    top = np.bincount(seen.rows(axis).argmax(axis=-1))
+    top = np.bincount(seen.rows(axis, channels=False).argmax(axis=-1))
     return Classes(axis=axis, form=form, common=float(top.max() / top.sum()), common_class=int(top.argmax()))
 
 
@@ -273,8 +271,8 @@ def _yes_or_no(seen: Seen, axis: int | None) -> Measure:
 def _numbers(seen: Seen) -> Numbers:
     floats = seen.floats
     assert floats is not None
-    axis = channel_axis(floats, seen.facts.dims)
-    rows = [as_rows(y, axis, count) for y, count in zip(floats, seen.counts, strict=False)]
+    axis = channel_axis(seen)
+    rows = [as_rows(y, axis, count) for y, (_, count, _) in zip(floats, seen.parts, strict=True)]
     found = learned_scales(rows, seen.real(axis))
     if axis is None and found.scales.far[0] == np.inf and not found.scales.centre.any():
         return Numbers(None, power=found.power)
@@ -284,22 +282,20 @@ def _numbers(seen: Seen) -> Numbers:
 def _as_numbers(one: Measured, seen: Seen) -> Measured:
     if seen.floats is None or one.hidden:
         return one
-    return replace(one, measure=_numbers(seen), why="as asked")
+    measure = _numbers(seen)
+    return replace(one, measure=measure, why="as asked", padded=seen.is_padded(measure.channels))
 
 
 def _counted(one: Measured, facts: OutputFacts, declared: Sequence[str], own: int) -> Measured:
     """Whether an output is part of the model's loss."""
-    counts, why = True, one.why
     if one.position >= own:
         return replace(one, why="what class numbers are made of", hidden=True)
     if declared:
         counts = one.name in declared
-        why = one.why if counts else "not among --output"
-    elif facts.byproduct:
-        counts, why = False, facts.byproduct
-    elif isinstance(one.measure, Values) and not one.measure.answers:
-        counts = False
-    return replace(one, counts=counts, why=why)
+        return replace(one, counts=counts, why=one.why if counts else "not among --output")
+    if facts.byproduct:
+        return replace(one, counts=False, why=facts.byproduct)
+    return replace(one, counts=not isinstance(one.measure, Values) or one.measure.answers)
 
 
 def _labelled(

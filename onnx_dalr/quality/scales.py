@@ -7,13 +7,16 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from onnx_dalr.quality.looks import map_channels
 from onnx_dalr.quality.measures import Scales
 from onnx_dalr.quality.measures.base import Float64, Kept
+from onnx_dalr.quality.seen import Seen
 
 _APART = 10.0
 """Scales that differ by more are scales of different things (boxes in pixels, scores 0…1)."""
 
 _MOST_CHANNELS = 4096
+_FEWEST_ROWS = 8  # from which it shows how much a channel moves
 _FAR = 4.0  # standard deviations from which a value stands out
 _RARE = 0.01  # share of values up to which standing out is rare
 _LEAST_SPREAD = (
@@ -21,35 +24,48 @@ _LEAST_SPREAD = (
 )
 
 
-def channel_axis(arrays: Sequence[Float64], dims: tuple[int | str | None, ...] | None) -> int | None:
-    """The axis whose entries differ in scale by more than ten times, None without one.
+def channel_axis(seen: Seen) -> int | None:
+    """The axis of channels that are different things, None without one.
 
-    Axes of positions are none: those that are free, and height and width of a map.
-
-    Args:
-        arrays: The values, batch by batch, samples on axis 0.
-        dims: The axes as declared.
+    Their scales differ by more than ten times; or each hardly varies about a mean of its own (a temperature and a
+    pressure, the points of a face), so that a constant would look good beside the size of all of them.
     """
-    first = arrays[0]
-    ratios: dict[int, float] = {}
-    for axis in _candidates(first.shape):
-        named = dims is not None and len(dims) == first.ndim and isinstance(dims[axis], str)
-        if named or any(y.ndim != first.ndim or y.shape[axis] != first.shape[axis] for y in arrays):
-            continue
-        others = tuple(at for at in range(first.ndim) if at != axis)
-        power = np.sum([np.sum(y**2, axis=others) for y in arrays], axis=0)
-        known = power[power > 0]
-        if len(known) > 1:
-            ratios[axis] = float(np.sqrt(known.max() / known.min()))
+    rows = {axis: seen.rows(axis) for axis in _candidates(seen)}
+    ratios = {axis: _ratio(found) for axis, found in rows.items()}
     best = max(ratios, key=lambda axis: ratios[axis], default=None)
-    return best if best is not None and ratios[best] > _APART else None
+    if best is not None and ratios[best] > _APART:
+        return best
+    return next((axis for axis, found in rows.items() if _stand_still(found)), None)
 
 
-def _candidates(shape: tuple[int, ...]) -> list[int]:
-    axes = [1, len(shape) - 1]
-    if len(shape) >= 4:
-        axes = [1] if shape[1] <= min(shape[2:]) else [len(shape) - 1] if shape[-1] < min(shape[1:-1]) else []
-    return [axis for axis in dict.fromkeys(axes) if 0 < axis < len(shape) and 2 <= shape[axis] <= _MOST_CHANNELS]
+def _candidates(seen: Seen) -> list[int]:
+    """Axes that may be of channels: no free ones, no positions, no height and width of a map."""
+    arrays, dims, positions = seen.floats or [], seen.facts.dims, seen.positions
+    shape = arrays[0].shape
+    axes = [map_channels(shape)] if len(shape) >= 4 else [1, len(shape) - 1]
+    found = []
+    for axis in dict.fromkeys(axes):
+        if not 0 < axis < len(shape) or axis in positions or not 2 <= shape[axis] <= _MOST_CHANNELS:
+            continue
+        named = dims is not None and len(dims) == len(shape) and isinstance(dims[axis], str)
+        if not named and all(y.ndim == len(shape) and y.shape[axis] == shape[axis] for y in arrays):
+            found.append(axis)
+    return found
+
+
+def _ratio(rows: Float64) -> float:
+    """Of the largest size of a channel to the smallest that is not zero."""
+    power = np.sum(rows**2, axis=0)
+    known = power[power > 0]
+    return float(np.sqrt(known.max() / known.min())) if len(known) > 1 else 1.0
+
+
+def _stand_still(rows: Float64) -> bool:
+    """Whether channels move by less than a tenth of their size, though not about one common mean."""
+    if len(rows) < _FEWEST_ROWS:
+        return False
+    least = float(np.sqrt(np.mean(rows**2))) / _APART
+    return 0 < float(np.sqrt(np.mean(rows.var(axis=0)))) < least <= float(rows.std())
 
 
 @dataclass(frozen=True, eq=False)

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from onnx_dalr.graph.answers import OutputFacts
 from onnx_dalr.quality.measures import as_rows
 from onnx_dalr.quality.measures.base import Float64, Kept
-from onnx_dalr.samples.masks import rows_kept
+from onnx_dalr.quality.padding import kept_rows, positions_axis, values_kept
 from onnx_dalr.task import as_array
 
 
@@ -24,45 +26,82 @@ class Seen:
         arrays: Its values, batch by batch; anything ONNX Runtime gives.
         counts: Samples of each batch.
         kept: Of each batch, which positions of its samples are no padding; None where nothing is masked.
+        any_length: The model takes samples of any length: an axis of a declared one is none of positions.
     """
 
     facts: OutputFacts
     arrays: Sequence[Any]
     counts: Sequence[int]
     kept: Sequence[Kept | None] = ()
+    any_length: bool = False
 
-    @property
+    @cached_property
+    def parts(self) -> list[tuple[NDArray[Any], int, Kept | None]]:
+        """(values, samples, padding) of each batch in which there are any."""
+        arrays = [as_array(y) for y in self.arrays]
+        padding = self.kept or [None] * len(arrays)
+        every = zip(arrays, self.counts, padding, strict=True)
+        return [(y, count, kept) for y, count, kept in every if y is not None and y.size]
+
+    @cached_property
     def floats(self) -> list[Float64] | None:
         """The values, infinite ones as 0; None where they are no floats, or none at all."""
         arrays = [as_array(y) for y in self.arrays]
         if any(y is None or y.dtype.kind != "f" for y in arrays):
             return None
-        found = [np.where(np.isfinite(y), y, 0).astype(np.float64) for y in arrays if y is not None and y.size]
-        return found or None
+        return [np.where(np.isfinite(y), y, 0).astype(np.float64) for y, _, _ in self.parts] or None
 
-    def rows(self, axis: int | None) -> Float64:
-        """All rows of all samples, [rows, channels], without padding; infinite values as the least, never an answer."""
+    @property
+    def whole(self) -> bool:
+        """It has no row per sample: a batch counts as one sample."""
+        return any(not y.ndim or len(y) != count for y, count, _ in self.parts)
+
+    @property
+    def by_sample(self) -> list[Float64]:
+        """The same values with samples on axis 0, also where a batch counts as one."""
+        return [y[None] if self.whole else y for y in self.floats or []]
+
+    def own_axis(self, axis: int) -> int:
+        """An axis of `by_sample` as one of the output."""
+        return axis - self.by_sample[0].ndim if self.whole and axis >= 0 else axis
+
+    def rows(self, axis: int | None, *, channels: bool = True) -> Float64:
+        """All rows of all samples, [rows, channels], without padding; infinite values as the least, never an answer.
+
+        Args:
+            axis: Of the channels.
+            channels: It is none of positions. Where it is, padding and what a shorter sample lacks are the least.
+        """
         found = []
-        arrays = [] if self.floats is None else [as_array(y) for y in self.arrays]
-        padding = self.kept or [None] * len(arrays)
-        for y, count, kept in zip(arrays, self.counts, padding, strict=True):
-            if y is None or not y.size:
-                continue
-            known = np.isfinite(y)
+        for y, count, kept in self.parts if self.floats is not None else []:
+            mask = self._mask(y, kept, axis if channels else None)
+            known = np.isfinite(y) if mask is None or channels else np.isfinite(y) & mask
             wide = np.where(known, y, y.min(initial=0, where=known)).astype(np.float64)
-            made = as_rows(wide, axis, count)
-            fits = kept is not None and made.shape[:2] == kept.shape
-            found.append(made[kept] if fits else made.reshape(-1, made.shape[-1]))
-        return np.concatenate(found)
+            made, real = as_rows(wide, axis, count), kept_rows(mask, axis, count) if channels else None
+            found.append(made.reshape(-1, made.shape[-1]) if real is None else made[real])
+        width, least = max(len(rows.T) for rows in found), min(rows.min(initial=0) for rows in found)
+        return np.concatenate(
+            [np.pad(rows, ((0, 0), (0, width - len(rows.T))), constant_values=least) for rows in found]
+        )
 
     def real(self, axis: int | None) -> list[Kept | None]:
         """Which rows of `floats` are no padding, [samples, rows] of each batch; None where all are."""
-        found: list[Kept | None] = []
-        arrays = [as_array(y) for y in self.arrays]
-        for y, count, kept in zip(arrays, self.counts, self.kept or [None] * len(arrays), strict=True):
-            if y is None or not y.size:
-                continue
-            mask = None if kept is None else rows_kept(kept, y.shape)
-            laid = None if mask is None else as_rows(np.broadcast_to(mask, y.shape), axis, count)
-            found.append(None if laid is None else np.asarray(laid.all(axis=-1)))
-        return found
+        return [kept_rows(self._mask(y, kept, axis), axis, count) for y, count, kept in self.parts]
+
+    @property
+    def positions(self) -> set[int]:
+        """Axes of positions that a mask goes over."""
+        found = {positions_axis(y.shape, kept) for y, _, kept in self.parts if self._mask(y, kept, None) is not None}
+        return {axis for axis in found if axis is not None}
+
+    def is_padded(self, channels: int | None) -> bool:
+        """Whether a mask may go over this output; not where it fits an axis of another meaning by chance."""
+        return not any(self._by_chance(y, kept, channels) for y, _, kept in self.parts)
+
+    def _mask(self, y: NDArray[Any], kept: Kept | None, channels: int | None) -> NDArray[np.bool_] | None:
+        return None if self._by_chance(y, kept, channels) else values_kept(y.shape, kept, channels)
+
+    def _by_chance(self, y: NDArray[Any], kept: Kept | None, channels: int | None) -> bool:
+        dims, axis = self.facts.dims, positions_axis(y.shape, kept, channels)
+        known = self.any_length and dims is not None and len(dims) == y.ndim
+        return axis is not None and known and dims is not None and isinstance(dims[axis], int)

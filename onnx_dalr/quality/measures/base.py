@@ -26,11 +26,13 @@ class Rows:
             one sample.
         after: Of the other model, of the same shape.
         kept: Which rows are no padding, [samples, rows]; None where all are.
+        real: Which values have a size, [samples, rows, channels], where some only stand in for padding or infinity.
     """
 
     before: NDArray[Any]
     after: NDArray[Any]
     kept: Kept | None = None
+    real: Kept | None = None
 
 
 def as_rows(y: NDArray[Any], axis: int | None, samples: int) -> NDArray[Any]:
@@ -108,7 +110,8 @@ class Sums(ABC):
 
     def keep_error(self, rows: Rows) -> None:
         """Adds ‖y−ŷ‖² and ‖y‖² by sample."""
-        kept = 1.0 if rows.kept is None else rows.kept[..., None]
+        kept = np.ones(()) if rows.kept is None else rows.kept[..., None]
+        kept = kept if rows.real is None else kept * rows.real
         delta, wide = (rows.after - rows.before) * kept, rows.before * kept
         self.keep(difference=np.sum(delta**2, axis=(1, 2)), power=np.sum(wide**2, axis=(1, 2)))
 
@@ -135,6 +138,11 @@ class Measure(ABC):
 
     kind: ClassVar[str]
     axis: int | None
+
+    @property
+    def channels(self) -> int | None:
+        """The axis that is none of positions, whatever its length; None without one."""
+        return self.axis
 
     @property
     @abstractmethod

@@ -48,6 +48,11 @@ class Classes(Measure):
         return f"classes, as {self.form}"
 
     @property
+    def channels(self) -> int | None:
+        """None: the classes may be positions, as of where an answer begins in a text."""
+        return None
+
+    @property
     def unbalanced(self) -> bool:
         """One answer is so common that agreement has to be balanced over the classes to say anything."""
         return UNBALANCED <= self.common < 1

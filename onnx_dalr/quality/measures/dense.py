@@ -87,8 +87,7 @@ class DenseSums(Sums):
         super().__init__()
         self._measure = measure
         self._indices: list[int] = []
-        self._kept: list[tuple[int, Kept | None]] = []
-        self._answers: list[tuple[np.ndarray, np.ndarray]] = []  # of each sample, where labels may come to be asked
+        self._answers: list[tuple[np.ndarray, np.ndarray, Kept]] = []  # of each sample, where labels may be asked for
 
     def add(self, rows: Rows, indices: list[int]) -> None:
         """Takes one batch."""
@@ -99,8 +98,10 @@ class DenseSums(Sums):
         n = np.maximum(counted.sum(axis=1), 1.0)
         if measure.form == "sigmoid":
             p, q = y, new
-            ours, theirs = _yes_or_no(p), _yes_or_no(q)
-            same = ((p > 0.5) == (q > 0.5)).mean(axis=-1)
+            yes, yes_new = p > 0.5, q > 0.5
+            ours, theirs = _with_no(yes, ~yes), _with_no(yes_new, ~yes_new)
+            both = _with_no(yes & yes_new, ~yes & ~yes_new)
+            same = (yes == yes_new).mean(axis=-1)
             bits = _binary_divergence(p, q) * measure.row_weights(y)
             moved = (bits.mean(axis=-1) * counted).sum(axis=1) / n
         else:
@@ -108,16 +109,17 @@ class DenseSums(Sums):
             top, top_new = y.argmax(axis=-1), new.argmax(axis=-1)
             same = (top == top_new).astype(np.float64)
             ours, theirs = self._one_hot(top), self._one_hot(top_new)
+            both = ours * theirs
             moved = (divergence(y, new, measure.form) * measure.row_weights(y) * counted).sum(axis=1) / n
             p, q = self._pooled(p), self._pooled(q)
-            self._answers += [(one[k > 0], two[k > 0]) for one, two, k in zip(top, top_new, counted, strict=True)]
+            self._answers += list(zip(top, top_new, counted > 0, strict=True))
         self._indices += indices if len(indices) == len(y) else []
         self.keep(moved=moved, same=(same * counted).sum(axis=1), rows=counted.sum(axis=1))
         counted = counted[..., None]
         self.keep(
             ours=(ours * counted).sum(axis=1),
             theirs=(theirs * counted).sum(axis=1),
-            both=(ours * theirs * counted).sum(axis=1),
+            both=(both * counted).sum(axis=1),
             wrong=((p - q) ** 2 * counted).sum(axis=1),
             size=(p**2 * counted).sum(axis=1),
         )
@@ -171,15 +173,14 @@ class DenseSums(Sums):
         if labels is None or labels.ndim < 2 or len(self._indices) != len(self._answers):
             return None, None, ()
         before, after = [], []
-        for index, (one, two) in zip(self._indices, self._answers, strict=True):
-            truth = labels[index].reshape(-1)
-            if len(truth) < len(one):
+        for index, (one, two, real) in zip(self._indices, self._answers, strict=True):
+            truth, n = labels[index].reshape(-1), len(one)
+            if len(truth) < n or (truth[n:] >= 0).any():  # labels of shorter samples are filled up with −100
                 return None, None, ("labels have another length than the answers: they are not used",)
-            truth = truth[: len(one)]
-            known = truth >= 0
+            known = (truth[:n] >= 0) & real
             if known.any():
-                before.append(float(np.mean(one[known] == truth[known])))
-                after.append(float(np.mean(two[known] == truth[known])))
+                before.append(float(np.mean(one[known] == truth[:n][known])))
+                after.append(float(np.mean(two[known] == truth[:n][known])))
         if not before:
             return None, None, ()
         return mean_estimate(np.array(before)), mean_estimate(np.array(after)), ()
@@ -189,10 +190,9 @@ def _share(same: Float64, rows: Float64) -> Float64:
     return np.asarray(same / np.maximum(rows, SMALLEST))
 
 
-def _yes_or_no(p: Float64) -> Float64:
+def _with_no(yes: Kept, no: Kept) -> Float64:
     """[…, channels + 1]: yes by channel, and the share of the channels that say no."""
-    yes = (p > 0.5).astype(np.float64)
-    return np.concatenate([yes, 1 - yes.mean(axis=-1, keepdims=True)], axis=-1)
+    return np.concatenate([yes, no.mean(axis=-1, keepdims=True)], axis=-1).astype(np.float64)
 
 
 def _binary_divergence(p: Float64, q: Float64) -> Float64:
