@@ -27,8 +27,10 @@ from onnx_dalr.sets import Sets, opened
 from onnx_dalr.stats_file import gathered, load_statistics
 from onnx_dalr.stats_set import StatisticsSet, model_hash
 from onnx_dalr.target import Target, make_target
+from onnx_dalr.without_samples import check_given
 
 _METRIC_TASK = "task of the metric"
+_MASK_INPUT = "mask input"
 
 
 class Analysis:
@@ -40,7 +42,8 @@ class Analysis:
         run: What the run shares.
         layers: The layers that take part.
         skipped: Nodes that look like one and do not.
-        sets: The samples, None where statistics came from files alone.
+        sets: The samples, None where statistics came from files alone; `sets.only_report` where beside them there are
+            samples to measure quality on and no others.
         learned: What the fit samples taught.
         task: What the model is for; None without samples.
         provider: The execution provider that ran it, "none" where nothing ran.
@@ -154,7 +157,7 @@ def analysis_of(
 
     Args:
         run: The run.
-        options: The samples; those of `calib` may be missing where there are statistics.
+        options: The samples; where there are statistics, those of `eval` alone, or none.
         stats: Files of statistics that take the place of the fit samples.
         target: Refused before anything is run where the sizes of the layers say so; None for none yet.
         only: Names of the layers to look at, None for all.
@@ -170,8 +173,10 @@ def analysis_of(
     with ExitStack() as stack:
         if options.calib is None and not stats:
             raise InputError("there are no samples", "give --calib PATH, or --stats FILE")
+        if options.calib is None:
+            check_given(run.options, options, thumbnails=thumbnails is not None)
         sets = None
-        if options.calib is not None:
+        if options.calib is not None or options.eval is not None:
             sets = stack.enter_context(opened(options, input_specs(run.original.proto)))
         _announce(run, sets, from_files=bool(stats))
         if target is not None:
@@ -200,7 +205,7 @@ def _learned(
             check_confidence(target, task, sets)
     settings = _settings(sets, task, run.options)
     if stats:
-        held = _gathered(run, layers, stats, settings if sets is not None else None)
+        held = _gathered(run, layers, stats, sets, settings)
         settings, learned = held.settings, learn_from(run, layers, held)
     else:
         assert sets is not None
@@ -216,12 +221,19 @@ def _learned(
 
 
 def _gathered(
-    run: Run, layers: Sequence[Layer], stats: Sequence[Path], settings: dict[str, str] | None
+    run: Run, layers: Sequence[Layer], stats: Sequence[Path], sets: Sets | None, settings: dict[str, str]
 ) -> StatisticsSet:
-    """The statistics of the files, added up; without samples of our own they must only agree with each other."""
+    """The statistics of the files, added up; without samples of our own they must only agree with each other.
+
+    Images that are only reported on must be prepared as those were that the statistics are of.
+    """
     method = run.options.method
     first = load_statistics(stats[0]).settings
-    wanted = first if settings is None else settings
+    wanted = settings
+    if sets is None or sets.only_report:
+        of_run = {name: value for name, value in first.items() if name in (_MASK_INPUT, _METRIC_TASK)}
+        shown = {} if sets is None else sets.report.source.settings
+        wanted = of_run | shown if shown and len(first) > len(of_run) else first
     if not run.options.wants_metric and _METRIC_TASK in first:  # a metric that this run does not read
         wanted = wanted | {_METRIC_TASK: first[_METRIC_TASK]}
     held, notes = gathered(
@@ -244,7 +256,7 @@ def _settings(sets: Sets | None, task: Task | None, options: Options) -> dict[st
         return {}
     found = dict(sets.fit.source.settings)
     if sets.mask_input is not None:
-        found["mask input"] = sets.mask_input
+        found[_MASK_INPUT] = sets.mask_input
     if options.wants_metric and task is not None:
         found[_METRIC_TASK] = task.summary
     return found
@@ -314,6 +326,9 @@ def _announce(run: Run, sets: Sets | None, *, from_files: bool) -> None:
             "the samples are complete feeds: every step starts from its recorded state, so drift that builds up over "
             "many steps is not in these figures"
         )
+    if sets.only_report:
+        run.progress.say(f"split: report {len(sets.report)}; statistics are given, and nothing is chosen on samples")
+        return
     fit = f"fit {len(sets.fit)} (not run: statistics are given)" if from_files else f"fit {len(sets.fit)}"
     counts = f"{fit}, select {len(sets.select)}, report {len(sets.report)}"
     shared = " (the same set)" if sets.split.select_is_report else ""

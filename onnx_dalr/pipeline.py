@@ -102,7 +102,8 @@ def optimize(
         best_effort: Where the target cannot be met, write the closest model there is, with a note.
         plan: A Plan or its file, in place of a target.
         save_plan: Write the plan here.
-        stats: Files written by `save_stats`, in place of running the fit samples; several are added up.
+        stats: Files written by `save_stats`, in place of running the fit samples; several are added up. Without `calib`
+            nothing is chosen on samples, and `eval` is what quality is measured on.
         save_stats: Write the statistics of the fit samples here.
         method: "dalr", "dalr-2017", "svd-bc" or "svd".
         ridge: λ of dalr-2017: relative, 1e-3, or "abs:1000".
@@ -278,7 +279,8 @@ def apply(
         plan: A Plan, or its file.
         output: Path to write; None to get the new model as `result.model`.
         calib: The samples again, to learn from and to measure quality on.
-        stats: Or files of statistics to learn from; without samples beside them quality is not measured.
+        stats: Or files of statistics to learn from; without samples beside them (`calib`, or `eval` alone) quality is
+            not measured.
         force: Replace an existing output.
         dry_run: Do everything but write.
         json: Write the report as JSON here.

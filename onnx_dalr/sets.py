@@ -161,6 +161,11 @@ class Sets:
         fit, select, report = (replace(each, batch_size=1) for each in (self.fit, self.select, self.report))
         return replace(self, fit=fit, select=select, report=report)
 
+    @property
+    def only_report(self) -> bool:
+        """There are no samples to learn from or to choose on: statistics take their place."""
+        return self.options.calib is None
+
     def facts(self, fingerprint: str) -> SampleSets:
         """What the report says of them."""
         own_report = self.report.source is not self.fit.source
@@ -182,20 +187,31 @@ class Sets:
 def opened(options: SampleOptions, specs: Sequence[InputSpec]) -> Iterator[Sets]:
     """Opens the sample sources of a model and divides them; closes them at the end.
 
+    Without `calib`, all samples of `eval` are reported on, and the other sets are empty.
+
     Raises:
         InputError: Whatever is wrong with the samples.
     """
     with ExitStack() as stack:
-        samples = stack.enter_context(open_samples(options.calib, specs, image=options.image, labels=options.labels))
-        separate = options.eval is not None
-        parts = split(
-            len(samples),
-            labels=samples.labels,
-            complete=samples.complete,
-            holdout=options.holdout,
-            seed=options.seed,
-            limit=options.samples,
-            separate_report=separate,
+        alone = options.calib is None
+        given, labels = (options.eval, options.eval_labels) if alone else (options.calib, options.labels)
+        option = "--eval-labels" if alone else "--labels"
+        samples = stack.enter_context(
+            open_samples(given, specs, image=options.image, labels=labels, labels_option=option)
+        )
+        separate = options.eval is not None and not alone
+        parts = (
+            _all_reported(len(samples))
+            if alone
+            else split(
+                len(samples),
+                labels=samples.labels,
+                complete=samples.complete,
+                holdout=options.holdout,
+                seed=options.seed,
+                limit=options.samples,
+                separate_report=separate,
+            )
         )
         reported, report_indices, notes = samples, parts.report, [*samples.notes]
         if separate:
@@ -207,7 +223,7 @@ def opened(options: SampleOptions, specs: Sequence[InputSpec]) -> Iterator[Sets]
         size = options.batch_size or DEFAULT_BATCH
         fit = SampleSet(samples, parts.fit, size)
         report = SampleSet(reported, report_indices, size)
-        mask = _mask(options.mask_input, specs, fit)
+        mask = _mask(options.mask_input, specs, report if alone else fit)
         length = mask.length if mask is not None else None
         yield Sets(
             fit=replace(fit, positions=length),
@@ -254,6 +270,11 @@ def _one_numbering(samples: Samples, reported: Samples) -> tuple[Samples, list[s
             f"--calib has its labels from {given} and --eval from {theirs}: the numbers are taken to mean the same"
         )
     return reported, notes
+
+
+def _all_reported(count: int) -> Split:
+    nothing, everything = np.zeros(0, np.int64), np.arange(count, dtype=np.int64)
+    return Split(nothing, nothing, everything, select_is_report=False)
 
 
 def watched(samples: SampleSet, seen: list[str]) -> Iterator[tuple[list[int], Batch]]:

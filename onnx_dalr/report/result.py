@@ -113,7 +113,8 @@ class Result:
         params_after: Floating constants of the new model.
         layers: Every Layer.
         skipped: Every node that looks like one and is not.
-        samples: The sample sets; None where statistics came from files and no samples beside them.
+        samples: The sample sets; None where statistics came from files and no samples beside them. Where these are
+            there to report on alone, fit and select are empty.
         quality: Held-out quality of the file on disk; None where nothing was held out.
         latency: Interleaved medians of both models.
         device: Device asked for.
