@@ -15,13 +15,14 @@ from onnx_dalr._version import __version__
 from onnx_dalr.errors import InputError
 from onnx_dalr.evaluate import Latency, Quality, evaluate, measure_latency
 from onnx_dalr.graph.model import Model, input_specs, load
+from onnx_dalr.independence import without_influence
 from onnx_dalr.look import look
 from onnx_dalr.options import PathLike, Shared, read_options
 from onnx_dalr.progress import Progress, Silent
-from onnx_dalr.runtime import open_session, provider_line
+from onnx_dalr.runtime import Session, open_session, provider_line
 from onnx_dalr.samples import GivenLabels, InputSpec
 from onnx_dalr.samples.masks import kept_in
-from onnx_dalr.sets import SampleSet, opened
+from onnx_dalr.sets import SampleSet, Sets, opened
 
 _SAME_ENDS = "compare takes two models with the same inputs and outputs"
 
@@ -179,6 +180,8 @@ def compare(
     _check_outputs(*models, names)
     with opened(options, specs) as given:
         progress.say(f"samples: {given.fit.source.description}")
+        if given.mask is not None:
+            progress.say(f"padding: {given.mask}")
         for said in given.notes:
             progress.say(f"note: {said}")
         with _named(names[0]):
@@ -187,8 +190,11 @@ def compare(
         for line in found.lines:
             progress.say(line)
         assert found.task is not None
-        sets, every = found.sets, found.sets.fit
         one, other = (open_session(model.source(), how.runtime) for model in models)
+        sets, apart = _separated(found.sets, other, names[1])
+        for said in apart:
+            progress.say(f"note: {said}")
+        every = sets.fit
         with _named(names[1]):
             other.run(next(iter(every))[1], one.outputs)
         padding = partial(kept_in, name=sets.mask_input)
@@ -208,8 +214,16 @@ def compare(
             latency=measure_latency(one, other, smallest, count),
             device=device,
             provider=one.provider,
-            notes=(*given.notes, *found.notes, *_notes(every, quality), *quality.notes),
+            notes=(*given.notes, *found.notes, *apart, *_notes(every, quality), *quality.notes),
         )
+
+
+def _separated(sets: Sets, other: Session, name: str) -> tuple[Sets, tuple[str, ...]]:
+    """The samples one by one where the other model, too, must not run them together, and why."""
+    if sets.fit.batch_size == 1:
+        return sets, ()
+    separated, found = without_influence(other, sets)
+    return separated, () if found.independent else (f"{name}: {found.note}",)
 
 
 def _facts(model: Model) -> ModelFacts:

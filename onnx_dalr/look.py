@@ -13,6 +13,7 @@ from onnx_dalr.errors import InputError
 from onnx_dalr.estimates import is_near_chance
 from onnx_dalr.graph.answers import OutputFacts, output_facts
 from onnx_dalr.graph.model import Model, input_specs
+from onnx_dalr.independence import without_influence
 from onnx_dalr.options import Options
 from onnx_dalr.outlook import answers_of, outlook
 from onnx_dalr.quality.comparison import Comparison
@@ -38,7 +39,8 @@ class FirstLook:
 
     Attributes:
         task: What the outputs are; None where there is nothing to measure and nothing is going to be.
-        sets: The samples, their classes numbered as the original numbers them; without labels where none fit.
+        sets: The samples, their classes numbered as the original numbers them; without labels where none fit, and one
+            by one where they must not share a batch.
         provider: Execution provider that ran it.
         lines: What the original does on these samples, for the terminal.
         notes: What a reader of the report should know.
@@ -65,10 +67,12 @@ def look(model: Model, options: Options, sets: Sets, *, measured: bool) -> First
     """
     facts = output_facts(model.proto)
     session, hidden = _session(model, options, facts)
+    sets, independence = without_influence(session, sets)
+    apart = [] if independence.independent else [f"note: {independence.note}"]
     few = _few(sets, model)
     batches = [(indices, batch) for indices, batch in few]
     runs = [session.run(batch) for _, batch in batches]
-    notes = []
+    notes = [] if independence.independent else [independence.note]
     for run in runs:
         if wrong := not_numbers(session.outputs, run):
             found = f"the original model gives {wrong} on these samples"
@@ -104,10 +108,10 @@ def look(model: Model, options: Options, sets: Sets, *, measured: bool) -> First
     except InputError:
         if measured:
             raise
-        return FirstLook(None, sets, session.provider, (), tuple(notes))
+        return FirstLook(None, sets, session.provider, tuple(apart), tuple(notes))
     indices = np.concatenate([np.array(indices, dtype=np.int64) for indices, _ in batches])
     top, width = answers_of(task, seen)
-    lines: list[str] = []
+    lines = apart
     if labels is not None:
         unfit = _unfit_positions(task, batches, runs, labels, sets.mask_input) if labels.ndim > 1 else ""
         sets, said = (

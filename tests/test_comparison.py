@@ -211,7 +211,7 @@ def test_models_with_other_ends_are_refused(other: ModelProto, said: str) -> Non
 
 
 def test_a_model_that_cannot_run_the_samples_is_named() -> None:
-    squared = model("s = Constant <value = int64[2] {2, 2}> () y = Reshape(x, s)", outputs="float[2, 2] y")
+    squared = model("s = Constant <value = int64[2] {3, 3}> () y = Reshape(x, s)", outputs="float[3, 3] y")
     with pytest.raises(onnx_dalr.InputError, match="the second model: ONNX Runtime cannot run the model on x"):
         compare(SAME, squared, data=rows())
 

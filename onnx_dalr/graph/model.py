@@ -235,7 +235,8 @@ def _input_spec(value: onnx.ValueInfoProto) -> InputSpec:
     if kind.elem_type == TensorProto.UNDEFINED:
         raise InputError(f"model input {value.name!r} has no element type", "the file is damaged")
     dtype = np.dtype(onnx.helper.tensor_dtype_to_np_dtype(kind.elem_type))
-    return InputSpec(value.name, declared(kind), dtype)
+    names = tuple(axis.dim_param or None for axis in kind.shape.dim)
+    return InputSpec(value.name, declared(kind), dtype, names)
 
 
 def metadata(proto: ModelProto) -> str | None:

@@ -6,7 +6,7 @@ import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from copy import copy
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any, Self
 
@@ -32,11 +32,14 @@ class InputSpec:
         shape: One entry per axis: a positive int where fixed, None where free. None as a whole when the
             model does not declare even the rank.
         dtype: Element type the model wants.
+        axes: What the file calls each axis, None where it has no name; empty where it names none. A hint and no more:
+            two inputs that differ in it alone are equal.
     """
 
     name: str
     shape: tuple[int | None, ...] | None
     dtype: np.dtype[Any]
+    axes: tuple[str | None, ...] = field(default=(), compare=False)
 
     @property
     def fixed(self) -> tuple[int, ...] | None:
