@@ -66,9 +66,16 @@ def check_confidence(target: Target, task: Task | None, sets: Sets) -> None:
     Raises:
         TargetError: Even if no answer changed, the bound would be above what may be lost; says how many it takes.
     """
-    counts_answers = task is not None and isinstance(task.main.measure, Classes | Values)
-    if target.confidence is None or target.kind != "max-drop" or not counts_answers:
+    if target.confidence is None or target.kind != "max-drop" or task is None or task.score is not None:
         return
+    if not isinstance(task.main.measure, Classes | Values):
+        return
+    if target.value <= 0:
+        raise TargetError(
+            f"no number of samples shows a drop of {100 * target.value:g} % with a confidence of "
+            f"{100 * target.confidence:g} %",
+            "allow a little (--max-drop 1%), or leave --confidence out",
+        )
     n, wanted = len(sets.select), samples_for_bound(target.value, target.confidence)
     if not n or n >= wanted:
         return
@@ -215,7 +222,7 @@ def _scorer(
             sets.select,
             task,
             sets.select.labels,
-            intervals=False,
+            intervals=confidence is not None,
             padding=partial(kept_in, name=sets.mask_input),
         )
         drop = quality.drop.value if quality.finite else math.inf

@@ -33,6 +33,7 @@ from onnx_dalr.samples.functions import form_hint, load_function, reason
 
 OPTION = "--score"
 HALVES = 200
+_ORIGINAL = "original"
 Float64 = NDArray[np.float64]
 Labels = NDArray[np.int64]
 Outputs = dict[str, NDArray[Any]]
@@ -200,11 +201,12 @@ class UserScore:
 
     def _apply(self, outputs: Outputs, labels: Labels | None, original: Outputs) -> Any:
         """Calls the function with what it takes."""
-        return (
-            self.function(outputs, labels, original)
-            if takes_original(self.function)
-            else self.function(outputs, labels)
-        )
+        third = third_argument(self.function)
+        if third is None:
+            return self.function(outputs, labels)
+        if third.kind is third.KEYWORD_ONLY:
+            return self.function(outputs, labels, **{third.name: original})
+        return self.function(outputs, labels, original)
 
     def _subsampled(
         self, models: Sequence[Outputs], labels: Labels | None, joined: Joined, values: list[float], intervals: bool
@@ -231,14 +233,17 @@ class UserScore:
         return estimates, drop, (note,) if failed else ()
 
 
-def takes_original(function: Function) -> bool:
-    """Whether a score wants the original's outputs as its third argument."""
+def third_argument(function: Function) -> inspect.Parameter | None:
+    """The one that wants the original's outputs; None where a score takes two."""
     try:
         given = list(inspect.signature(function).parameters.values())
     except (TypeError, ValueError):  # some built-in functions say nothing of themselves
-        return False
+        return None
     ordered = [one for one in given if one.kind in (one.POSITIONAL_ONLY, one.POSITIONAL_OR_KEYWORD)]
-    return len(ordered) > 2 and (ordered[2].default is inspect.Parameter.empty or ordered[2].name == "original")
+    if len(ordered) > 2 and (ordered[2].default is inspect.Parameter.empty or ordered[2].name == _ORIGINAL):
+        return ordered[2]
+    named = (one for one in given if one.kind is one.KEYWORD_ONLY and one.name == _ORIGINAL)
+    return next((one for one in named if one.default is inspect.Parameter.empty), None)
 
 
 def _copied(outputs: Outputs) -> Outputs:

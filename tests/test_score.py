@@ -12,7 +12,7 @@ import pytest
 
 from onnx_dalr.errors import InputError
 from onnx_dalr.estimates import Estimate
-from onnx_dalr.score import HALVES, Joined, Kept, Scored, UserScore, load_score
+from onnx_dalr.score import HALVES, Joined, Kept, Scored, UserScore, load_score, third_argument
 
 RANDOM = np.random.default_rng(0)
 Y = RANDOM.standard_normal((40, 3)).astype(np.float32)
@@ -190,7 +190,8 @@ def exits(*given: Any) -> float:
     raise SystemExit(3)
 
 
-def wants_more(outputs: Any, labels: Any, more: float) -> float:
+def wants_more(outputs: Any, labels: Any, original: Any, more: float) -> float:
+    del original
     return total(outputs, labels) + more
 
 
@@ -242,6 +243,80 @@ def test_both_models_are_scored_in_the_same_form() -> None:
 
     with pytest.raises(InputError, match="one number per sample for one model and one number for the other"):
         scored(mixed)
+
+
+# The original's outputs beside them
+
+
+def stayed(outputs: Any, labels: Any, original: Any) -> Any:
+    """How much of each sample is as it was."""
+    del labels
+    return 1 - np.abs(outputs["y"] - original["y"]).mean(axis=1)
+
+
+def stayed_whole(outputs: Any, labels: Any, original: Any) -> float:
+    return float(stayed(outputs, labels, original).mean())
+
+
+def defaulted(outputs: Any, labels: Any, original: Any = None) -> Any:
+    assert original is not None
+    return stayed(outputs, labels, original)
+
+
+def weighted(outputs: Any, labels: Any, weight: float = 2.0) -> float:
+    return weight * total(outputs, labels)
+
+
+def any_number(*given: Any) -> float:
+    return 0.5 * len(given)
+
+
+def keyed(outputs: Any, labels: Any, *, original: Any) -> Any:
+    return stayed(outputs, labels, original)
+
+
+class Mine:
+    """Something that can be called."""
+
+    def __call__(self, outputs: Any, labels: Any, first: Any) -> Any:
+        return stayed(outputs, labels, first)
+
+    def method(self, outputs: Any, labels: Any, before: Any) -> Any:
+        return stayed(outputs, labels, before)
+
+
+@pytest.mark.parametrize("function", [stayed, stayed_whole, defaulted, keyed, Mine(), Mine().method])
+def test_a_score_may_look_at_what_the_original_says(function: Callable[..., Any]) -> None:
+    found = scored(function)
+    assert found.before.value == 1
+    assert found.drop.value == pytest.approx(np.abs(Y - Y_NEW).mean(), rel=1e-5)
+    assert found.drop.low < found.drop.value < found.drop.high
+
+
+BOUND = partial(stayed, original={"y": Y})
+
+
+@pytest.mark.parametrize("function", [weighted, any_number, partial(weighted, weight=3.0), BOUND])
+def test_a_third_argument_with_a_value_of_its_own_is_left_alone(function: Callable[..., Any]) -> None:
+    assert third_argument(function) is None
+    scored(function)
+
+
+def test_the_original_is_of_the_same_half_and_may_be_changed() -> None:
+    y = np.arange(40.0)
+
+    def same(outputs: Any, labels: Any, original: Any) -> float:
+        del labels
+        assert (outputs["y"] == original["y"]).all()
+        outputs["y"][:] = original["y"][:] = 0
+        return 0.5
+
+    assert load_score(same).measure(joined(y, y), None).notes == ()
+
+
+def test_what_fails_with_the_original_is_told_like_any_other() -> None:
+    with pytest.raises(InputError, match="--score wants on the outputs of the original: KeyError: 'z'"):
+        UserScore("wants", lambda outputs, labels, original: original["z"]).measure(joined(), None)
 
 
 # What it is given
