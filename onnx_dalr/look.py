@@ -121,7 +121,8 @@ def look(model: Model, options: Options, sets: Sets, *, measured: bool) -> First
         )
         lines += said
         notes += said
-    truth = None if sets.fit.labels is None else sets.fit.labels[indices]
+    known = _shown(sets).labels
+    truth = None if known is None else known[indices]
     line, cautions = outlook(model, task, seen, [batch for _, batch in batches], truth, options.runtime)
     lines.insert(0, line)
     notes += cautions
@@ -148,9 +149,13 @@ def _takes_any_length(model: Model, mask: str | None) -> bool:
     return any(shape is None or not shape or shape[-1] is None for shape in shapes)
 
 
+def _shown(sets: Sets) -> SampleSet:
+    """The set that is looked at: fit, or what there is where statistics take its place."""
+    return next((each for each in (sets.fit, sets.select, sets.report) if len(each)), sets.fit)
+
+
 def _few(sets: Sets, model: Model) -> SampleSet:
-    source = next((each for each in (sets.fit, sets.select, sets.report) if len(each)), sets.fit)
-    return source.spread(_FEW if model.size < _LARGE else _FEW_OF_LARGE)
+    return _shown(sets).spread(_FEW if model.size < _LARGE else _FEW_OF_LARGE)
 
 
 def _repeats(session: Session, batch: Batch, outputs: Sequence[Any]) -> Iterable[str]:

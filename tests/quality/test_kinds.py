@@ -11,7 +11,7 @@ from scipy import special
 from onnx_dalr.errors import InputError
 from onnx_dalr.graph.answers import OutputFacts
 from onnx_dalr.quality.kinds import find_task
-from onnx_dalr.quality.measures import Classes, Dense, Embedding, Numbers, Values
+from onnx_dalr.quality.measures import Classes, Dense, Numbers, Values
 from onnx_dalr.quality.seen import Seen
 from tests.quality.cases import (
     BACKGROUND,
