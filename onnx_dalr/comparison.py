@@ -276,7 +276,8 @@ def _named(model: str) -> Iterator[None]:
     try:
         yield
     except InputError as error:
-        raise InputError(f"{model}: {error.message}", error.hint) from error
+        _, original, rest = error.message.partition("the original model ")
+        raise InputError(f"{model} {rest}" if original else f"{model}: {error.message}", error.hint) from error
 
 
 def _notes(every: SampleSet, quality: Quality) -> Iterator[str]:

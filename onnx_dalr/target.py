@@ -99,11 +99,12 @@ def make_target(
         raise InputError(f"{' and '.join(names)} are different targets", hint)
     more = (rank_multiple, min_rank)
     sure = None if confidence is None else parse_share(confidence, "--confidence")
-    if sure is not None and (not set(given) <= {"max-drop", "max-error"} or (rules and not given)):
+    ranks_alone = not given and any(rule.rank is not None for rule in rules)
+    if sure is not None and (ranks_alone or not set(given) <= {"max-drop", "max-error"}):
         raise InputError(
             "--confidence means nothing to this target", "it belongs to --max-drop and --max-error, which are measured"
         )
-    if any(rule.rank is not None for rule in rules) and not given:
+    if ranks_alone:
         if any(number > 1 for number in more):
             raise InputError("--rank-multiple and --min-rank mean nothing to --rank", "name the ranks you want")
         return Target("rank", rules)

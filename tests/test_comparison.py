@@ -145,8 +145,28 @@ def test_every_output_has_its_own_row() -> None:
         data=rows(),
     )
     largest = f"{np.abs(rows()).max():.4g}"
-    assert lines(found)["y"].split() == ["y", "0.0000", "0"]
-    assert lines(found)["z"].split() == ["z", "1.0000", largest]
+    assert lines(found)["y"].split() == ["y", "numbers", "0.00", "points", "0.0000", "0"]
+    assert lines(found)["z"].split() == ["z", "numbers", "100.00", "points", "1.0000", largest]
+
+
+def test_an_output_says_what_it_is_taken_for_and_whether_it_counts() -> None:
+    ends, body = "float[N, 4] y, float[N, 4] z, int64[N] top", "y = Softmax(x) z = {}(x) top = ArgMax <axis = 1> (x)"
+    ends = ends.replace("int64[N]", "int64[N, 1]")
+    pair = [model(body.format(op), outputs=ends) for op in ("Identity", "Neg")]
+    found = compare(*pair, data=rows(), outputs=["y", "top"])
+    assert "classes, as probabilities" in lines(found)["y"]
+    assert "numbers; not scored: not among --output" in lines(found)["z"]
+    assert lines(found)["top"].split()[1:5] == ["class", "numbers", "0.00", "points"]
+    assert (found.quality.drop.value, found.quality.error.value) == (0, 0)
+    assert found.notes == (
+        "output 'z' loses 200 points of 1 − error, which the drop does not show: not among --output",
+    )
+
+
+def test_an_output_that_does_not_exist_is_refused_with_those_that_do() -> None:
+    with pytest.raises(onnx_dalr.InputError, match="--output 'w' is no output of the model") as error:
+        compare(SAME, DOUBLED, data=rows(), outputs="w")
+    assert error.value.hint == "its outputs: y"
 
 
 def test_the_json_has_the_facts_of_the_table() -> None:
@@ -216,10 +236,18 @@ def test_a_model_that_cannot_run_the_samples_is_named() -> None:
         compare(SAME, squared, data=rows())
 
 
-def test_models_without_numbers_cannot_be_compared() -> None:
-    text = model("y = Cast <to = 8> (x)", outputs="string[N, 4] y")
+def test_text_is_compared_and_the_same_or_not() -> None:
+    text, other = (model(f"z = {op}(x) y = Cast <to = 8> (z)", outputs="string[N, 4] y") for op in ("Identity", "Neg"))
+    assert compare(text, text, data=rows()).quality.drop.value == 0
+    found = compare(text, other, data=rows())
+    assert (found.quality.score, found.quality.drop.value) == ("equal values", 1)
+    assert lines(found)["y"].split()[-3:] == ["100.00", "points", "0"]
+
+
+def test_models_without_arrays_cannot_be_compared() -> None:
+    nothing = model("y = SequenceEmpty <dtype = 1> ()", outputs="seq(float[N]) y")
     with pytest.raises(onnx_dalr.InputError, match="no numeric output to compare"):
-        compare(text, text, data=rows())
+        compare(nothing, nothing, data=rows())
 
 
 def test_an_original_without_numbers_is_the_users_to_mend() -> None:
@@ -324,7 +352,7 @@ def test_sentences_can_be_scored_by_how_well_they_are_found(assets: Path, tmp_pa
         samples=150,
         score=found_among_the_rest,
     )
-    assert found.quality.task.kind == "embed"
+    assert found.quality.task == "embed"
     assert found.quality.score_before is not None
     assert found.quality.score_after is not None
     assert found.quality.score_before.value > 0.4

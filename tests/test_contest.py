@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
+from scipy import stats
 
 from onnx_dalr.contest import BY_ERROR, EQUAL, Contest, Judge, Trial, key_of, plan_of
 from onnx_dalr.plan import Plan
@@ -169,13 +171,16 @@ def trial(*distortions: float) -> Trial:
 @pytest.mark.parametrize(
     ("one", "other", "beats"),
     [
-        (trial(1, 1, 1, 1), trial(2, 2, 2, 2), True),
-        (trial(2, 2, 2, 2), trial(1, 1, 1, 1), False),
-        (trial(1, 1, 1, 1), trial(1, 1, 1, 1), False),
-        (trial(1, 2, 1, 2), trial(1.1, 2.1, 1.2, 2.1), True),  # by little, on every sample
-        (trial(2, 2, 2, 2), trial(1, 1, 1, 9), False),  # by much, on one of four
-        (trial(1, 1, 1, 1), Trial(0.0, float("inf")), True),  # the other gives NaN
+        (trial(1, 1, 1, 1, 1), trial(2, 2, 2, 2, 2), True),
+        (trial(2, 2, 2, 2, 2), trial(1, 1, 1, 1, 1), False),
+        (trial(1, 1, 1, 1, 1), trial(1, 1, 1, 1, 1), False),
+        (trial(1, 2, 1, 2, 1), trial(1.1, 2.1, 1.2, 2.1, 1.1), True),  # by little, on every sample
+        (trial(2, 2, 2, 2, 2), trial(1, 1, 1, 1, 9), False),  # by much, on one of five
+        (trial(1, 1, 1, 1, 1), Trial(0.0, float("inf")), True),  # the other gives NaN
         (Trial(0.0, 1.0), Trial(0.0, 1.1), True),  # by sample they are not known
+        (trial(1, 1, 1, 1), trial(2, 2, 2, 2), False),  # four say nothing of others
+        (trial(1), trial(9), False),
+        (trial(1, 1, 1, 1), Trial(0.0, float("inf")), True),  # but NaN is NaN
     ],
 )
 def test_a_trial_clearly_beats_another_by_more_than_the_noise_of_the_samples(
@@ -184,8 +189,20 @@ def test_a_trial_clearly_beats_another_by_more_than_the_noise_of_the_samples(
     assert one.clearly_beats(other) is beats
 
 
+@pytest.mark.parametrize("n", [5, 30, 1000])
+def test_fewer_samples_have_to_be_more_sure(n: int) -> None:
+    """By Student's t a standard error of five samples is 1.14 of one of many."""
+    noise = np.resize([1.0, -1.0], n) - np.resize([1.0, -1.0], n).mean()
+    error = noise.std(ddof=1) / np.sqrt(n)
+    needed = stats.t.ppf(stats.norm.cdf(1), n - 1) * error
+    one = trial(*np.zeros(n))
+    assert not one.clearly_beats(trial(*(noise + 0.98 * needed)))
+    assert one.clearly_beats(trial(*(noise + 1.02 * needed)))
+    assert needed > error
+
+
 def test_the_first_stays_where_another_is_better_on_a_single_sample() -> None:
-    scored = {3: trial(1, 1, 1, 9), 2: trial(2, 2, 2, 2)}
+    scored = {3: trial(1, 1, 1, 1, 11), 2: trial(2, 2, 2, 2, 2)}
     contest = Contest(posed(THREE, BOTH, params="50%"), Judge(lambda plan: scored[plan.choices[0].rank or 0]))
     contest.enter("first", [3, 6, None])
     contest.enter("second", [2, 6, None])
