@@ -41,7 +41,7 @@ def answers_of(task: Task, seen: Sequence[Seen]) -> tuple[NDArray[Any] | None, i
             return None, 0
         return np.concatenate([y.reshape(-1) for y in arrays if y is not None]), 0
     if isinstance(measure, Classes):
-        rows = source.rows(measure.axis)
+        rows = source.rows(measure.axis, channels=False)
         return (rows.argmax(axis=-1), rows.shape[-1]) if len(rows) == sum(source.counts) else (None, 0)
     if isinstance(measure, Dense) and measure.form == "sigmoid" and len(measure.shares) == 2:
         rows = source.rows(measure.axis)
@@ -87,7 +87,7 @@ def _of_output(one: Measured, seen: Seen) -> tuple[str, list[str]]:
     """What one output says, and what is odd about it."""
     measure = one.measure
     if isinstance(measure, Classes):
-        return _of_classes(seen.rows(measure.axis), measure)
+        return _of_classes(seen.rows(measure.axis, channels=False), measure)
     if isinstance(measure, Dense):
         return _of_dense(seen, measure)
     if isinstance(measure, Embedding):
@@ -157,7 +157,7 @@ def _of_embeddings(rows: Float64) -> tuple[str, list[str]]:
 
 
 def _of_numbers(seen: Seen) -> tuple[str, list[str]]:
-    arrays = seen.floats or []
+    arrays = seen.by_sample
     every = np.concatenate([y.reshape(-1) for y in arrays])
     line = f"values from {every.min():.3g} to {every.max():.3g}, mean {every.mean():.3g}"
     same_shape = len({y.shape[1:] for y in arrays}) == 1

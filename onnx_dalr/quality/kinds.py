@@ -172,7 +172,8 @@ def _one_answer_found(seen: Seen, axis: int, classes: int) -> tuple[Measure, str
         why = "probabilities" if form == "probabilities" else "logarithms of probabilities"
         return _one_answer(seen, axis, form), f"rows are {why}"
     if _is_sigmoid(seen):
-        return _yes_or_no(seen, axis), "each is a probability"
+        by_position = axis in seen.positions or len({y.shape[axis] for y in seen.floats or []}) > 1
+        return _yes_or_no(seen, None if by_position else axis), "each is a probability"
     if seen.by_sample[0].ndim == 2 and unit_rows(rows):
         return Embedding(), "rows of unit length"
     why = _why_logits(seen, rows)

@@ -204,7 +204,8 @@ def _overlap(ours: Float64, theirs: Float64, both: Float64) -> Float64:
     """Mean Dice over the classes that the original answers, of sums [..., classes]."""
     answered = ours > 0
     dice = np.where(answered, 2 * both / np.maximum(ours + theirs, SMALLEST), 0.0)
-    return np.asarray(dice.sum(axis=-1) / np.maximum(answered.sum(axis=-1), 1))
+    several = answered.sum(axis=-1)
+    return np.where(several > 0, dice.sum(axis=-1) / np.maximum(several, 1), 1.0)  # nothing is lost of nothing
 
 
 def _lost(ours: Float64, wrong: Float64, size: Float64) -> Float64:
