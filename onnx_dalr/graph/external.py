@@ -76,6 +76,8 @@ def place(tensor: TensorProto, path: Path | None) -> tuple[Path, int, int]:
     file, needed = data_file(info.location, tensor, path), _bytes_of(tensor)
     if not file.is_file():
         hint = "keep it beside the .onnx file"
+        if "\\" in info.location and Path(str(file).replace("\\", "/")).is_file():
+            hint = "the model names it as on Windows, and here a \\ is part of a name: save it with / in its place"
         raise InputError(f"external data of {tensor.name!r} is missing: no file {file}", hint)
     if length not in (0, needed):
         raise InputError(f"external data of {tensor.name!r} has {length:,} bytes instead of {needed:,}", _DAMAGED)

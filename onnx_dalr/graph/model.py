@@ -235,13 +235,20 @@ def _input_spec(value: onnx.ValueInfoProto) -> InputSpec:
     if kind.elem_type == TensorProto.UNDEFINED:
         raise InputError(f"model input {value.name!r} has no element type", "the file is damaged")
     dtype = np.dtype(onnx.helper.tensor_dtype_to_np_dtype(kind.elem_type))
+    if dtype.isbuiltin != 1:  # bfloat16, float8, int4: NumPy has them from another package
+        name = TensorProto.DataType.Name(kind.elem_type).lower()
+        raise InputError(
+            f"model input {value.name!r} is {name}, which ONNX Runtime cannot be fed from NumPy",
+            f"let it be float32, with a Cast to {name} behind it",
+        )
     names = tuple(axis.dim_param or None for axis in kind.shape.dim)
     return InputSpec(value.name, declared(kind), dtype, names)
 
 
 def metadata(proto: ModelProto) -> str | None:
     """What an earlier run of this tool wrote into the model, or None."""
-    return next((entry.value for entry in proto.metadata_props if entry.key == METADATA_KEY), None)
+    found = next((entry.value for entry in proto.metadata_props if entry.key == METADATA_KEY), None)
+    return found.decode(errors="replace") if isinstance(found, bytes) else found  # bytes, where they are no UTF-8
 
 
 def is_valid(model: Path | ModelProto) -> str | None:

@@ -118,9 +118,8 @@ class _LayerRewrite:
     def node(self, old: NodeProto, role: str, op: str, inputs: list[str], output: str, **attributes: Any) -> NodeProto:
         """A node that inherits the old one's name, domain, doc string and metadata."""
         name = self._names.new(f"{old.name or old.output[0]}.dalr_{role}")
-        made = helper.make_node(op, inputs, [output], name=name, doc_string=old.doc_string or None, **attributes)
-        made.domain = old.domain
-        made.metadata_props.extend(old.metadata_props)
+        made = helper.make_node(op, inputs, [output], name=name, **attributes)
+        made.MergeFrom(_inherited(old))
         return made
 
     def _factor(self, role: str, values: NDArray[Any]) -> str:
@@ -165,6 +164,16 @@ class _LayerRewrite:
             return bias if stored.any() or has_add else None
         row = stored * scale + self._shift if self._shift.any() else stored * scale
         return self._constant(f"{bias}.dalr", row) if row.any() or has_add else None
+
+
+def _inherited(old: NodeProto) -> NodeProto:
+    """What of a node goes on to those in its place; copied as it is, since a text that is not UTF-8 cannot be set."""
+    kept = NodeProto()
+    kept.CopyFrom(old)
+    for field in kept.DESCRIPTOR.fields:
+        if field.name not in ("domain", "doc_string", "metadata_props"):
+            kept.ClearField(field.name)
+    return kept
 
 
 def _replace_nodes(graph: GraphProto, replaced: dict[int, list[NodeProto]]) -> None:

@@ -46,7 +46,6 @@ def check(proto: ModelProto, room: int) -> None:
         InputError: One of them.
     """
     _check_text(entry.domain for entry in proto.opset_import)
-    _check_text(text for entry in proto.metadata_props for text in (entry.key, entry.value))
     for function in proto.functions:
         _check_text((function.name, function.domain))
         for node in function.node:

@@ -180,7 +180,8 @@ class Samples(ABC):
         """The error of a set of `count` samples that cannot fill one batch of a model with a fixed axis 0."""
         return InputError(
             f"the model takes {self.fixed_batch} samples at a time and this set has {count} that go together",
-            "give more samples, or complete feeds: arrays with one axis more than the model's inputs",
+            "give more samples, so that what is held out fills a batch too, or --holdout 0, or complete feeds: arrays "
+            "with one axis more than the model's inputs",
         )
 
     def _joinable(self, first: Batch, other: Batch) -> bool:

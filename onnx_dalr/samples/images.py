@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -18,6 +19,11 @@ from onnx_dalr.samples.image_settings import ImageSettings
 from onnx_dalr.samples.image_target import ImageTarget
 from onnx_dalr.samples.pixel_table import PixelTable
 from onnx_dalr.samples.preprocess import UserFunction
+
+_NEEDS_CONVERSION = frozenset({".heic", ".heif", ".avif", ".jxl", ".dng", ".cr2", ".cr3", ".nef", ".arw", ".raf"})
+"""Images that cameras and phones make and Pillow does not read, or not everywhere."""
+
+_SHOWN_KINDS = 2
 
 __all__ = ["ImageFolder", "ImageSettings", "has_images", "images_among"]
 
@@ -108,9 +114,20 @@ def _find(root: Path) -> tuple[list[Path], list[str], int]:
             "put all of them in sub-folders, one per class, or all of them in the folder",
         )
     if not top and not deep:
-        found = f"{others} other file(s)" if others else "no files"
-        raise InputError(f"{root}: there are no images in this folder, it holds {found}", "give a folder of images")
+        unread = {path.suffix.lower() for path in (*beside, *inside)} & _NEEDS_CONVERSION
+        raise InputError(
+            f"{root}: there are no images in this folder, it holds {_listed(beside + inside)}",
+            f"convert the {' and '.join(sorted(unread))} files to PNG or JPEG" if unread else "give a folder of images",
+        )
     return (deep, [folder.name for folder in folders], others) if deep else (top, [], others)
+
+
+def _listed(paths: Sequence[Path]) -> str:
+    """How many files of which kind, the most frequent first."""
+    kinds = Counter(path.suffix.lower() for path in paths).most_common()
+    shown = [f"{count} {printable(kind) or 'other'} file(s)" for kind, count in kinds[:_SHOWN_KINDS]]
+    more = sum(count for _, count in kinds[_SHOWN_KINDS:])
+    return ", ".join(shown) + (f" and {more} more" if more else "") if shown else "no files"
 
 
 def _with_size(target: ImageTarget, paths: Sequence[Path], spec: InputSpec) -> ImageTarget:

@@ -189,6 +189,19 @@ def test_external_data_elsewhere(folder: Path, location: str) -> None:
     refused(external(folder, location=location), "outside the model's folder")
 
 
+@pytest.mark.skipif(os.name == "nt", reason="there it is the way")
+def test_a_place_that_was_written_on_windows(folder: Path) -> None:
+    path = external(folder, location="weights\\data")
+    found = refused(path, "weights\\data")
+    assert found is not None
+    assert found.hint == "keep it beside the .onnx file"
+    (folder / "weights").mkdir()
+    (folder / "data").rename(folder / "weights/data")
+    found = refused(path, "weights\\data")
+    assert found is not None
+    assert "as on Windows" in found.hint
+
+
 def test_a_link_that_leads_out(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
     elsewhere = tmp_path_factory.mktemp("elsewhere") / "data"
     elsewhere.write_bytes(bytes(5000))

@@ -15,6 +15,7 @@ from onnx_dalr.graph.model import (
     Model,
     artifact_size,
     count_params,
+    input_specs,
     is_valid,
     load,
     metadata,
@@ -362,3 +363,11 @@ def test_a_model_that_was_never_optimized_has_no_note() -> None:
 
 def test_constants_are_initializers_and_values_of_constant_nodes() -> None:
     assert set(Model(with_constant_nodes(small(), "W")).constants) == {"W", "b"}
+
+
+@pytest.mark.parametrize("kind", ["bfloat16", "float8e4m3fn", "int4"])
+def test_an_input_of_a_type_that_numpy_lacks_is_named(kind: str) -> None:
+    proto = onnx.parser.parse_model(f'<ir_version: 10, opset_import: ["" : 21]> g ({kind}[N] x) => ({kind}[N] y) {{}}')
+    with pytest.raises(InputError, match=f"model input 'x' is {kind}, which ONNX Runtime cannot be fed") as caught:
+        input_specs(proto)
+    assert "Cast" in caught.value.hint

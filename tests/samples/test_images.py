@@ -80,7 +80,20 @@ class TestWhatAFolderHolds:
 
     def test_a_folder_without_images_is_refused(self, tmp_path: Path) -> None:
         (tmp_path / "notes.txt").write_text("x")
-        with pytest.raises(InputError, match="no images in this folder, it holds 1 other"):
+        with pytest.raises(InputError, match=r"no images in this folder, it holds 1 \.txt file"):
+            open_samples(tmp_path, [NCHW])
+
+    @pytest.mark.parametrize("folder", ["", "class"])
+    def test_images_that_pillow_does_not_read_are_named_by_their_kind(self, tmp_path: Path, folder: str) -> None:
+        (tmp_path / folder).mkdir(exist_ok=True)
+        for name in ("a.HEIC", "b.heic", "c.txt", "d.json", "README"):
+            (tmp_path / folder / name).touch()
+        with pytest.raises(InputError, match=r"it holds 2 \.heic file\(s\), 1 \S+ file\(s\) and 2 more") as caught:
+            open_samples(tmp_path, [NCHW])
+        assert caught.value.hint == "convert the .heic files to PNG or JPEG"
+
+    def test_an_empty_folder_holds_no_files(self, tmp_path: Path) -> None:
+        with pytest.raises(InputError, match="it holds no files"):
             open_samples(tmp_path, [NCHW])
 
 
