@@ -50,7 +50,7 @@ def quality_rows(quality: Quality, *, verbose: bool = False, of: str = "the orig
         verbose: Also those that explain others.
         of: What the outputs are compared with.
     """
-    n = f"n = {quality.n}"
+    n = f"n={quality.n}"
     if quality.score_before:
         if quality.score_after is None:
             yield quality.score, f"{number_text(quality.score_before)} → not scored ({n})"

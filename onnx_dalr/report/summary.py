@@ -30,7 +30,9 @@ from onnx_dalr.units import format_bytes, format_count, format_share
 ENOUGH = 30
 """Held-out samples from which a report does not begin with how few they are."""
 
-_MOST_LAYERS = 10
+_MOST_LAYERS = 12
+_FEWEST_LAYERS = 4
+_BESIDE_NAMES = 58  # characters of the other columns
 
 
 def render_result(result: Result, width: int = PLAIN_WIDTH, *, verbose: bool = False) -> str:
@@ -115,7 +117,10 @@ def _layers(layers: Sequence[LayerResult], width: int, *, verbose: bool) -> Iter
     changed = sorted(
         (one for one in layers if one.rank is not None), key=lambda one: one.bytes_after - one.bytes_before
     )
-    shown = list(layers) if verbose else [one for one in layers if one in changed[:_MOST_LAYERS]]
+    # Long names fold, and a table of folded names is no longer one screen.
+    longest = max((len(one.name) for one in changed), default=0)
+    most = max(_MOST_LAYERS // math.ceil(max(longest, 1) / max(width - _BESIDE_NAMES, 1)), _FEWEST_LAYERS)
+    shown = list(layers) if verbose else [one for one in layers if one in changed[:most]]
     columns = [("layer", "left"), ("op", "left"), ("shape", "right"), ("rank", "right"), ("bytes", "right")]
     columns += [("kept", "right"), ("own error", "right")]
     columns += [("distortion", "right")] if verbose else []
@@ -137,7 +142,7 @@ def _layers(layers: Sequence[LayerResult], width: int, *, verbose: bool) -> Iter
     yield fitting_table(columns, rows, width, spare=("op", "distortion", "kept", "own error", "shape"))
     hidden = len(changed) - len(shown)
     if hidden > 0:
-        saved = sum(one.bytes_before - one.bytes_after for one in changed[_MOST_LAYERS:])
+        saved = sum(one.bytes_before - one.bytes_after for one in changed[most:])
         yield Text(f"and {hidden} more layers, {format_bytes(saved)} smaller together (--verbose)", style="dim")
     as_it_was = [one.name for one in layers if one.rank is None]
     if as_it_was and not verbose:
