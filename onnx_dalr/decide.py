@@ -18,7 +18,7 @@ from onnx_dalr.destination import loadable
 from onnx_dalr.effects import MetricEffects
 from onnx_dalr.errors import NothingToGainError, TargetError
 from onnx_dalr.estimates import samples_for_bound, upper_bound
-from onnx_dalr.evaluate import Task, evaluate
+from onnx_dalr.evaluate import Recalled, Task, evaluate
 from onnx_dalr.factorize import Spectrum
 from onnx_dalr.graph.answers import exposing
 from onnx_dalr.graph.layers import Layer
@@ -206,7 +206,8 @@ def _scorer(
     run: Run, layers: Sequence[Layer], learned: Learned, sets: Sets, task: Task, confidence: float | None
 ) -> Scorer:
     """Scores a plan's model on the select samples."""
-    reference = reference_session(run.original, run.options.runtime, task.hidden)
+    session = reference_session(run.original, run.options.runtime, task.hidden)
+    reference = Recalled(session, sets.select)
 
     def score(plan: Plan) -> Trial:
         text = note(run, plan, learned.calibration)
@@ -219,7 +220,7 @@ def _scorer(
         quality = evaluate(
             reference,
             candidate,
-            sets.select,
+            reference,
             task,
             sets.select.labels,
             intervals=confidence is not None,

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,6 +31,8 @@ __all__ = [
 ]
 
 Labelled = tuple[list[int], Batch]
+MOST_RECALLED = 1 << 28
+"""Bytes of batches and outputs that are kept for the next candidate."""
 
 
 @dataclass(frozen=True)
@@ -51,9 +54,52 @@ class Latency:
     speedup: Estimate
 
 
+class Runs(Protocol):
+    """What runs a model."""
+
+    @property
+    def outputs(self) -> tuple[str, ...]:
+        """Names of the outputs."""
+        ...
+
+    def run(self, batch: Batch, outputs: Sequence[str] | None = None) -> list[Any]:
+        """The outputs on a batch."""
+        ...
+
+
+class Recalled:
+    """Batches, and what the original says on them: read and run once for all candidates, where memory takes them."""
+
+    def __init__(self, session: Session, batches: Iterable[Labelled], most_bytes: int = MOST_RECALLED) -> None:
+        self.outputs = session.outputs
+        self._session, self._batches, self._most = session, batches, most_bytes
+        self._known: dict[int, tuple[Labelled, list[Any]]] = {}  # by identity of the batch, which is held with it
+        self._complete = False
+
+    def __iter__(self) -> Iterator[Labelled]:
+        if self._complete:
+            yield from (labelled for labelled, _ in self._known.values())
+            return
+        self._known, size, fits = {}, 0, True
+        for labelled in self._batches:
+            said = self._session.run(labelled[1])
+            size += sum(y.nbytes for y in (*labelled[1].values(), *said) if isinstance(y, np.ndarray))
+            fits = fits and size <= self._most
+            if not fits:
+                self._known.clear()
+            self._known[id(labelled[1])] = (labelled, said)
+            yield labelled
+        self._complete = fits
+
+    def run(self, batch: Batch, outputs: Sequence[str] | None = None) -> list[Any]:
+        """What the original says on one of the batches."""
+        del outputs
+        return self._known[id(batch)][1]
+
+
 def evaluate(
-    original: Session,
-    new: Session,
+    original: Runs,
+    new: Runs,
     batches: Iterable[Labelled],
     task: Task,
     labels: NDArray[np.int64] | None = None,

@@ -74,7 +74,8 @@ def outlook(
     if top is not None and labels is not None and labels.ndim == 1 and (labels >= 0).any():
         known = labels >= 0
         right = float(np.mean(top[known] == labels[known]))
-        line = f"right on {100 * right:.1f} % of {int(known.sum())} labelled samples, {line}"
+        whole = "" if known.all() else f" of the {int(known.sum())} labelled"
+        line = f"right on {100 * right:.1f} %{whole}, {line}"
         if right < _LOW:
             better = _at_another_scale(model, task, batches, labels, right, device) if len(batches[0]) == 1 else ""
             said = f"the original is right on only {100 * right:.1f} % of the labelled samples"

@@ -10,7 +10,7 @@ import pytest
 
 from onnx_dalr.errors import InputError
 from onnx_dalr.estimates import Estimate
-from onnx_dalr.evaluate import OutputQuality, Quality, Task, evaluate, measure_latency
+from onnx_dalr.evaluate import OutputQuality, Quality, Recalled, Task, evaluate, measure_latency
 from onnx_dalr.quality.comparison import Comparison
 from onnx_dalr.quality.measures import Classes, Measure, Numbers, Values
 from onnx_dalr.runtime import Session, open_session
@@ -510,3 +510,27 @@ def test_latency_is_the_median_of_at_least_three_runs_of_each() -> None:
     assert found.batch == 2
     assert found.before > 0
     assert found.after > 0
+
+
+class Counting:
+    """A session that counts its runs."""
+
+    def __init__(self) -> None:
+        self.raw, self.provider, self.outputs, self.runs = None, "none", ("y",), 0
+
+    def run(self, batch: Any, outputs: Any = None) -> list[Any]:
+        del outputs
+        self.runs += 1
+        return [2 * batch["x"]]
+
+
+@pytest.mark.parametrize(("most", "runs"), [(1 << 20, 3), (100, 6)])
+def test_the_original_is_run_once_for_all_candidates_where_memory_takes_what_it_says(most: int, runs: int) -> None:
+    x = rows(9)
+    feeds = [([i], {"x": x[i : i + 3]}) for i in (0, 3, 6)]
+    session = Counting()
+    recalled = Recalled(session, feeds, most)  # type: ignore[arg-type]
+    for _ in range(2):
+        for _, batch in recalled:
+            np.testing.assert_array_equal(recalled.run(batch)[0], 2 * batch["x"])
+    assert session.runs == runs
