@@ -156,7 +156,7 @@ def test_json_has_the_same_facts(tmp_path: Path) -> None:
     path = written(tmp_path / "m.onnx")
     facts = json.loads(check(path, max_size="25MB", max_params="10").to_json())
     assert facts == {
-        "schema": 1,
+        "schema": 2,
         "passed": False,
         "lines": [
             {

@@ -23,7 +23,8 @@ from onnx_dalr.run import Run
 from onnx_dalr.sets import Sets, fingerprint, opened
 from onnx_dalr.stats_set import StatisticsSet, model_hash
 from onnx_dalr.task import Task
-from tests.metric_cases import CLASSES, ENDS, TWO, model, numbers
+from tests.metric_cases import ENDS, TWO, model, numbers
+from tests.task_cases import CLASSIFY
 
 X = {"x": numbers(40, 5).astype(np.float32)}
 MLP = model(ENDS, TWO, {"W": numbers(5, 4), "b": numbers(4), "V": numbers(4, 3), "c": numbers(3)}, "float")
@@ -40,7 +41,7 @@ def sets_of(feed: Mapping[str, NDArray[Any]] = X, made: Any = MLP) -> Iterator[S
         yield sets
 
 
-def learned(run: Run, task: Task | None = CLASSES, *, keep: bool = False, **feed: NDArray[Any]) -> Learned:
+def learned(run: Run, task: Task | None = CLASSIFY, *, keep: bool = False, **feed: NDArray[Any]) -> Learned:
     with sets_of(feed or X) as sets:
         return learn(run, LAYERS, sets, task, keep=keep)
 
@@ -79,7 +80,7 @@ def test_every_layer_has_a_spectrum_with_a_metric() -> None:
 
 
 @pytest.mark.parametrize(
-    ("options", "task"), [({"metric": False}, CLASSES), ({"method": "svd-bc"}, CLASSES), ({}, None)]
+    ("options", "task"), [({"metric": False}, CLASSIFY), ({"method": "svd-bc"}, CLASSIFY), ({}, None)]
 )
 def test_without_a_metric_no_gradient_is_taken(options: dict[str, Any], task: Task | None) -> None:
     run = run_of(**options)
@@ -104,7 +105,7 @@ def test_float32_weights_get_compact_spectra_and_float64_ones_keep_theirs() -> N
     wide = model(ENDS, TWO, {"W": numbers(5, 4), "b": numbers(4), "V": numbers(4, 3), "c": numbers(3)})
     layers, _ = find(wide)
     with sets_of({"x": numbers(40, 5)}, wide) as sets:
-        found = learn(run_of(wide), layers, sets, CLASSES)
+        found = learn(run_of(wide), layers, sets, CLASSIFY)
     assert found.spectra["default"]["one"].basis.dtype == np.float64
 
 
@@ -253,7 +254,7 @@ def test_a_layer_whose_gradients_do_not_fit_into_memory_is_learned_without_them(
     assert without < with_metric
     monkeypatch.setattr("onnx_dalr.capture.memory_limit", lambda: with_metric - 1)
     with sets_of(X) as sets:
-        found = learn(run_of(), [layer], sets, CLASSES, keep=True)
+        found = learn(run_of(), [layer], sets, CLASSIFY, keep=True)
     assert found.statistics[layer.name].metric is None
     assert found.passes == 0
     assert found.notes == (f"{layer.name!r} has no output metric: its gradients do not fit into memory",)
@@ -267,7 +268,7 @@ def test_of_a_layer_whose_gradients_came_to_nothing_no_empty_metric_is_kept() ->
     lost = model(ENDS, text, weights, "float")
     layers, _ = find(lost)
     with sets_of(X, lost) as sets:
-        found = learn(run_of(lost), layers, sets, CLASSES, keep=True)
+        found = learn(run_of(lost), layers, sets, CLASSIFY, keep=True)
     needs = {name: Need.METRIC in each.needs for name, each in found.statistics.items()}
     assert needs == {"one": False, "two": True}
     assert found.statistics["one"].metric is None

@@ -9,7 +9,7 @@ import re
 from pathlib import Path
 from typing import Any
 
-SCHEMA = 1
+SCHEMA = 2
 _NO_TEXT = re.compile("[\ud800-\udfff]")
 """What Python makes of bytes in a file's name that are not UTF-8: no encoding takes it, an escape does."""
 

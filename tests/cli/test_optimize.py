@@ -206,7 +206,7 @@ def test_json_goes_to_a_file_beside_the_table(run: Run, model: Path, calib: Path
 def test_json_dash_makes_stdout_nothing_but_json(run: Run, model: Path, calib: Path, small: Path) -> None:
     outcome = run("optimize", model, small, "--calib", calib, "--rank", 8, "--json", "-")
     facts = json.loads(outcome.stdout)
-    assert facts["schema"] == 1
+    assert facts["schema"] == 2
     assert [layer["rank"] for layer in facts["layers"]] == [8, 8, None]
 
 

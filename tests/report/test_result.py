@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from onnx import ModelProto, TensorProto, helper
 
 import onnx_dalr
 from onnx_dalr.report.json import SCHEMA, to_json
@@ -86,6 +88,8 @@ QUALITY = {
     "agreement",
     "accuracy_before",
     "accuracy_after",
+    "expected_drop",
+    "worst",
     "kl",
     "cosine",
     "score",
@@ -96,7 +100,8 @@ QUALITY = {
     "score_after",
     "notes",
 }
-ESTIMATE = {"value", "low", "high"}
+OUTPUT = {"name", "kind", "describes", "counts", "why", "score", "value", "loss", "error", "max_abs", "kl"}
+ESTIMATE = {"value", "low", "high", "n"}
 POINT = {"allocation", "params", "bytes", "drop", "error", "distortion", "chosen"}
 LATENCY = {"before", "after", "batch", "runs"}
 PHASES = {"load", "capture", "metric", "factorize", "decide", "rewrite", "save and verify"}
@@ -117,13 +122,15 @@ def facts(result: onnx_dalr.Result) -> dict[str, Any]:
 
 def test_the_keys_of_the_json_are_a_contract(facts: dict[str, Any]) -> None:
     """Adding a key is fine and goes here; taking one away or renaming it is a new schema number."""
-    assert facts["schema"] == SCHEMA == 1
+    assert facts["schema"] == SCHEMA == 2
     assert set(facts) == RESULT
     assert set(facts["layers"][0]) == LAYER
     assert set(facts["skipped"][0]) == SKIPPED
     assert set(facts["samples"]) == SAMPLES
     assert set(facts["quality"]) == QUALITY
-    assert set(facts["quality"]["error"]) >= ESTIMATE
+    assert set(facts["quality"]["outputs"][0]) == OUTPUT
+    for estimate in (facts["quality"]["error"], *(facts["quality"]["outputs"][0][name] for name in ("loss", "error"))):
+        assert set(estimate) == ESTIMATE
     assert set(facts["curve"][0]) == POINT
     assert set(facts["latency"]) == LATENCY
     assert set(facts["seconds"]) == PHASES
@@ -157,6 +164,72 @@ def test_every_printed_figure_of_quality_has_n_and_an_interval(result: onnx_dalr
 def test_an_interval_holds_its_value(result: onnx_dalr.Result, figure: str) -> None:
     estimate = getattr(result.quality, figure)
     assert estimate.low <= estimate.value <= estimate.high
+
+
+# How few samples there are is said first
+
+
+def of_few(result: onnx_dalr.Result, n: int, score: str) -> str:
+    """The first lines of the report as one, if so many samples had been held out."""
+    assert result.quality is not None
+    few = replace(result, quality=replace(result.quality, n=n, score=score))
+    return " ".join(str(few).split("\n\n")[0].split())
+
+
+@pytest.mark.parametrize(
+    ("n", "shown"),
+    [(29, "3/n = 10.3 points"), (12, "3/n = 25 points"), (3, "3/n = 100 points"), (1, "3/n = 100 points")],
+)
+@pytest.mark.parametrize("score", ["agreement", "accuracy"])
+def test_few_samples_are_the_first_line_with_what_they_can_show(
+    result: onnx_dalr.Result, n: int, score: str, shown: str
+) -> None:
+    said = f"few samples: {n} held out; with no answer changed in {n}, the 95 % bound of the drop is {shown}."
+    assert of_few(result, n, score) == f"{said} A drop of 1 point takes about 300 to see."
+
+
+@pytest.mark.parametrize("score", ["1 − error", "cosine", "balanced agreement", "mine"])
+def test_of_a_score_that_counts_no_answers_only_their_number_is_said(result: onnx_dalr.Result, score: str) -> None:
+    said = "few samples: 12 held out; the figures are of these 12, and may be far off on others."
+    assert of_few(result, 12, score) == f"{said} A drop of 1 point takes about 300 to see."
+
+
+def test_thirty_are_enough_to_begin_with_the_layers(result: onnx_dalr.Result) -> None:
+    assert of_few(result, 30, "agreement").startswith("layer ")
+    assert str(replace(result, quality=None)).startswith("layer ")
+
+
+# Every output
+
+
+def test_of_several_outputs_each_has_a_line_and_the_worst_is_named() -> None:
+    x = tiny.rows(300)
+    found = onnx_dalr.optimize(two_outputs(), calib=x, rank=8, device="cpu")
+    assert found.quality is not None
+    lines = [line for line in str(found).splitlines() if line.startswith("output ")][1:]  # the first is the file
+    assert [line.split()[1] for line in lines] == ["y:", "p:"]
+    assert found.quality.worst in ("y", "p")
+    (worst,) = [line for line in lines if line.endswith("(the worst)")]
+    assert worst.split()[1] == f"{found.quality.worst}:"
+
+
+def test_an_output_that_is_not_scored_says_why() -> None:
+    found = onnx_dalr.optimize(two_outputs(), calib=tiny.rows(300), rank=8, outputs="p", device="cpu")
+    assert found.quality is not None
+    assert (found.quality.worst, found.quality.task) == ("p", "classify")
+    lines = [line for line in str(found).splitlines() if line.startswith("output ")][1:]
+    assert lines[0].endswith("; not scored: not among --output")
+    assert lines[1].endswith("(the worst)")
+
+
+def two_outputs() -> ModelProto:
+    model = tiny.mlp()
+    model.graph.node.append(helper.make_node("Softmax", ["y"], ["p"], axis=-1))
+    model.graph.output.append(helper.make_tensor_value_info("p", TensorProto.FLOAT, ["N", 4]))
+    return model
+
+
+# The table
 
 
 TABLE = """\
@@ -209,7 +282,7 @@ def test_long_names_fold_and_leave_the_numbers_whole(width: int) -> None:
     assert max(map(len, text.splitlines())) <= width
     for number in ("48×16", "768 → 512", "3.07 kB → 2.05 kB", "66.7 %"):
         assert number in text
-    table = text.split("\n\n", maxsplit=1)[0]
+    table = text.split("\n\n")[1]  # behind how few samples there are
     assert name in "".join(line.split("  ")[0].strip() for line in table.splitlines())
 
 
