@@ -25,11 +25,10 @@ from onnx_dalr.runtime import provider_line
 from onnx_dalr.selection import check_pattern, left_out, select
 from onnx_dalr.sets import Sets, opened
 from onnx_dalr.stats_file import gathered, load_statistics
-from onnx_dalr.stats_set import StatisticsSet, model_hash
+from onnx_dalr.stats_set import METRIC_TASK, StatisticsSet, model_hash
 from onnx_dalr.target import Target, make_target
 from onnx_dalr.without_samples import check_given
 
-_METRIC_TASK = "task of the metric"
 _MASK_INPUT = "mask input"
 
 
@@ -231,11 +230,11 @@ def _gathered(
     first = load_statistics(stats[0]).settings
     wanted = settings
     if sets is None or sets.only_report:
-        of_run = {name: value for name, value in first.items() if name in (_MASK_INPUT, _METRIC_TASK)}
+        of_run = {name: value for name, value in first.items() if name in (_MASK_INPUT, METRIC_TASK)}
         shown = {} if sets is None else sets.report.source.settings
         wanted = of_run | shown if shown and len(first) > len(of_run) else first
-    if not run.options.wants_metric and _METRIC_TASK in first:  # a metric that this run does not read
-        wanted = wanted | {_METRIC_TASK: first[_METRIC_TASK]}
+    if not run.options.wants_metric and METRIC_TASK in first:  # a metric that this run does not read
+        wanted = wanted | {METRIC_TASK: first[METRIC_TASK]}
     held, notes = gathered(
         stats,
         model=model_hash(run.original),
@@ -245,7 +244,7 @@ def _gathered(
         needs=lambda layer: needs_of(layer, method, metric=run.options.wants_metric),
     )
     run.notes.extend(notes)
-    if run.options.wants_metric and _METRIC_TASK not in first:
+    if run.options.wants_metric and METRIC_TASK not in first:
         run.notes.append("the statistics were captured without gradients: no layer has an output metric")
     return held
 
@@ -258,7 +257,7 @@ def _settings(sets: Sets | None, task: Task | None, options: Options) -> dict[st
     if sets.mask_input is not None:
         found[_MASK_INPUT] = sets.mask_input
     if options.wants_metric and task is not None:
-        found[_METRIC_TASK] = task.summary
+        found[METRIC_TASK] = task.summary
     return found
 
 

@@ -16,6 +16,9 @@ from onnx_dalr.factorize import Method, Need, Statistics
 from onnx_dalr.graph.layers import Layer
 from onnx_dalr.graph.model import Model
 
+METRIC_TASK = "task of the metric"
+"""What the gradients of statistics are of, among their settings."""
+
 _AGAIN = "write it again with --save-stats"
 _NEEDED_BY = {
     "output_total": Need.OUTPUT,
@@ -261,8 +264,10 @@ def _check_settings(one: str, settings: Mapping[str, str], other: str, others: M
     for name in sorted({*settings, *others}):
         mine, theirs = settings.get(name), others.get(name)
         if mine != theirs:
+            alike = "say what the outputs are in both runs, with --task or --output"
             raise InputError(
-                f"{one} has {_value(name, mine)}, {other} has {_value(name, theirs)}", "calibrate both in the same way"
+                f"{one} has {_value(name, mine)}, {other} has {_value(name, theirs)}",
+                alike if name == METRIC_TASK else "calibrate both in the same way",
             )
 
 

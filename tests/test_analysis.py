@@ -54,7 +54,7 @@ def model() -> ModelProto:
 
 @pytest.fixture(scope="module")
 def analysis(model: ModelProto) -> Iterator[Analysis]:
-    with onnx_dalr.analyze(model, calib=tiny.rows(100)) as made:
+    with onnx_dalr.analyze(model, calib=tiny.rows(100), task="regress") as made:
         yield made
 
 
@@ -93,7 +93,7 @@ def test_a_plan_is_the_one_that_optimize_makes(
     model: ModelProto, analysis: Analysis, tmp_path: Path, target: dict[str, Any]
 ) -> None:
     path = tmp_path / "plan.json"
-    result = onnx_dalr.optimize(model, calib=tiny.rows(100), save_plan=path, **target)
+    result = onnx_dalr.optimize(model, calib=tiny.rows(100), save_plan=path, task="regress", **target)
     plan = analysis.plan(**target)
     assert Plan.load(path) == plan
     assert plan.curve == result.curve
@@ -107,7 +107,7 @@ def test_a_plan_is_refused_where_optimize_refuses_and_in_the_same_words(
     with pytest.raises(TargetError) as mine:
         analysis.plan()
     with pytest.raises(TargetError) as theirs:
-        onnx_dalr.optimize(model, calib=tiny.rows(100), save_plan=tmp_path / "plan.json")
+        onnx_dalr.optimize(model, calib=tiny.rows(100), save_plan=tmp_path / "plan.json", task="regress")
     assert str(mine.value) == str(theirs.value)
     assert list(tmp_path.iterdir()) == []
 
@@ -149,7 +149,7 @@ def test_the_plan_of_ranks_that_were_asked_for_says_what_error_to_expect(
 def test_the_chosen_point_of_the_curve_is_the_model_that_comes_out(model: ModelProto, analysis: Analysis) -> None:
     plan = analysis.plan(params="50%")
     (chosen,) = [point for point in plan.curve if point.chosen]
-    result = onnx_dalr.optimize(model, calib=tiny.rows(100), params="50%")
+    result = onnx_dalr.optimize(model, calib=tiny.rows(100), params="50%", task="regress")
     assert (chosen.params, chosen.bytes) == (result.params_after, result.bytes_after)
     assert result.samples is not None
     assert result.samples.select_is_report
@@ -215,21 +215,21 @@ def test_an_analysis_can_be_closed_twice_and_plans_from_statistics_remain(model:
 # Statistics in place of samples.
 
 
-def saved(path: Path, model: ModelProto, x: np.ndarray, **options: Any) -> Path:
+def saved(path: Path, model: ModelProto, x: np.ndarray, task: str = "regress", **options: Any) -> Path:
     """Statistics of all of these samples."""
-    with onnx_dalr.analyze(model, calib=x, holdout=0, **options) as analysis:
+    with onnx_dalr.analyze(model, calib=x, holdout=0, task=task, **options) as analysis:
         save_statistics(analysis.stats, path)
     return path
 
 
 def test_statistics_come_back_from_a_file_as_they_were(model: ModelProto, analysis: Analysis, tmp_path: Path) -> None:
     save_statistics(analysis.stats, tmp_path / "stats.npz")
-    with onnx_dalr.analyze(model, stats=tmp_path / "stats.npz", calib=tiny.rows(100)) as again:
+    with onnx_dalr.analyze(model, stats=tmp_path / "stats.npz", calib=tiny.rows(100), task="regress") as again:
         for target in ({"size": "60%"}, {"energy": 0.9}, {"max_error": 0.3}):
             assert again.plan(**target) == analysis.plan(**target)  # type: ignore[arg-type]
         assert again.stats.samples == analysis.stats.samples
     optimized = tmp_path / "optimized.npz"
-    onnx_dalr.optimize(model, calib=tiny.rows(100), rank=8, save_stats=optimized)
+    onnx_dalr.optimize(model, calib=tiny.rows(100), rank=8, save_stats=optimized, task="regress")
     assert optimized.read_bytes() == (tmp_path / "stats.npz").read_bytes()
 
 
@@ -242,7 +242,8 @@ def test_with_statistics_the_fit_samples_are_not_run(model: ModelProto, tmp_path
             return super().stage(name, total)
 
     stats = saved(tmp_path / "stats.npz", model, tiny.rows(100))
-    with onnx_dalr.analyze(model, stats=stats, calib=tiny.rows(50, seed=3), progress=Listening()) as analysis:
+    few, listening = tiny.rows(50, seed=3), Listening()
+    with onnx_dalr.analyze(model, stats=stats, calib=few, task="regress", progress=listening) as analysis:
         analysis.plan(params="50%")
     assert "factorizing" in stages
     assert not {"capturing", "probing"} & set(stages)
@@ -251,7 +252,7 @@ def test_with_statistics_the_fit_samples_are_not_run(model: ModelProto, tmp_path
 def test_samples_beside_statistics_choose_and_report_and_teach_nothing(model: ModelProto, tmp_path: Path) -> None:
     stats = saved(tmp_path / "stats.npz", model, tiny.rows(200))
     results = [
-        onnx_dalr.optimize(model, calib=tiny.rows(60, seed=seed), stats=stats, rank="second=9", method="dalr")
+        onnx_dalr.optimize(model, calib=tiny.rows(60, seed=seed), stats=stats, rank="second=9", task="regress")
         for seed in (5, 6)
     ]
     assert results[0].model == results[1].model
@@ -275,11 +276,11 @@ def test_statistics_alone_serve_every_target_but_a_tolerance(model: ModelProto, 
 def test_two_halves_added_up_give_the_ranks_of_the_whole(tmp_path: Path, kind: str) -> None:
     model = classifier() if kind == "classify" else tiny.mlp(WIDTHS)
     x, select = tiny.rows(400), tiny.rows(80, seed=9)
-    whole = saved(tmp_path / "whole.npz", model, x)
-    halves = [saved(tmp_path / f"{name}.npz", model, part) for name, part in (("a", x[:200]), ("b", x[200:]))]
+    whole = saved(tmp_path / "whole.npz", model, x, kind)
+    halves = [saved(tmp_path / f"{name}.npz", model, part, kind) for name, part in (("a", x[:200]), ("b", x[200:]))]
     results = []
     for files in ([whole], halves, halves[::-1]):
-        results.append(onnx_dalr.optimize(model, calib=select, stats=files, params="45%"))
+        results.append(onnx_dalr.optimize(model, calib=select, stats=files, params="45%", task=kind))
         assert not any("count twice" in note for note in results[-1].notes)
     assert all(layer.metric_shrinkage is not None for layer in results[0].layers)
     assert len({tuple(layer.rank for layer in result.layers) for result in results}) == 1
@@ -325,8 +326,10 @@ def test_statistics_of_images_prepared_otherwise_are_refused(demo: Path, tmp_pat
 
 def test_statistics_for_another_task_of_the_metric_are_refused(model: ModelProto, tmp_path: Path) -> None:
     stats = saved(tmp_path / "stats.npz", model, tiny.rows(50), task="classify")
-    with pytest.raises(InputError, match="task of the metric classify"):
-        onnx_dalr.analyze(model, stats=stats, calib=tiny.rows(50))
+    said = "task of the metric classes of y, this run has task of the metric numbers of y"
+    with pytest.raises(InputError, match=said) as error:
+        onnx_dalr.analyze(model, stats=stats, calib=tiny.rows(50), task="regress")
+    assert error.value.hint == "say what the outputs are in both runs, with --task or --output"
 
 
 def test_statistics_of_other_sums_than_the_method_reads_are_refused(model: ModelProto, tmp_path: Path) -> None:

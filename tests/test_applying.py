@@ -241,7 +241,7 @@ def test_samples_beside_statistics_are_for_select_and_report_alone(
     monkeypatch.setattr("onnx_dalr.analysis.learn", never)
     paths = (files / "model.onnx", files / "plan.json")
     expected = onnx_dalr.apply(*paths, stats=files / "stats.npz").model
-    result = onnx_dalr.apply(*paths, stats=files / "stats.npz", calib=tiny.rows(80, seed=7))
+    result = onnx_dalr.apply(*paths, stats=files / "stats.npz", calib=tiny.rows(80, seed=7), task="classify")
     assert result.model == expected
     assert result.quality is not None
     assert result.quality.n == len(result.samples.report) == 24  # type: ignore[union-attr]

@@ -87,7 +87,7 @@ def test_the_rest_is_skipped_with_a_reason(tmp_path: Path) -> None:
 def test_json_has_the_same_facts(tmp_path: Path) -> None:
     found = inspected(tmp_path)
     facts = json.loads(found.to_json())
-    assert facts["schema"] == 1
+    assert facts["schema"] == 2
     assert facts["path"] == str(found.path)
     assert (facts["bytes"], facts["params"], facts["opsets"]) == (found.bytes, found.params, found.opsets)
     assert facts["optimized"] is None

@@ -130,4 +130,5 @@ def test_statistics_of_other_outputs_gradients_do_not_add_up(run: Run) -> None:
     assert run(*common, "--stats", "stats.npz").code == 0
     outcome = run(*common, "--stats", "stats.npz", "--output", "y")
     assert outcome.code == 2
-    assert "task of the metric" in outcome.errors[0]
+    assert "task of the metric numbers of y, numbers of z" in outcome.errors[0]
+    assert outcome.hints == ["hint: say what the outputs are in both runs, with --task or --output"]
