@@ -211,6 +211,18 @@ def test_class_folders_in_another_order_are_numbered_as_the_original_numbers_the
     assert [sorted(NUMBERS)[labels[at]] for at in found.sets.report.indices] == names
 
 
+def test_an_order_that_is_better_by_chance_alone_is_not_taken(tmp_path: Path) -> None:
+    """One picture among many is in the right place in text order alone."""
+    names = ["1", "10", "2", *"abcdefghi"]  # natural: 1, 2, 10, a, …; text: 1, 10, 2, a, …
+    folder = pictures(tmp_path, ["1", "2", "10", *"abcdefghi"])
+    for name in ("2", "10"):
+        for picture in sorted((folder / name).iterdir()):
+            picture.unlink()
+        Image.fromarray(np.full((8, 8, 3), COLOURS[names.index(name)], np.uint8)).save(folder / name / "0.png")
+    found = looked(of_colours(), folder)
+    assert found.notes == ()
+
+
 def test_class_folders_of_other_classes_are_said_to_be_so(tmp_path: Path) -> None:
     mixed = ["g", "c", "k", "a", "l", "e", "b", "j", "d", "i", "f", "h"]
     found = looked(of_colours(), pictures(tmp_path, mixed))
@@ -251,6 +263,20 @@ def test_outputs_that_do_not_count_have_no_scores_behind_them_looked_at() -> Non
     found = looked(made, rows(), outputs=["y"])
     assert found.task is not None
     assert (found.task.hidden, [one.counts for one in found.task.measured]) == ((), [False, True])
+
+
+@pytest.mark.parametrize(("length", "padded"), [("T", False), ("4", True)])
+def test_whether_the_model_takes_any_length_says_what_an_axis_may_be(length: str, padded: bool) -> None:
+    made = model(
+        f"(float[N, 4] x, int64[N, {length}] attention_mask) => (float[N, 4] y)",
+        "m = Cast <to = 1> (attention_mask) s = ReduceMean <axes = [1]> (m) z = Mul(x, s) y = Tanh(z)",
+    )
+    mask = (np.arange(4)[None] < np.random.default_rng(0).integers(1, 5, (60, 1))).astype(np.int64)
+    feeds = [{"x": rows()[at : at + 1], "attention_mask": mask[at : at + 1]} for at in range(60)]
+    found = looked(made, feeds)
+    assert found.sets.mask_input == "attention_mask"
+    assert found.task is not None
+    assert found.task.main.padded == padded
 
 
 def test_padding_is_left_out_of_what_is_found() -> None:

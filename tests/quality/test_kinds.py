@@ -77,6 +77,11 @@ def test_random_numbers_of_any_size_are_quantities(deviation: float, width: int)
     assert isinstance(measure(deviation * normals(128, width)), Numbers)
 
 
+def centred(y: Any) -> Any:
+    """Rows that hold their mean by what they are, as points about their centre do."""
+    return y - y.mean(axis=-1, keepdims=True)
+
+
 QUANTITIES = {
     "gaze in degrees": normals(128, 2) * [20, 12],
     "gaze in radians": normals(128, 2) * [0.3, 0.2],
@@ -88,6 +93,10 @@ QUANTITIES = {
     "values of actions": 5 * normals(128, 1) + 2 * normals(128, 6, seed=1),
     "principal components": normals(128, 8) * np.linspace(8, 1, 8),
     "embeddings of length 100": 100 * units(128, 128),
+    "small differences": centred(0.3 * normals(128, 10)),
+    "points about their centre": centred(np.linspace(-90, 90, 10) + 12 * normals(128, 10)),
+    "one value above the others": centred(17.0 * (np.arange(10) == 0) + 5 * normals(128, 10)),
+    "peaks on a background": 5 * normals(128, 1) + 9 * np.eye(20)[np.arange(128) % 20] + 0.5 * normals(128, 20, seed=1),
     "heavy tails": 3 * np.random.default_rng(0).standard_t(3, (128, 128)),
     "gains": special.expit(normals(128, 40)),
     "a constant": np.tile(normals(1, 5), (128, 1)),
@@ -145,6 +154,7 @@ def test_sigmoids_that_do_not_decide_are_quantities_unless_there_are_two_classes
         ((4, 1, 16, 16), 1),
         ((2, 80, 12, 12), 1),  # more channels than pixels on a side
         ((2, 12, 12, 80), 3),
+        ((2, 12, 12, 12), 1),
         ((2, 3, 16, 24), 1),
         ((2, 16, 24, 3), 3),
         ((2, 100, 5), 2),
@@ -199,6 +209,15 @@ def test_hidden_states_and_feature_maps_are_quantities(deviation: float) -> None
     assert isinstance(measure(deviation * normals(8, 32, 12, 12)), Numbers)
 
 
+def test_small_differences_by_position_are_quantities() -> None:
+    assert isinstance(measure(centred(1.2 * normals(16, 12, 3))), Numbers)
+
+
+def test_profiles_of_a_peak_on_a_background_are_quantities() -> None:
+    peaks = 9 * np.eye(20)[np.arange(192) % 20] + 0.5 * normals(192, 20)
+    assert isinstance(measure((5 * normals(192, 1, seed=1) + peaks).reshape(16, 12, 20)), Numbers)
+
+
 def test_an_outlying_channel_of_hidden_states_is_no_class() -> None:
     states = 0.5 * normals(16, 12, 200)
     states[:, :, 77] += 12
@@ -242,6 +261,11 @@ def test_classes_by_position_may_be_of_many_lengths() -> None:
     assert (found.describes, found.axis) == (DENSE, -1)
     found = measure(*[np.moveaxis(softmax(logits(4, length, 6)), -1, 1) for length in (12, 15)])
     assert (found.describes, found.axis) == (DENSE, 1)
+
+
+def test_positions_are_no_classes_where_their_number_varies() -> None:
+    weights = [softmax(normals(4, 5, length)) for length in (12, 15)]
+    assert (said(weights[0]), said(*weights)) == (DENSE, "numbers")
 
 
 def test_positions_of_an_answer_may_be_of_many_lengths() -> None:

@@ -12,7 +12,7 @@ from scipy import special
 
 from onnx_dalr.errors import InputError
 from onnx_dalr.quality.comparison import Comparison
-from onnx_dalr.quality.measures import Classes, Dense, Embedding, Numbers, Values
+from onnx_dalr.quality.measures import Classes, Dense, Embedding, Numbers, Values, dense
 from onnx_dalr.samples import digest
 from onnx_dalr.seeds import Seeder
 from onnx_dalr.task import Measured, Task
@@ -272,6 +272,36 @@ def test_all_faces_lost_or_found_everywhere_is_ruin() -> None:
     assert loss(one.task, one.y, every) > 0.4
 
 
+@pytest.mark.parametrize("form", ["logits", "sigmoid"])
+def test_a_rare_answer_that_turns_is_as_far_off_as_many_common_ones(form: Any) -> None:
+    """One in ten: each of them weighs as much as nine of the others."""
+    if form == "sigmoid":
+        y = np.where(np.arange(100) < 10, 0.9, 0.1)[None, :, None]
+        measure = Dense(axis=-1, form="sigmoid", shares=np.array([0.1, 0.9]))
+    else:
+        y = np.where(np.arange(2) == (np.arange(100) < 10)[:, None], 2.0, -2.0)[None]
+        measure = Dense(form="logits", shares=np.array([0.9, 0.1]), followed=np.arange(2))
+    asked = Task((Measured("y", 0, measure),))
+
+    def distortion(turned: slice) -> float:
+        after = y.copy()
+        after[:, turned] = 1 - y[:, turned] if form == "sigmoid" else -y[:, turned]
+        return compared(asked, y, after).distortion
+
+    assert distortion(slice(0, 1)) == pytest.approx(9 * distortion(slice(10, 11)))
+    assert distortion(slice(0, 10)) == pytest.approx(distortion(slice(10, 100)))
+
+
+def test_large_maps_go_sample_by_sample_and_come_to_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("segmentation", "tags", "a mask of one in a hundred", "faces"):
+        one = CASES[name]
+        after = np.roll(one.y, 1, axis=0)
+        whole = compared(one.task, one.y, after)
+        with monkeypatch.context() as small:
+            small.setattr(dense, "_AT_ONCE", 1)
+            assert compared(one.task, one.y, after) == whole
+
+
 def test_half_of_a_rare_class_lost_is_half_of_its_share() -> None:
     answers = np.zeros((4, 100), int)
     answers[:, :4] = 1
@@ -445,6 +475,7 @@ def test_what_stands_in_the_padding_changes_nothing(name: str) -> None:
     assert not np.array_equal(elsewhere, one.y)
     found = compared(one.task, one.y, elsewhere, kept=one.padding, samples=count)
     assert (found.drop.value, found.distortion, found.error.value, found.outputs[0].max_abs) == (0, 0, 0, 0)
+    assert found.agreement is None or found.agreement.value == 1
     after = np.roll(one.y, 1, axis=-1)
     given, other = (
         compared(one.task, y, np.where(one.kept, after, y), kept=one.padding, samples=count) for y in (one.y, elsewhere)
@@ -481,6 +512,14 @@ def test_a_sample_that_is_all_padding_has_not_changed() -> None:
         assert found.distortion == 0
 
 
+def test_the_error_of_positions_is_that_of_the_real_ones() -> None:
+    y, padding = np.where(mask_of([6] * 8, 12), logits(8, 12), 9.0), mask_of([6] * 8, 12)
+    asked = task_of(y, name="start_logits", kept=padding)
+    after = np.roll(y, 1, axis=0)
+    found = compared(asked, y, after, kept=padding)
+    assert found.error.value == pytest.approx(np.linalg.norm((after - y)[padding]) / np.linalg.norm(y[padding]))
+
+
 def test_an_embedding_as_wide_as_the_samples_are_long_is_not_masked() -> None:
     y, padding = units(4, 8), mask_of([8, 3, 5, 1], 8)
     found = compared(task_of(y, kept=padding), y, -y, kept=padding)
@@ -491,6 +530,8 @@ def test_as_many_classes_as_positions_are_not_masked_where_the_model_takes_any_l
     y, padding = logits(64, 8), mask_of([1] * 64, 8)
     asked = task_of(y, kept=padding, dims=("N", 8), any_length=True)
     assert loss(asked, y, np.roll(y, 1, axis=-1), kept=padding) == 1
+    seeds = Seeder(asked).draw(y, 0, digests(64), 0, padding)
+    assert np.count_nonzero(seeds) == seeds.size
 
 
 # Seeds: E[(vᵀδ)²] is the distortion to second order

@@ -21,6 +21,7 @@ MOST_FOLLOWED = 256
 """Classes that are told apart; the rest, of a vocabulary say, count as one."""
 
 MOST_WEIGHT = 100.0
+_AT_ONCE = 2_000_000  # values; a batch of large maps goes sample by sample
 _EDGE = 1e-4  # probabilities are taken as no surer than this, where divergence would be infinite
 
 
@@ -94,13 +95,17 @@ class DenseSums(Sums):
         y, new, measure = rows.before, rows.after, self._measure
         if not y.size:
             return
+        if y.size > _AT_ONCE and len(y) > 1:
+            for at in range(len(y)):
+                self.add(_one_of(rows, at), indices[at : at + 1] if len(indices) == len(y) else [])
+            return
         counted = rows_kept(rows.kept, y.shape[:2])
-        n = np.maximum(counted.sum(axis=1), 1.0)
+        real, n = counted > 0, np.maximum(counted.sum(axis=1), 1.0)
         if measure.form == "sigmoid":
             p, q = y, new
             yes, yes_new = p > 0.5, q > 0.5
-            ours, theirs = _with_no(yes, ~yes), _with_no(yes_new, ~yes_new)
-            both = _with_no(yes & yes_new, ~yes & ~yes_new)
+            ours, theirs = _with_no(yes, ~yes, counted), _with_no(yes_new, ~yes_new, counted)
+            both = _with_no(yes & yes_new, ~yes & ~yes_new, counted)
             same = (yes == yes_new).mean(axis=-1)
             bits = _binary_divergence(p, q) * measure.row_weights(y)
             moved = (bits.mean(axis=-1) * counted).sum(axis=1) / n
@@ -108,21 +113,18 @@ class DenseSums(Sums):
             p, q = probabilities(y, measure.form), probabilities(new, measure.form)
             top, top_new = y.argmax(axis=-1), new.argmax(axis=-1)
             same = (top == top_new).astype(np.float64)
-            ours, theirs = self._one_hot(top), self._one_hot(top_new)
-            both = ours * theirs
+            place, place_new = self._place(top), self._place(top_new)
+            ours, theirs = self._tally(place, real), self._tally(place_new, real)
+            both = self._tally(place, real & (place == place_new))
             moved = (divergence(y, new, measure.form) * measure.row_weights(y) * counted).sum(axis=1) / n
             p, q = self._pooled(p), self._pooled(q)
-            self._answers += list(zip(top, top_new, counted > 0, strict=True))
+            small = np.min_scalar_type(y.shape[-1] - 1)
+            self._answers += list(zip(top.astype(small), top_new.astype(small), real, strict=True))
         self._indices += indices if len(indices) == len(y) else []
         self.keep(moved=moved, same=(same * counted).sum(axis=1), rows=counted.sum(axis=1))
+        self.keep(ours=ours, theirs=theirs, both=both)
         counted = counted[..., None]
-        self.keep(
-            ours=(ours * counted).sum(axis=1),
-            theirs=(theirs * counted).sum(axis=1),
-            both=(both * counted).sum(axis=1),
-            wrong=((p - q) ** 2 * counted).sum(axis=1),
-            size=(p**2 * counted).sum(axis=1),
-        )
+        self.keep(wrong=((p - q) ** 2 * counted).sum(axis=1), size=(p**2 * counted).sum(axis=1))
         self.keep_error(rows)
 
     def _place(self, top: np.ndarray) -> np.ndarray:
@@ -131,8 +133,11 @@ class DenseSums(Sums):
         place = np.minimum(np.searchsorted(followed, top), len(followed) - 1)
         return np.asarray(np.where(followed[place] == top, place, len(followed)))
 
-    def _one_hot(self, top: np.ndarray) -> Float64:
-        return np.asarray(np.eye(len(self._measure.followed) + 1)[self._place(top)])
+    def _tally(self, place: np.ndarray, counted: Kept) -> Float64:
+        """How many of the rows counted are in each place, [samples, places]."""
+        places = len(self._measure.followed) + 1
+        found = [np.bincount(one[real], minlength=places) for one, real in zip(place, counted, strict=True)]
+        return np.array(found, dtype=np.float64)
 
     def _pooled(self, p: Float64) -> Float64:
         followed = p[..., self._measure.followed]
@@ -190,9 +195,17 @@ def _share(same: Float64, rows: Float64) -> Float64:
     return np.asarray(same / np.maximum(rows, SMALLEST))
 
 
-def _with_no(yes: Kept, no: Kept) -> Float64:
-    """[…, channels + 1]: yes by channel, and the share of the channels that say no."""
-    return np.concatenate([yes, no.mean(axis=-1, keepdims=True)], axis=-1).astype(np.float64)
+def _one_of(rows: Rows, at: int) -> Rows:
+    """One sample of a batch."""
+    one = slice(at, at + 1)
+    kept, real = (None if part is None else part[one] for part in (rows.kept, rows.real))
+    return Rows(rows.before[one], rows.after[one], kept, real)
+
+
+def _with_no(yes: Kept, no: Kept, counted: Float64) -> Float64:
+    """By sample, [samples, channels + 1]: rows of yes by channel, and of no, of the channels that say it."""
+    answers = np.concatenate([yes, no.mean(axis=-1, keepdims=True)], axis=-1)
+    return np.asarray((answers * counted[..., None]).sum(axis=1))
 
 
 def _binary_divergence(p: Float64, q: Float64) -> Float64:
