@@ -29,6 +29,8 @@ from onnx_dalr.task import Task, as_array
 
 _FEW = 128
 _FEW_OF_LARGE = 32
+_FEWEST = 8
+_OUTPUTS = 100_000_000  # bytes of what they say, which are kept in double precision and by row
 _LARGE = 300_000_000  # bytes of a model that is looked at on fewer samples
 _SURE = 2.0  # standard errors by which another order of the classes has to be better
 
@@ -69,7 +71,7 @@ def look(model: Model, options: Options, sets: Sets, *, measured: bool) -> First
     session, hidden = _session(model, options, facts)
     sets, independence = without_influence(session, sets)
     apart = [] if independence.independent else [f"note: {independence.note}"]
-    few = _few(sets, model)
+    few = _few(sets, model, session)
     batches = [(indices, batch) for indices, batch in few]
     runs = [session.run(batch) for _, batch in batches]
     notes = [] if independence.independent else [independence.note]
@@ -154,8 +156,13 @@ def _shown(sets: Sets) -> SampleSet:
     return next((each for each in (sets.fit, sets.select, sets.report) if len(each)), sets.fit)
 
 
-def _few(sets: Sets, model: Model) -> SampleSet:
-    return _shown(sets).spread(_FEW if model.size < _LARGE else _FEW_OF_LARGE)
+def _few(sets: Sets, model: Model, session: Session) -> SampleSet:
+    """As many samples as are worth a look, and as their outputs may fill memory: maps are large."""
+    source = _shown(sets)
+    most = _FEW if model.size < _LARGE else _FEW_OF_LARGE
+    count, feed = source.one()
+    size = sum(y.nbytes for y in session.run(feed) if isinstance(y, np.ndarray)) / count
+    return source.spread(max(_FEWEST, min(most, int(_OUTPUTS / max(size, 1)))))
 
 
 def _repeats(session: Session, batch: Batch, outputs: Sequence[Any]) -> Iterable[str]:

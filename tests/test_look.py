@@ -10,6 +10,7 @@ import onnx
 import pytest
 from PIL import Image
 
+from onnx_dalr import look as first
 from onnx_dalr.errors import InputError
 from onnx_dalr.graph.model import Model, input_specs, load
 from onnx_dalr.look import FirstLook, look
@@ -66,6 +67,13 @@ def test_one_line_says_what_the_original_does() -> None:
 def test_a_few_samples_are_looked_at() -> None:
     assert looked(CLASSIFIER, rows(1000)).lines[0].startswith("the original on 128 samples: ")
     assert looked(CLASSIFIER, rows(20)).lines[0].startswith("the original on 14 samples: ")
+
+
+def test_fewer_are_looked_at_where_a_model_says_much_of_each(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(first, "_OUTPUTS", 16 * 12)  # bytes of twelve rows of four
+    assert looked(CLASSIFIER, rows(200)).lines[0].startswith("the original on 12 samples: ")
+    monkeypatch.setattr(first, "_OUTPUTS", 1)
+    assert looked(CLASSIFIER, rows(200)).lines[0].startswith("the original on 8 samples: ")
 
 
 def test_a_model_that_draws_random_numbers_is_told() -> None:

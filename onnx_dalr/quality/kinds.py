@@ -22,6 +22,8 @@ from onnx_dalr.task import Measured, Task, TaskName, as_array, nothing_to_compar
 
 _NO_LOGITS = {"Tanh", "Sigmoid", "HardSigmoid", "Relu", "Clip", "Softplus", "Exp", "LayerNormalization", "Sqrt", "Abs"}
 _MOST_DISTINCT = 256  # values of a map of class numbers
+_LEAST_APART = 0.25  # of the variance of yes and no
+_NEXT_TO = 0.02
 _UNDECIDED = 0.15  # mean distance to the nearer of 0 and 1, up to which probabilities are yes or no
 
 
@@ -202,14 +204,17 @@ def _is_one_each(seen: Seen) -> bool:
 def _is_sigmoid(seen: Seen, *, binary: bool = False) -> bool:
     """Probabilities of yes: made by a Sigmoid and decided on most rows, or in 0…1 where labels say yes or no.
 
-    A gain between 0 and 1, or a score to rank by, is a quantity.
+    A gain between 0 and 1, or a score to rank by, is a quantity; so is one of a range of its own, a disparity of 0.05
+    say: answers vary nearly as much as yes and no of their mean do, unless all are next to 0 or 1.
     """
     rows = seen.rows(None)
     if not _is_share(rows):
         return False
     if binary:
         return True
-    decided = float(np.mean(np.minimum(rows, 1 - rows))) < _UNDECIDED
+    undecided, mean = float(np.mean(np.minimum(rows, 1 - rows))), float(rows.mean())
+    apart = float(rows.var()) >= _LEAST_APART * mean * (1 - mean)
+    decided = undecided < _UNDECIDED and (apart or undecided < _NEXT_TO)
     return decided and bool(seen.facts.makers & {"Sigmoid", "HardSigmoid"})
 
 

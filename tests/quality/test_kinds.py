@@ -148,6 +148,13 @@ def test_sigmoids_that_do_not_decide_are_quantities_unless_there_are_two_classes
     assert said(y, makers=["Sigmoid"], classes=2) == YES_OR_NO
 
 
+@pytest.mark.parametrize("mean", [0.05, 0.95])
+def test_sigmoids_of_a_narrow_range_are_quantities(mean: float) -> None:
+    y = mean + 0.005 * normals(8, 1, 16, 16)  # disparities
+    assert isinstance(measure(y, makers=["Sigmoid"]), Numbers)
+    assert said(np.abs(y - round(mean)) / 10, makers=["Sigmoid"]) == YES_OR_NO  # and no is no, however sure
+
+
 @pytest.mark.parametrize(
     ("shape", "axis"),
     [

@@ -70,6 +70,7 @@ CASES = {
     "a sigmoid": case(sigmoid(400, 1), **SIGMOID),
     "a sigmoid that hardly says yes": case(sigmoid(1000, 1, yes=0.02), **SIGMOID),
     "a sigmoid that never says yes": case(sigmoid(1000, 1, yes=0), **SIGMOID),
+    "disparities": case(0.05 + 0.004 * normals(8, 1, 16, 16), **SIGMOID),
     "tags": case(sigmoid(100, 20, yes=0.1), **SIGMOID),
     "anchors that say yes or no": case(sigmoid(8, 100, 12, yes=0.01), **SIGMOID),
     "a mask of one in a hundred": case(sigmoid(8, 1, 32, 32, yes=0.01), **SIGMOID),
