@@ -6,13 +6,16 @@ import json
 from pathlib import Path
 
 import pytest
-from onnx import ModelProto
+from onnx import ModelProto, external_data_helper
 
 from onnx_dalr.errors import InputError
 from onnx_dalr.graph.layers import find
 from onnx_dalr.graph.model import Model, artifact_size, count_params
 from onnx_dalr.graph.rewrite import rewrite
-from onnx_dalr.inspection import Inspection, inspect
+from onnx_dalr.inspection import Inspection, inspect, is_small
+from onnx_dalr.reachable import Reachable, reachable
+from onnx_dalr.report.inspection import inspection_view
+from onnx_dalr.report.text import as_text
 from tests.graph.helpers import model, thin
 
 
@@ -99,36 +102,156 @@ def test_json_has_the_same_facts(tmp_path: Path) -> None:
     assert {entry["name"]: entry["reason"] for entry in facts["skipped"]} == {
         entry.name: entry.reason for entry in found.skipped
     }
+    assert facts["tensors"][1] == {
+        "name": "W3",
+        "also": [],
+        "where": "",
+        "op": "Gemm",
+        "node": "once",
+        "ops": ["Gemm", "MatMul"],
+        "uses": 2,
+        "dtype": "float32",
+        "shape": [60, 50],
+        "bytes": 12000,
+        "share": 12000 / found.bytes,
+        "file": None,
+        "kind": "Gemm",
+        "layer": "once",
+        "break_even": 26,
+        "reason": None,
+    }
+    assert facts["kinds"][0] == {
+        "kind": "Gemm",
+        "eligible": True,
+        "reason": None,
+        "count": 2,
+        "bytes": 31200,
+        "share": 31200 / found.bytes,
+    }
+    assert (facts["other_bytes"], facts["remark_bytes"], facts["unclaimed_bytes"]) == (found.other_bytes, 0, 0)
+    assert facts["reachable"]["eligible"] == 34400
 
 
-GOLDEN = """\
-model: {size} kB, 8.74k parameters, opset onnx 17, com.microsoft 1, custom 1; 3 layers are eligible, {share:.1f} % of \
-the file
-
-layer   op       shape  type     parameters    bytes  of file  break-even rank  weight
-hidden  Gemm     80×60  float32        4.8k  19.2 kB  {first:>7}               34  W1
-once    Gemm ×2  50×60  float32          3k    12 kB  {second:>7}               26  W3
-out     MatMul   10×80  float32         800   3.2 kB  {third:>7}                8  W2
-
-skipped 1 MatMul: dynamic weight: both operands are computed at run time (dynamic)
-skipped 1 MatMul: too small to gain at any rank (1×60) (tiny)
-skipped 1 MatMul: too small to gain at any rank (2×1) (tinier)"""
+def test_every_byte_is_in_a_tensor_or_in_the_rest(tmp_path: Path) -> None:
+    found = inspected(tmp_path)
+    assert sum(tensor.bytes for tensor in found.tensors) + found.other_bytes == found.bytes
+    assert [tensor.name for tensor in found.tensors] == ["W1", "W3", "W2", "b1", "W4", "W5"]
+    assert sum(kind.bytes for kind in found.kinds) == sum(tensor.bytes for tensor in found.tensors)
+    assert sum(kind.count for kind in found.kinds) == len(found.tensors)
+    for entry in (*found.tensors, *found.kinds):
+        assert entry.share == pytest.approx(entry.bytes / found.bytes)
 
 
-def test_the_table() -> None:
-    found = inspect(mixed())
-    first, second, third = (f"{100 * fact.share:.1f} %" for fact in found.layers)
-    share = 100 * sum(fact.share for fact in found.layers)
-    assert [line.rstrip() for line in str(found).split("\n")] == GOLDEN.format(
-        size=f"{found.bytes / 1000:.3g}", share=share, first=first, second=second, third=third
-    ).split("\n")
+def test_a_tensor_says_what_it_is(tmp_path: Path) -> None:
+    first, second, _, bias, tiny, _ = inspected(tmp_path).tensors
+    assert (first.layer, first.op, first.node, first.uses, first.shape) == ("hidden", "Gemm", "hidden", 1, (60, 80))
+    assert (first.kind, first.break_even, first.reason, first.dtype) == ("Gemm", 34, None, "float32")
+    assert (second.layer, second.uses) == ("once", 2)
+    assert (bias.kind, bias.layer, bias.reason, bias.op, bias.is_weight) == ("bias", None, None, "Gemm", False)
+    assert (tiny.kind, tiny.layer, tiny.node, tiny.is_weight) == ("MatMul", None, "tiny", True)
+    assert tiny.reason == "too small to gain at any rank (1×60)"
 
 
-def test_a_model_without_layers_has_no_table() -> None:
+def test_kinds_sum_tensors_up_by_what_they_are_and_why_not(tmp_path: Path) -> None:
+    found = inspected(tmp_path)
+    assert [(kind.kind, kind.eligible, kind.reason, kind.count, kind.bytes) for kind in found.kinds] == [
+        ("Gemm", True, None, 2, 31200),
+        ("MatMul", True, None, 1, 3200),
+        ("small constants", False, None, 1, 320),
+        ("MatMul", False, "too small to gain at any rank", 2, 248),
+    ]
+
+
+def test_a_constant_is_small_by_itself_or_by_its_share_and_a_weight_in_use_never_is() -> None:
+    made = model(
+        "g (float[N,64] x) => (float[N,64] y) { a = Add(x, S)  b = Add(a, L)  c = MatMul(b, W)  y = MatMul(c, V) }",
+        S=(250,),
+        L=(251,),
+        W=(64, 64),
+        V=(64, 1),
+        U=(250,),
+        checked=False,
+    )
+    found = inspect(made)
+    assert {tensor.name: is_small(tensor, found.bytes) for tensor in found.tensors} == {
+        **dict.fromkeys("SU", True),
+        **dict.fromkeys("LWV", False),
+    }
+    assert is_small(next(tensor for tensor in found.tensors if tensor.name == "L"), 1_004_000)
+
+
+def test_what_ranks_reach_is_said_in_one_line(tmp_path: Path) -> None:
+    found = inspected(tmp_path)
+    left = 4 * (4800 - (60 + 80) + 3000 - (50 + 60 + 50) + 800 - (10 + 80 + 10))
+    assert found.reachable == Reachable(3, found.bytes, 4 * 8600, found.bytes - left)
+    at_best = f"{(found.bytes - left) / 1000:.3g} kB"
+    whole = f"{found.bytes / 1000:.3g} kB"
+    assert (
+        str(found.reachable) == f"eligible: 34.4 kB of {whole} (97 %) in 3 layers; at best the file becomes {at_best}"
+    )
+    assert str(Reachable(0, 1000, 0, 1000)) == "eligible: nothing of 1 kB; no rank makes this file smaller"
+
+
+def test_ranks_reach_less_without_a_correction_of_biases_and_with_a_least_rank() -> None:
+    layers, _ = find(Model(mixed()))
+    assert reachable(layers, 40_000).at_best - reachable(layers, 40_000, compensated=False).at_best == 4 * (50 + 10)
+    assert reachable(layers, 40_000, least=2).at_best - reachable(layers, 40_000).at_best == 4 * (140 + 110 + 90)
+    assert reachable(layers, 40_000, least=9999).at_best == 40_000
+
+
+def test_a_weight_that_two_layers_have_in_one_place_of_a_file_is_one(tmp_path: Path) -> None:
+    made = model(
+        "g (float[N,32] x) => (float[N,32] y) { [a] h = MatMul(x, V)  [b] y = MatMul(h, W) }", V=(32, 32), W=(32, 32)
+    )
+    (tmp_path / "w.bin").write_bytes(made.graph.initializer[0].raw_data)
+    for tensor in made.graph.initializer:
+        external_data_helper.set_external_data(tensor, "w.bin", offset=0, length=4096)
+        tensor.ClearField("raw_data")
+    found = inspected(tmp_path, made)
+    assert [(tensor.layer, tensor.also, tensor.bytes, tensor.file) for tensor in found.tensors] == [
+        ("a", ("W",), 4096, "w.bin")
+    ]
+    assert found.reachable.eligible == 4096
+    assert "with 1 data file, " in str(found)
+
+
+def test_in_a_notebook_it_is_one_line_until_it_is_printed(tmp_path: Path) -> None:
+    found = inspected(tmp_path)
+    assert repr(found) == f"<Inspection of {tmp_path / 'm.onnx'}: {found.bytes / 1000:.3g} kB, 3 eligible layers>"
+    assert repr(inspect(mixed())).startswith("<Inspection of a ModelProto: ")
+
+
+def test_a_model_without_constants_has_no_table_of_them() -> None:
     found = inspect(model("g (float[N,6] x) => (float[N,6] y) { y = Relu(x) }"))
-    assert (found.layers, found.skipped, found.params) == ((), (), 0)
-    assert "0 layers are eligible, 0.0 % of the file" in str(found)
-    assert len(str(found).splitlines()) == 1
+    assert (found.layers, found.skipped, found.params, found.tensors, found.kinds) == ((), (), 0, (), ())
+    assert found.other_bytes == found.bytes
+    assert "no rank makes this file smaller" in str(found)
+    assert str(found).splitlines()[-1].split() == [
+        "graph,",
+        "names",
+        "and",
+        "metadata",
+        *f"{found.bytes} B 100.0 %".split(),
+    ]
+
+
+def test_a_model_of_nothing_can_be_shown() -> None:
+    assert "0 B" in str(inspect(ModelProto()))
+
+
+@pytest.mark.assets
+def test_every_byte_of_real_models_has_a_kind(assets: Path) -> None:
+    for path in sorted((assets / "models").glob("*.onnx")):
+        found = inspect(path)
+        total = sum(kind.bytes for kind in found.kinds) + found.other_bytes + found.unclaimed_bytes
+        assert total == found.bytes == path.stat().st_size
+        eligible = [tensor for tensor in found.tensors if tensor.layer]
+        assert {tensor.layer: tensor.bytes for tensor in eligible} == {
+            layer.name: layer.bytes for layer in found.layers
+        }
+        assert found.reachable.eligible == sum(tensor.bytes for tensor in eligible)
+        unexplained = [tensor for tensor in found.tensors if tensor.kind == "constant" and tensor.share > 0.05]
+        assert not unexplained, path.name
 
 
 def test_an_optimized_model_says_so() -> None:
@@ -138,6 +261,18 @@ def test_an_optimized_model_says_so() -> None:
     found = inspect(made)
     assert found.optimized == '{"version": "0"}'
     assert 'note: optimized before: {"version": "0"}' in str(found)
+
+
+def test_what_a_run_of_ours_wrote_is_told_in_words() -> None:
+    source = Model(model("g (float[N,60] x) => (float[N,80] y) { y = MatMul(x, W) }", W=(60, 80)))
+    ranks = {f"fc{i}": i for i in range(1, 12)}
+    note = {"version": "0.1", "method": "dalr", "ranks": ranks, "before": "{}"}
+    found = inspect(rewrite(source, [thin(find(source)[0][0], 10)], note=json.dumps(note)))
+    assert (
+        "note: optimized before by onnx-dalr 0.1, method dalr, ranks fc1 1, fc2 2, fc3 3, fc4 4, fc5 5, fc6 6, fc7 7, "
+        "fc8 8 and 3 more; it was not the first time"
+    ) in " ".join(str(found).split())
+    assert "fc11 11" in as_text(inspection_view(found, top=None))
 
 
 def test_what_is_no_model_is_an_error(tmp_path: Path) -> None:

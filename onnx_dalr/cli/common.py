@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import signal
 import sys
 import time
@@ -12,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import typer
-from rich.console import Console, RenderableType
+from rich.console import Console, ConsoleDimensions, RenderableType
 from rich.text import Text
 
 from onnx_dalr._version import __version__
@@ -30,6 +31,8 @@ err = Console(stderr=True, highlight=False, soft_wrap=True)
 for _console in (out, err):
     if not _console.is_terminal or _console.width < 1:  # COLUMNS=0: nothing would be shown at all
         _console.width = PLAIN_WIDTH
+    elif _console.is_dumb_terminal:  # which rich takes for 80 characters wide, whatever it says
+        _console.size = ConsoleDimensions(*shutil.get_terminal_size((80, 25)))
 
 
 @contextmanager

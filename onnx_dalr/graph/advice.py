@@ -12,6 +12,7 @@ _QUANTIZED = {
     "MatMulFpQ4",
     "MatMulIntegerToFloat",
     "DynamicQuantizeMatMul",
+    "DynamicQuantizeLSTM",
     "QGemm",
     "QAttention",
     "QLinearConv",

@@ -236,20 +236,21 @@ def _reader_name(position: int | None, index: GraphIndex) -> str:
 def _skip(node: NodeProto, index: GraphIndex, reason: str) -> Skipped:
     weight = index.stored(node.input[1]) if len(node.input) > 1 else None
     if weight is not None:
-        return Skipped(_node_name(node), node.op_type, reason, weight.name, tuple(weight.tensor.dims))
-    return Skipped(_node_name(node), node.op_type, reason)
+        return Skipped(node_name(node), node.op_type, reason, weight.name, tuple(weight.tensor.dims))
+    return Skipped(node_name(node), node.op_type, reason)
 
 
-def _node_name(node: NodeProto) -> str:
+def node_name(node: NodeProto) -> str:
+    """A node's name, or that of its output."""
     return node.name or (node.output[0] if node.output else node.op_type)
 
 
 def _inside_bodies(node: NodeProto, ops: set[str]) -> Iterator[Skipped]:
     for branch, body in bodies(node):
-        where = f"inside a subgraph ({branch} of {node.op_type} {_node_name(node)!r})"
+        where = f"inside a subgraph ({branch} of {node.op_type} {node_name(node)!r})"
         for inner in body.node:
             if inner.op_type in ops:
-                yield Skipped(_node_name(inner), inner.op_type, where)
+                yield Skipped(node_name(inner), inner.op_type, where)
             yield from _inside_bodies(inner, ops)
 
 
@@ -257,7 +258,7 @@ def _inside_functions(proto: onnx.ModelProto, ops: set[str]) -> Iterator[Skipped
     for function in proto.functions:
         for inner in function.node:
             if inner.op_type in ops:
-                yield Skipped(_node_name(inner), inner.op_type, f"inside the model-local function {function.name!r}")
+                yield Skipped(node_name(inner), inner.op_type, f"inside the model-local function {function.name!r}")
             yield from _inside_bodies(inner, ops)
 
 

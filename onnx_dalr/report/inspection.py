@@ -1,59 +1,205 @@
-"""The table of `inspect`."""
+"""The view of `inspect`: what there is by kind, and the largest of it."""
 
 from __future__ import annotations
 
+import json
+from collections.abc import Iterable, Sequence
+
+from rich.cells import cell_len
 from rich.console import Group, RenderableType
 from rich.text import Text
 
 from onnx_dalr.errors import one_line
-from onnx_dalr.inspection import Inspection
-from onnx_dalr.report.text import add_row, skipped_view, table
-from onnx_dalr.units import format_bytes, format_count
+from onnx_dalr.graph.layers import Skipped
+from onnx_dalr.graph.roles import in_short
+from onnx_dalr.inspection import Inspection, TensorFacts, is_small
+from onnx_dalr.report.names import cut, middle, shortened
+from onnx_dalr.report.text import PLAIN_WIDTH, add_row, skipped_view, table
+from onnx_dalr.units import format_bytes, format_count, format_share
 
-NARROW = 100
+TOP = 20
+"""Tensors that are shown where nobody says how many."""
+
+_LEAST_NAME, _LEAST_WHAT = 14, 10  # characters below which other columns go first
+_LEAST_REASON = 20
+_LONGEST_OP = 16
+_LONGEST_KIND = 28
+_SHOWN_RANKS = 8
+
+_KINDS = (
+    ("where the bytes are", "left"),
+    ("count", "right"),
+    ("bytes", "right"),
+    ("of file", "right"),
+    ("why not", "left"),
+)
 
 
-def inspection_view(found: Inspection, *, narrow: bool = False) -> Group:
-    """Layers by size with their share of the file and break-even rank, then what is skipped and why.
+def inspection_view(found: Inspection, width: int = PLAIN_WIDTH, *, top: int | None = TOP) -> Group:
+    """What the model is, what ranks can do for it, its bytes by kind, and the largest tensors.
 
     Args:
         found: What there is to show.
-        narrow: Leave out what the other columns imply, for fewer than `NARROW` characters a line.
+        width: Characters a line has.
+        top: So many tensors; None for all but the small constants.
     """
-    eligible = sum(layer.share for layer in found.layers)
-    opsets = ", ".join(f"{domain or 'onnx'} {version}" for domain, version in found.opsets.items())
-    head = (
-        f"{one_line(str(found.path or 'model'))}: {format_bytes(found.bytes)}, "
-        f"{format_count(found.params)} parameters, opset {opsets}; "
-        f"{len(found.layers)} layers are eligible, {100 * eligible:.1f} % of the file"
-    )
-    parts: list[RenderableType] = [Text(head)]
+    parts: list[RenderableType] = [Text(_broken(line, width)) for line in (_head(found), str(found.reachable))]
     if found.optimized is not None:
-        parts.append(Text.assemble(("note: ", "yellow"), f"optimized before: {one_line(found.optimized)}"))
-    if found.layers:
-        parts += [Text(), _layers(found, narrow)]
-    if found.skipped:
-        parts.append(Text())
-        parts.append(skipped_view(found.skipped))
+        parts.append(Text.assemble(("note: ", "yellow"), _optimized(found.optimized, top)))
+    parts += [Text(), *_kinds(found, width)]
+    tensors = [tensor for tensor in found.tensors if not is_small(tensor, found.bytes)]
+    shown = tensors[:top]
+    if shown:
+        parts += [Text(), _tensors(found, shown, width)]
+    if left := tensors[len(shown) :]:
+        count = sum(tensor.bytes for tensor in left)
+        said = f"and {len(left)} more, {format_bytes(count)} ({format_share(count, found.bytes)}): --all shows them"
+        parts.append(Text(said, style="dim"))
+    if silent := _without_bytes(found):
+        parts += [Text(), skipped_view(silent)]
     return Group(*parts)
 
 
-def _layers(found: Inspection, narrow: bool) -> RenderableType:
-    columns = [("layer", "left"), ("op", "left"), ("shape", "right"), ("type", "left"), ("parameters", "right")]
-    columns += [("bytes", "right"), ("of file", "right"), ("break-even rank", "right"), ("weight", "left")]
-    implied = {"op", "type", "parameters", "weight"} if narrow else set()
-    made = table(*(column for column in columns if column[0] not in implied))
-    for layer in found.layers:
-        cells = {
-            "layer": layer.name,
-            "op": layer.op if layer.uses == 1 else f"{layer.op} ×{layer.uses}",
-            "shape": f"{layer.m}×{layer.n}",
-            "type": layer.dtype,
-            "parameters": format_count(layer.params),
-            "bytes": format_bytes(layer.bytes),
-            "of file": f"{100 * layer.share:.1f} %",
-            "break-even rank": str(layer.break_even),
-            "weight": "" if layer.weight == layer.name else layer.weight,
-        }
-        add_row(made, *(text for heading, text in cells.items() if heading not in implied))
+def _head(found: Inspection) -> str:
+    opsets = ", ".join(f"{domain or 'onnx'} {version}" for domain, version in found.opsets.items())
+    files = {tensor.file for tensor in found.tensors if tensor.file}
+    beside = f" with {len(files)} data file{'s' if len(files) > 1 else ''}" if files else ""
+    return one_line(
+        f"{found.path or 'model'}: {format_bytes(found.bytes)}{beside}, {format_count(found.params)} parameters, "
+        f"opset {opsets}"
+    )
+
+
+def _broken(line: str, width: int) -> str:
+    """A line that is too long, broken where it pauses."""
+    pause = next((pause for pause in ("; ", ": ") if pause in line), "")
+    if cell_len(line) <= width or not pause:
+        return line
+    first, _, rest = line.rpartition(pause)
+    return f"{first}{pause.rstrip()}\n{rest}"
+
+
+def _optimized(note: str, top: int | None) -> str:
+    """What an earlier run wrote, in words; as it is where it is not as we write it."""
+    try:
+        facts = json.loads(note)
+        ranks = [f"{layer} {rank}" for layer, rank in facts["ranks"].items()]
+        said = f"optimized before by onnx-dalr {facts['version']}, method {facts['method']}, ranks "
+    except (ValueError, TypeError, KeyError, AttributeError):
+        return one_line(f"optimized before: {note}")
+    shown = ranks if top is None else ranks[:_SHOWN_RANKS]
+    more = f" and {len(ranks) - len(shown)} more" if len(ranks) > len(shown) else ""
+    again = "; it was not the first time" if "before" in facts else ""
+    return one_line(said + ", ".join(shown) + more + again)
+
+
+# By kind.
+
+
+def _kinds(found: Inspection, width: int) -> Iterable[RenderableType]:
+    """The bytes of the file by what they are, and why not where it is a weight; below it where the line is short."""
+    rows = [
+        (f"eligible {kind.kind}" if kind.eligible else kind.kind, str(kind.count), kind.bytes, kind.reason or "")
+        for kind in found.kinds
+    ]
+    remarks = f"{format_bytes(found.remark_bytes)} of it doc strings and metadata"
+    worth_saying = 2 * found.remark_bytes > found.other_bytes
+    rows.append(("graph, names and metadata", "", found.other_bytes, remarks if worth_saying else ""))
+    if found.unclaimed_bytes:
+        rows.append(("of no tensor, in data files", "", found.unclaimed_bytes, ""))
+    cells = [
+        (middle(one_line(kind), _LONGEST_KIND), count, format_bytes(size), format_share(size, found.bytes), reason)
+        for kind, count, size, reason in rows
+    ]
+    taken = sum(max(cell_len(row[at]) for row in (*cells, [heading for heading, _ in _KINDS])) + 2 for at in range(4))
+    beside = width - taken >= _LEAST_REASON and any(row[4] for row in cells)
+    made = table(*_KINDS[: 4 + beside])
+    made.columns[0].no_wrap = True
+    for row in cells:
+        add_row(made, *row[: 4 + beside])
+    yield made
+    if not beside:
+        for reason in dict.fromkeys(filter(None, (kind.reason for kind in found.kinds))):
+            kinds = ", ".join(dict.fromkeys(kind.kind for kind in found.kinds if kind.reason == reason))
+            yield Text.assemble(("why not ", "bold"), one_line(f"{kinds}: {reason}"))
+        if worth_saying:
+            yield Text.assemble(("graph ", "bold"), remarks)
+
+
+# The largest.
+
+
+def _tensors(found: Inspection, shown: Sequence[TensorFacts], width: int) -> RenderableType:
+    matrices = {layer.name: (layer.m, layer.n) for layer in found.layers}
+    columns = {
+        "largest": [_name(tensor) for tensor in shown],
+        "op": [_op(tensor) for tensor in shown],
+        "shape": ["×".join(map(str, matrices.get(tensor.layer or "", tensor.shape))) for tensor in shown],
+        "type": [tensor.dtype for tensor in shown],
+        "bytes": [format_bytes(tensor.bytes) for tensor in shown],
+        "of file": [format_share(tensor.bytes, found.bytes) for tensor in shown],
+        "what": [_what(tensor) for tensor in shown],
+    }
+    needed = {heading: max(map(cell_len, (heading, *cells))) for heading, cells in columns.items()}
+    for spare in ("type", "op", "shape", "of file"):
+        least = needed["largest"] + needed["what"]
+        if spare != "type":
+            least = min(_LEAST_NAME, needed["largest"]) + min(_LEAST_WHAT, needed["what"])
+        if _room(needed, width) >= least:
+            break
+        del needed[spare]
+        if spare == "op":
+            columns["what"] = [f"×{one.uses} {_what(one)}" if one.uses > 1 else _what(one) for one in shown]
+            needed["what"] = max(map(cell_len, columns["what"]))
+    room = max(_room(needed, width), 2)
+    ranks = max((cell_len(columns["what"][at]) for at, tensor in enumerate(shown) if tensor.layer), default=0)
+    what = min(needed["what"], max(_LEAST_WHAT, ranks, room - needed["largest"], room // 3), room - 1)
+    name = min(needed["largest"], room - what)
+    columns["largest"] = shortened(columns["largest"], name)
+    columns["what"] = [cut(text, what) for text in columns["what"]]
+    right = {"shape", "bytes", "of file"}
+    made = table(*((heading, "right" if heading in right else "left") for heading in columns if heading in needed))
+    made.columns[0].width = name
+    for at, tensor in enumerate(shown):
+        add_row(
+            made,
+            *(cells[at] for heading, cells in columns.items() if heading in needed),
+            style="" if tensor.layer else "dim",
+        )
     return made
+
+
+def _room(needed: dict[str, int], width: int) -> int:
+    """Characters that are left for names and what they are."""
+    return (
+        width
+        - sum(count for heading, count in needed.items() if heading not in ("largest", "what"))
+        - 2 * (len(needed) - 1)
+    )
+
+
+def _name(tensor: TensorFacts) -> str:
+    """What `--rank` and reports know it by: a layer's name, the node's where the weight's says little, the tensor's."""
+    if tensor.layer:
+        return one_line(tensor.layer)
+    return one_line(tensor.node if tensor.name.startswith("onnx::") and tensor.node else tensor.name)
+
+
+def _op(tensor: TensorFacts) -> str:
+    """The operators that read it, and how many nodes where that are more."""
+    ops = middle(one_line(" + ".join(tensor.ops)), _LONGEST_OP)
+    return f"{ops} ×{tensor.uses}" if tensor.uses > len(tensor.ops) else ops
+
+
+def _what(tensor: TensorFacts) -> str:
+    if tensor.layer:
+        return f"rank ≤ {tensor.break_even}"
+    if tensor.kind.endswith("embedding"):
+        return "embedding"
+    return one_line(in_short(tensor.reason)) if tensor.reason else tensor.kind
+
+
+def _without_bytes(found: Inspection) -> list[Skipped]:
+    """Skipped nodes whose reason no tensor shows: both operands are computed, or the weight counts as another's."""
+    told = {(tensor.op, tensor.node, tensor.reason) for tensor in found.tensors}
+    return [entry for entry in found.skipped if (entry.op, entry.name, entry.reason) not in told]

@@ -17,26 +17,51 @@ def model(demo: Path) -> Path:
     return demo / "digits-target.onnx"
 
 
-def test_inspect_lists_layers_by_size_with_share_and_break_even_rank(run: Run, model: Path) -> None:
+def test_inspect_lists_tensors_by_size_with_share_and_break_even_rank(run: Run, model: Path) -> None:
     outcome = run("inspect", model)
     assert outcome.code == 0
     assert "2.18 MB, 544k parameters" in outcome.stdout
+    assert "eligible: 2.11 MB of 2.18 MB (97 %) in 3 layers; at best the file becomes 81.6 kB" in outcome.stdout
     rows = [line.split() for line in outcome.stdout.splitlines() if line.startswith("fc")]
     assert [row[0] for row in rows] == ["fc6", "fc7", "fc8"]
-    assert rows[0][1:] == ["Gemm", "512×512", "float32", "262k", "1.05", "MB", "48.2", "%", "255", "fc6.weight"]
+    assert rows[0][1:] == ["Gemm", "512×512", "float32", "1.05", "MB", "48.2", "%", "rank", "≤", "255"]
     assert outcome.stderr == ""
 
 
-def test_inspect_says_why_the_rest_is_not_eligible(run: Run, model: Path) -> None:
-    assert "skipped 4 Conv: " in run("inspect", model).stdout
+def test_inspect_says_why_the_rest_is_not_eligible_and_what_it_takes(run: Run, model: Path) -> None:
+    (row,) = [line for line in run("inspect", model).stdout.splitlines() if line.startswith("3×3 Conv")]
+    assert row.split(maxsplit=7) == [
+        "3×3",
+        "Conv",
+        "4",
+        "65.1",
+        "kB",
+        "3.0",
+        "%",
+        "3×3 convolution: only 1×1 is supported",
+    ]
+
+
+def test_inspect_shows_as_many_tensors_as_it_is_told_and_says_what_it_leaves_out(run: Run, model: Path) -> None:
+    def rows(*arguments: object) -> list[str]:
+        lines = run("inspect", model, *arguments).stdout.splitlines()
+        return lines[next(at for at, line in enumerate(lines) if line.startswith("largest")) + 1 :]
+
+    assert rows("--top", 2)[2] == "and 5 more, 73.3 kB (3.4 %): --all shows them"
+    assert [row.split()[0] for row in rows("--top", 2)[:2]] == ["fc6", "fc7"]
+    assert rows("--top", 0) == rows("--all") == rows("--top", 7) == rows()
+    assert len(rows()) == 7
+    assert run("inspect", model, "--top", -1).code == 2
 
 
 def test_inspect_json_has_the_same_facts(run: Run, model: Path) -> None:
     facts = json.loads(run("inspect", model, "--json", "-").stdout)
-    assert set(facts) == {"schema", "path", "bytes", "params", "opsets", "layers", "skipped", "optimized"}
+    before = {"schema", "path", "bytes", "params", "opsets", "layers", "skipped", "optimized"}
+    assert set(facts) == before | {"reachable", "kinds", "tensors", "other_bytes", "remark_bytes", "unclaimed_bytes"}
     assert facts["bytes"] == model.stat().st_size
     assert facts["params"] == 543_732
     assert [layer["break_even"] for layer in facts["layers"]] == [255, 255, 3]
+    assert sum(tensor["bytes"] for tensor in facts["tensors"]) + facts["other_bytes"] == facts["bytes"]
 
 
 @pytest.mark.usefixtures("bench")

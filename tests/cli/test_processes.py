@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -43,6 +44,43 @@ def test_a_run_prints_the_report_on_stdout_and_the_rest_on_stderr(demo: Path, tm
 def test_lines_of_the_report_have_no_trailing_blanks(demo: Path) -> None:
     done = onnx_dalr("inspect", demo / "digits-target.onnx")
     assert [line for line in done.stdout.splitlines() if line != line.rstrip()] == []
+
+
+@posix
+@pytest.mark.parametrize("term", ["dumb", "xterm"])
+@pytest.mark.parametrize("columns", [60, 80, 100])
+def test_a_report_fits_the_terminal_dumb_or_not(demo: Path, term: str, columns: int) -> None:
+    import fcntl
+    import pty
+    import struct
+    import termios
+
+    ours, theirs = pty.openpty()
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 25, columns, 0, 0))
+    environment = {name: value for name, value in os.environ.items() if name not in ("COLUMNS", "NO_COLOR")}
+    command = [*COMMAND, "inspect", str(demo / "digits-target.onnx")]
+    streams = {"stdin": theirs, "stdout": theirs, "stderr": subprocess.DEVNULL}
+    with subprocess.Popen(command, env={**environment, "TERM": term}, **streams) as process:
+        os.close(theirs)
+        printed = b""
+        while part := _read(ours):
+            printed += part
+    os.close(ours)
+    assert process.returncode == 0
+    assert (b"\x1b[1m" in printed) == (term == "xterm")
+    lines = re.sub("\x1b\\[[0-9;]*m", "", printed.decode()).splitlines()[
+        1:
+    ]  # after the path, which is as long as it is
+    assert max(map(len, lines)) <= columns
+    (row,) = [line.split() for line in lines if line.startswith("fc6")]
+    assert row[-7:] == ["1.05", "MB", "48.2", "%", "rank", "≤", "255"]
+
+
+def _read(descriptor: int) -> bytes:
+    try:
+        return os.read(descriptor, 65536)
+    except OSError:  # Linux's way of saying that the other end is closed
+        return b""
 
 
 def test_a_long_line_is_not_broken_where_there_is_no_terminal(demo: Path, tmp_path: Path) -> None:

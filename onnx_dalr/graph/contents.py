@@ -1,0 +1,291 @@
+"""Everything a model stores, each tensor once: what it is called, how many bytes it takes, and who reads it."""
+
+from __future__ import annotations
+
+import itertools
+from collections import ChainMap
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from onnx import AttributeProto, GraphProto, ModelProto, NodeProto, SparseTensorProto, TensorProto, helper
+
+from onnx_dalr.graph.index import bodies
+from onnx_dalr.graph.layers import node_name
+from onnx_dalr.graph.model import Model
+from onnx_dalr.graph.weighing import Part, weigh
+
+_CARRIERS = {
+    *("Identity", "Transpose", "Cast", "CastLike", "Reshape", "Unsqueeze", "Squeeze", "Flatten", "Slice", "Split"),
+    *("Expand", "DequantizeLinear", "QuantizeLinear"),
+}
+"""Operators that lay out their first input: whoever reads what they make reads the constant."""
+
+_LISTS = {"value_float": "float32", "value_floats": "float32", "value_int": "int64", "value_ints": "int64"}
+
+
+@dataclass(frozen=True, eq=False)
+class Reader:
+    """A node that reads a stored tensor.
+
+    Attributes:
+        node: It.
+        operand: Which of its inputs; -1 where the tensor is an attribute of the node or leaves a body through it.
+        via: Operators that lie between, the one next to the tensor first.
+        key: Tells uses apart: one node reached by two calls of a function is two.
+    """
+
+    node: NodeProto
+    operand: int
+    via: tuple[str, ...]
+    key: tuple[int, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class Content:
+    """A tensor that is stored in the model.
+
+    Attributes:
+        name: Its name; of one in an attribute, the node's and the attribute's.
+        also: Names of further tensors that lie at the same place of a data file.
+        where: The body or function it is stored in, empty for the main graph.
+        dtype: Element type.
+        shape: Its shape.
+        bytes: What its values take of the artifact.
+        file: The data file they lie in, None where they are in the model file.
+        readers: Nodes that read it, in graph order; those that only lay it out where nothing reads what they make.
+        output: It is an output of the model or of a function.
+    """
+
+    name: str
+    also: tuple[str, ...]
+    where: str
+    dtype: str
+    shape: tuple[int, ...]
+    bytes: int
+    file: str | None
+    readers: tuple[Reader, ...]
+    output: bool
+
+    @property
+    def uses(self) -> int:
+        """Nodes that read it."""
+        return len({reader.key for reader in self.readers})
+
+
+@dataclass(frozen=True, eq=False)
+class Contents:
+    """Where the bytes of an artifact are: the parts add up to its size.
+
+    Attributes:
+        tensors: What is stored, in the order of the file.
+        other: Bytes that are no tensor's values: nodes, names, shapes, metadata.
+        remarks: Those of them in doc strings and metadata, of which runtimes read nothing.
+        unclaimed: Bytes of the data files that belong to no tensor.
+    """
+
+    tensors: tuple[Content, ...]
+    other: int
+    remarks: int
+    unclaimed: int
+
+
+def contents(model: Model) -> Contents:
+    """Takes stock of a model. Its weights are not read.
+
+    Raises:
+        InputError: External data that is not where the model says.
+    """
+    walk = _Walk(model.proto)
+    entries = walk.entries
+    own = model.path.stat().st_size if model.path else model.size
+    weighed = weigh([entry.parts for entry in entries], model.path, own)
+    found: dict[object, Content] = {}
+    for at, entry in enumerate(entries):
+        spot = weighed.spots[at]
+        new = entry.content(weighed.bytes[at], spot[0].name if spot else None)
+        key = (spot, new.dtype, new.shape) if spot else at
+        found[key] = _joined(found[key], new) if key in found else new
+    unclaimed = max(0, model.size - own - weighed.outside)
+    other = model.size - sum(weighed.bytes) - unclaimed
+    return Contents(tuple(found.values()), other, walk.remarks, unclaimed)
+
+
+def _joined(one: Content, other: Content) -> Content:
+    """Two tensors at one place."""
+    return replace(
+        one,
+        also=(*one.also, other.name),
+        bytes=one.bytes + other.bytes,
+        readers=one.readers + other.readers,
+        output=one.output or other.output,
+    )
+
+
+class _Entry:
+    """A stored tensor, or an input of a function, while its readers are being found."""
+
+    def __init__(self, name: str, where: str, dtype: str, shape: Sequence[int], parts: tuple[Part, ...]) -> None:
+        self.name, self.where, self.dtype, self.shape, self.parts = name, where, dtype, tuple(shape), parts
+        self.readers: list[Reader] = []
+        self.carriers: list[Reader] = []
+        self.output = False
+
+    def content(self, count: int, file: str | None) -> Content:
+        readers = tuple(self.readers or self.carriers)
+        return Content(self.name, (), self.where, self.dtype, self.shape, count, file, readers, self.output)
+
+
+_Carried = tuple[tuple[_Entry, tuple[str, ...]], ...]
+_Names = ChainMap[str, _Carried]
+"""The constants that a name stands for and the operators they came through; empty for what is computed."""
+
+
+class _Walk:
+    """One pass through graph, bodies and functions."""
+
+    def __init__(self, proto: ModelProto) -> None:
+        self.entries: list[_Entry] = []
+        self.remarks = _remarks(proto)
+        self._count = itertools.count()
+        self._functions = {(function.domain, function.name): function for function in proto.functions}
+        self._inputs: dict[tuple[str, str], tuple[_Entry, ...]] = {}
+        names: _Names = ChainMap()
+        self._graph(proto.graph, names, "", None)
+        for key in self._functions:
+            self._function(key)
+        for info in proto.training_info:
+            for graph in (info.initialization, info.algorithm):
+                self._graph(graph, names.new_child(), "training", None)
+
+    def _graph(self, graph: GraphProto, names: _Names, where: str, owner: NodeProto | None) -> None:
+        self.remarks += _remarks(graph) + sum(map(_remarks, (*graph.value_info, *graph.initializer)))
+        for tensor in graph.initializer:
+            self._store(names, tensor.name, where, tensor)
+        for sparse in graph.sparse_initializer:
+            self._store(names, sparse.values.name, where, sparse)
+        self._nodes(graph.node, names, where)
+        for value in graph.output:
+            for entry, via in names.get(value.name, ()):
+                if owner is None:
+                    entry.output = True
+                else:
+                    entry.readers.append(Reader(owner, -1, via, self._key()))
+
+    def _function(self, key: tuple[str, str]) -> tuple[_Entry, ...]:
+        """The inputs of a function with those who read them inside; it is walked when it is first met."""
+        if key not in self._inputs:
+            function = self._functions[key]
+            self.remarks += _remarks(function)
+            self._inputs[key] = ()  # one that calls itself is damaged, which is no reason to run in circles
+            inputs = tuple(_Entry(name, "", "", (), ()) for name in function.input)
+            names: _Names = ChainMap({entry.name: ((entry, ()),) for entry in inputs})
+            self._nodes(function.node, names, f"function {function.name!r}")
+            for name in function.output:
+                for entry, _ in names.get(name, ()):
+                    entry.output = True
+            self._inputs[key] = inputs
+        return self._inputs[key]
+
+    def _nodes(self, nodes: Iterable[NodeProto], names: _Names, where: str) -> None:
+        for node in nodes:
+            self.remarks += _remarks(node)
+            if node.op_type == "Constant" and node.domain in ("", "ai.onnx"):
+                for attribute in node.attribute:
+                    self._constant(node, attribute, names, where)
+                continue
+            self._attributes(node, where)
+            carried = _carried(node, names)
+            self._read(node, names, carried)
+            self._bodies(node, names, where)
+            names.update({output: carried for output in node.output if output})
+
+    def _constant(self, node: NodeProto, attribute: AttributeProto, names: _Names, where: str) -> None:
+        """The value of a Constant node, by the name of its output."""
+        name = node.output[0] if node.output else node_name(node)
+        if attribute.HasField("t"):
+            self._store(names, name, where, attribute.t)
+        elif attribute.HasField("sparse_tensor"):
+            self._store(names, name, where, attribute.sparse_tensor)
+        else:
+            count = len(attribute.floats) + len(attribute.ints) + len(attribute.strings)
+            shape = (count,) if attribute.name.endswith("s") else ()
+            self._enter(names, name, where, _LISTS.get(attribute.name, "string"), shape, (attribute,))
+
+    def _attributes(self, node: NodeProto, where: str) -> None:
+        """Tensors that a node holds itself."""
+        for attribute in node.attribute:
+            single = [attribute.t] if attribute.HasField("t") else []
+            sparse = [attribute.sparse_tensor] if attribute.HasField("sparse_tensor") else []
+            for stored in (*single, *attribute.tensors, *sparse, *attribute.sparse_tensors):
+                entry = self._store(ChainMap(), f"{node_name(node)}.{attribute.name}", where, stored)
+                entry.readers.append(Reader(node, -1, (), self._key()))
+
+    def _store(self, names: _Names, name: str, where: str, stored: TensorProto | SparseTensorProto) -> _Entry:
+        parts = (stored.values, stored.indices) if isinstance(stored, SparseTensorProto) else (stored,)
+        return self._enter(names, name, where, _type_name(parts[0].data_type), stored.dims, parts)
+
+    def _enter(
+        self, names: _Names, name: str, where: str, dtype: str, shape: Sequence[int], parts: tuple[Part, ...]
+    ) -> _Entry:
+        entry = _Entry(name, where, dtype, shape, parts)
+        self.entries.append(entry)
+        names[name] = ((entry, ()),)
+        return entry
+
+    def _read(self, node: NodeProto, names: _Names, carried: _Carried) -> None:
+        key, function = self._key(), (node.domain, node.op_type)
+        inputs = self._function(function) if function in self._functions else ()
+        laid_out = {id(entry) for entry, _ in carried}
+        for operand, name in enumerate(node.input):
+            for entry, via in names.get(name, ()):
+                reader = Reader(node, operand, via, key)
+                inside = inputs[operand].readers if operand < len(inputs) else []
+                if inside:
+                    entry.readers += [replace(one, via=via + one.via, key=key + one.key) for one in inside]
+                elif id(entry) in laid_out or _enters_body(node, operand):
+                    entry.carriers.append(reader)
+                else:
+                    entry.readers.append(reader)
+
+    def _bodies(self, node: NodeProto, names: _Names, where: str) -> None:
+        for branch, body in bodies(node):
+            inner = names.new_child({value.name: () for value in body.input})
+            for operand, name in enumerate(node.input):
+                if _enters_body(node, operand) and operand < len(body.input):
+                    inner[body.input[operand].name] = names.get(name, ())
+            here = f"{branch} of {node.op_type} {node_name(node)!r}"
+            self._graph(body, inner, f"{here} in {where}" if where else here, node)
+
+    def _key(self) -> tuple[int]:
+        return (next(self._count),)
+
+
+def _carried(node: NodeProto, names: _Names) -> _Carried:
+    """The constants that a node only lays out."""
+    sources: _Carried = ()
+    if node.domain not in ("", "ai.onnx", "com.microsoft"):  # which has quantization of its own
+        return sources
+    if node.op_type == "Concat":
+        parts = [names.get(name, ()) for name in node.input]
+        sources = tuple(itertools.chain(*parts)) if all(parts) else ()
+    elif node.op_type in _CARRIERS and node.input:
+        sources = names.get(node.input[0], ())
+    return tuple((entry, (*via, node.op_type)) for entry, via in sources)
+
+
+def _enters_body(node: NodeProto, operand: int) -> bool:
+    """Whether an operand is handed to the input of a body at its place, to be read there."""
+    first = {"Loop": 2, "Scan": 0}.get(node.op_type)  # a Loop's count and condition are its own
+    return first is not None and operand >= first and any(operand < len(body.input) for _, body in bodies(node))
+
+
+def _remarks(proto: Any) -> int:
+    """Bytes in the doc string and metadata of a model, a graph, a node, a tensor."""
+    return len(proto.doc_string.encode()) + sum(int(entry.ByteSize()) for entry in proto.metadata_props)
+
+
+def _type_name(data_type: int) -> str:
+    if data_type == TensorProto.STRING:
+        return "string"
+    return str(helper.tensor_dtype_to_np_dtype(data_type).name) if data_type else "undefined"

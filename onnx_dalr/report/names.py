@@ -1,0 +1,68 @@
+"""Names and reasons in a column that is narrower than they are: shortened so that they still tell apart."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Sequence
+
+from rich.cells import cell_len
+
+_ENDING = re.compile(r"(/[A-Z][A-Za-z]*(_\d+)?|\.weight)$")
+"""What exporters end the names of nodes and weights in."""
+
+_PARTS = re.compile(r"(?<=[/.:])")
+
+
+def shortened(names: Sequence[str], width: int) -> list[str]:
+    """Names in at most so many characters that still tell them apart; as they are, to be folded, where nothing does.
+
+    What goes first is what most long names begin with, then what they end in for their kind, then the middle, each only
+    where a name is too long with it.
+    """
+    stem = _stem([name for name in names if cell_len(name) > width])
+    for start in (stem, ""):
+        for share in (0.5, 0.7, 0.3):
+            made = [_shorter(name, width, start, share) for name in names]
+            if len(set(made)) == len(set(names)):
+                return made
+    return list(names)
+
+
+def _shorter(name: str, width: int, start: str, share: float) -> str:
+    if cell_len(name) > width and len(start) > 1 and name.startswith(start):
+        name = f"…{name[len(start) :]}"
+    if cell_len(name) > width:
+        name = _ENDING.sub("", name)
+    return middle(name, width, share)
+
+
+def _stem(names: Sequence[str]) -> str:
+    """The longest beginning, up to a separator, that most of the names have."""
+    parts = [_PARTS.split(name) for name in names]
+    counted = Counter("".join(each[:count]) for each in parts for count in range(1, len(each)))
+    return max((start for start, count in counted.items() if 2 * count > max(len(names), 2)), key=len, default="")
+
+
+def middle(text: str, width: int, share: float = 0.5) -> str:
+    """Text in at most so many characters of the terminal, its middle left out.
+
+    Args:
+        text: Of one line.
+        width: Characters.
+        share: How much of them goes to what it begins with.
+    """
+    if cell_len(text) <= width:
+        return text
+    tail = cut(text[::-1], int((1 - share) * width) + 1)[:-1][::-1]
+    return cut(text, width - cell_len(tail)) + tail
+
+
+def cut(text: str, width: int) -> str:
+    """Text in at most so many characters, its end left out."""
+    if cell_len(text) <= width:
+        return text
+    kept = text
+    while kept and cell_len(kept) > width - 1:
+        kept = kept[:-1]
+    return f"{kept}…"
