@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from benchmark_data import Case, ClassTest, after, outputs
 from benchmark_methods import CONTENDERS, Bench
+from benchmark_pages import BEGIN, END, RESULTS_PAGE, TABLES_PAGE, headline, merged, put
 from benchmark_report import LOST, ORIGINAL, OUTDONE, Record, draw, markdown
 
 from onnx_dalr.capture import capture
@@ -174,3 +175,66 @@ def test_a_plot_is_drawn_for_every_table_and_model(tmp_path: Path) -> None:
     both = [WHOLE, *kls("svd", 0.02, 0.04), *kls("svd", 0.1, amount=4.0, kept=0.25)]
     draw([*both, *(replace(record, model="vgg-cifar-source") for record in both)], tmp_path)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["mnist-source.png", "mnist.png"]
+
+
+PAGE = """# Tables
+
+## A net
+
+Original (`net`): 4.00 MB, accuracy 98.00 %.
+
+### 16 samples, 2 draws
+
+| KL, 10⁻³ nats | k = 8 | k = 4 | seconds |
+|---|---:|---:|---:|
+| *model, MB* | *2.00* | *1.00* | |
+| svd | 30.0 ±1.0 | 40.0 ±1.0 | 1.0 |
+| optimize | **20.0 ±1.0** | **10.0 ±1.0** | 1.0 |
+
+## By hand
+
+Stays.
+"""
+
+
+def test_a_part_that_is_measured_again_takes_its_places_on_the_page_and_the_rest_stays() -> None:
+    made = markdown([WHOLE, *kls("optimize", 0.034, 0.036, allocation="chosen")])
+    page = merged(PAGE, made)
+    assert "| svd | **30.0 ±1.0** | 40.0 ±1.0 | 1.0 |" in page
+    assert "| optimize | 35.0 ±1.4 | **10.0 ±1.0** | 1.0 |" in page
+    assert page.endswith("## By hand\n\nStays.\n")
+
+
+def test_a_page_is_not_changed_by_its_own_tables() -> None:
+    assert merged(PAGE, PAGE) == PAGE
+
+
+def test_cells_that_are_listed_are_listed_again_only_for_what_was_measured() -> None:
+    head = f"\n## {LOST}\n\nBeyond noise.\n\n- Another net, 16 samples, k = 8: old\n- A net, 16 samples, k = 8: old\n"
+    made = markdown([WHOLE, *kls("optimize", 0.2, allocation="chosen"), *kls("svd", 0.1)])
+    listed = [line.partition(":")[2] for line in lost(merged(PAGE + head, made, (LOST,)))]
+    assert listed == [" old", " 200 against 100 of *svd*"]
+
+
+def test_a_network_that_the_page_does_not_have_yet_is_added_to_it() -> None:
+    page = merged(PAGE, markdown([replace(each, title="New") for each in (WHOLE, *kls("svd", 0.1))]))
+    assert page.startswith(PAGE.rstrip())
+    assert page.partition("## New\n")[2].count("| svd |") == 2
+
+
+def test_the_table_at_the_head_of_the_results_is_what_the_page_of_tables_says() -> None:
+    docs = Path(__file__).resolve().parent.parent / "docs"
+    results, page = ((docs / name).read_text(encoding="utf-8") for name in (RESULTS_PAGE, TABLES_PAGE))
+    assert put(results, headline(page)) == results
+    assert len(headline(page).splitlines()) > 20
+
+
+def test_the_docs_are_brought_up_to_date(tmp_path: Path) -> None:
+    (tmp_path / TABLES_PAGE).write_text(PAGE, encoding="utf-8")
+    (tmp_path / RESULTS_PAGE).write_text(f"# Results\n\n{BEGIN}\nold\n{END}\n\nText.\n", encoding="utf-8")
+    (tmp_path / "run.json").write_text(json.dumps({"records": [asdict(WHOLE), asdict(CELL)]}), encoding="utf-8")
+    benchmark.main(["--again", str(tmp_path / "run.json"), "--docs", str(tmp_path)])
+    assert "| svd | **10.0** | 40.0 ±1.0 | 1.0 |" in (tmp_path / TABLES_PAGE).read_text(encoding="utf-8")
+    results = (tmp_path / RESULTS_PAGE).read_text(encoding="utf-8")
+    assert "old" not in results
+    assert results.endswith(f"{END}\n\nText.\n")

@@ -1,7 +1,7 @@
 """Methods × models × amounts × calibration sizes × seeds: equal bytes, the same samples, test data apart.
 
-    python tools/benchmark.py ASSETS --table vgg-fc6 --seeds 3 --json out.json --markdown out.md --plots DIR
-    python tools/benchmark.py --again out.json more.json --markdown out.md --plots DIR
+    python tools/benchmark.py ASSETS --table vgg-fc6 --seeds 3 --json out.json --docs docs
+    python tools/benchmark.py --again out.json more.json --markdown out.md --plots docs/images
 
 ASSETS is a folder with models/ and data/. For every calibration size and seed the samples are looked at once; all
 methods make their models from that, at the same ranks (or within the same number of parameters), and each is run on the
@@ -10,6 +10,9 @@ out samples, `dalr` without and with its metric, and `optimize`, which is what t
 and chooses factors and ranks by them. Where several layers share a budget, ranks go by one ratio ("equal"), by the
 error of each layer ("error") or by its effect on the output ("effect"). The JSON is written after every cell, so that
 a run that is stopped leaves what it has.
+
+--docs puts the rows that were measured into DIR/benchmark-tables.md, leaves all others as they are, and makes the table
+at the head of DIR/benchmarks.md again from there. Plots are of the records given alone: draw them of a whole table.
 """
 
 from __future__ import annotations
@@ -27,7 +30,8 @@ from typing import Any
 import onnxruntime
 from benchmark_data import Assets, Case
 from benchmark_methods import CONTENDERS, Allocation, Bench
-from benchmark_report import ORIGINAL, TABLES, Record, draw, markdown
+from benchmark_pages import update
+from benchmark_report import LOST, ORIGINAL, OUTDONE, TABLES, Record, draw, markdown
 
 import onnx_dalr
 from onnx_dalr.runtime import open_session
@@ -144,6 +148,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--json", type=Path)
     parser.add_argument("--markdown", type=Path)
     parser.add_argument("--plots", type=Path, metavar="DIR")
+    parser.add_argument("--docs", type=Path, metavar="DIR", help="folder of the pages to bring up to date")
     options = parser.parse_args(arguments)
     if options.assets is None and not options.again:
         parser.error("give ASSETS, or --again FILE")
@@ -153,11 +158,13 @@ def main(arguments: list[str] | None = None) -> None:
     write(options.json, records)
     if options.plots:
         draw(records, options.plots)
-    beside = options.markdown.parent if options.markdown else Path()
+    beside = options.docs or (options.markdown.parent if options.markdown else Path())
     text = markdown(records, os.path.relpath(options.plots, beside) if options.plots else None)
+    if options.docs:
+        update(options.docs, text, (LOST, OUTDONE))
     if options.markdown:
         options.markdown.write_text(text, encoding="utf-8")
-    else:
+    elif not options.docs:
         print(text)
 
 

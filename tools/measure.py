@@ -1,9 +1,10 @@
-"""Measures the four methods on real models with test data of its own, and writes the tables of docs/benchmarks.md.
+"""Measures the four methods on real models with test data of its own, and writes the tables as Markdown.
 
-    python tools/measure.py ASSETS [--out docs/benchmarks.md]
+    python tools/measure.py ASSETS --out FILE.md
 
-ASSETS is a folder with models/ and data/ (see docs/benchmarks.md for what is in it). Every figure comes from the
-written file, run by ONNX Runtime on data the calibration never saw; original and methods are measured in one run.
+ASSETS is a folder with models/ and data/. The table of Magika in docs/benchmark-tables.md is of this tool; what else it
+measures, tools/benchmark.py measures better. Every figure comes from the written file, run by ONNX Runtime on data the
+calibration never saw; original and methods are measured in one run.
 """
 
 from __future__ import annotations
@@ -149,7 +150,7 @@ def main() -> None:
     """Command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("assets", type=Path, help="folder with models/ and data/")
-    parser.add_argument("--out", type=Path, default=Path("docs/benchmarks.md"))
+    parser.add_argument("--out", type=Path, required=True)
     options = parser.parse_args()
     head = (
         "# Benchmarks\n\n"

@@ -31,7 +31,7 @@ from numpy.typing import NDArray
 import onnx_dalr
 from onnx_dalr.graph.model import input_specs, load
 from onnx_dalr.options import SampleOptions
-from onnx_dalr.quality.comparison import mask_of
+from onnx_dalr.quality.padding import values_kept
 from onnx_dalr.samples import ImageSettings, InputSpec
 from onnx_dalr.samples.masks import kept_in
 from onnx_dalr.sets import opened
@@ -115,7 +115,7 @@ def differences(original: Path, new: Path, calib: Path, ids: list[str], image: I
             for output, y, y_new in zip(sessions[0].get_outputs(), *pair, strict=True):
                 if not isinstance(y, np.ndarray) or y.dtype.kind not in "fiub" or y.shape != y_new.shape:
                     continue
-                mask = None if padding is None else mask_of(y.shape, padding)
+                mask = values_kept(y.shape, padding)
                 counted = np.isfinite(y) if mask is None else np.isfinite(y) & mask
                 kept, kept_new = y[counted].astype(float), y_new[counted].astype(float)
                 apart = found.setdefault(output.name, Difference())
@@ -152,8 +152,14 @@ def image_settings(arguments: list[str]) -> ImageSettings:
     def numbers(option: str) -> tuple[float, ...] | None:
         return tuple(map(float, given[option].split(","))) if option in given else None
 
-    scale = numbers("--scale")
-    return ImageSettings(mean=numbers("--mean"), std=numbers("--std"), scale=scale[0] if scale else None)
+    scale, size = numbers("--scale"), given.get("--resize")
+    height, width = map(int, size.split("x")) if size else (0, 0)
+    return ImageSettings(
+        resize=(height, width) if size else None,
+        mean=numbers("--mean"),
+        std=numbers("--std"),
+        scale=scale[0] if scale else None,
+    )
 
 
 def rows(model: Path, rules: list[str], methods: list[str], amounts: list[str]) -> list[str]:

@@ -1,0 +1,247 @@
+"""The blocks of README.md and docs/ run as they stand there, on stand-ins for what a reader would have.
+
+A block that cannot run here says why in a line before it: <!-- not run: why -->.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+from jsonschema import Draft202012Validator
+from onnx import helper, numpy_helper
+
+import onnx_dalr
+from tests.conftest import REPOSITORY
+
+PAGES = [REPOSITORY / "README.md", REPOSITORY / "CONTRIBUTING.md", *sorted((REPOSITORY / "docs").glob("*.md"))]
+NOT_RUN = re.compile(r"<!-- not run: (.+) -->")
+COPIES = 20  # of every pixel: makes in.onnx larger than the 12 MB of an example
+PER_CLASS = 16
+RUN = ("bash", "python")
+pytestmark = pytest.mark.skipif(shutil.which("bash") is None, reason="the blocks are for bash, which is not here")
+
+
+@dataclass(frozen=True)
+class Block:
+    """A fenced block of a page.
+
+    Attributes:
+        page: Where it stands.
+        line: Of its fence.
+        language: What the fence says it is.
+        text: What is between the fences.
+        not_run: Why it cannot run here, if it says so.
+    """
+
+    page: Path
+    line: int
+    language: str
+    text: str
+    not_run: str | None
+
+    @property
+    def place(self) -> str:
+        return f"{self.page.name}:{self.line}"
+
+
+def blocks(page: Path) -> Iterator[Block]:
+    lines = page.read_text(encoding="utf-8").splitlines()
+    at, why = 0, None
+    while at < len(lines):
+        reason = NOT_RUN.fullmatch(lines[at])
+        if reason:
+            why = reason[1]
+        elif lines[at].startswith("```"):
+            end = lines.index("```", at + 1)
+            yield Block(page, at + 1, lines[at][3:], "\n".join(lines[at + 1 : end]), why)
+            at, why = end, None
+        elif lines[at].strip() and not lines[at].startswith("<!--"):
+            why = None
+        at += 1
+
+
+BLOCKS = [block for page in PAGES for block in blocks(page)]
+
+
+def find(page: str, language: str, word: str = "") -> Block:
+    (block,) = [b for b in BLOCKS if b.page.name == page and b.language == language and word in b.text]
+    return block
+
+
+PLAN = find("plan.md", "bash")  # runs in the test of what it writes
+
+
+def stand_in(path: Path) -> None:
+    """The demo net behind a detour through a wide layer and back, which changes nothing; its last layer is the head."""
+    model = onnx.load(REPOSITORY / "models" / "digits-target.onnx")
+    graph, pixels = model.graph, 256
+    copies = np.tile(np.eye(pixels, dtype=np.float32), (COPIES, 1)) / np.float32(np.sqrt(COPIES))
+    tensors = {"wide.W": copies, "narrow.W": copies.T.copy(), "rows": np.array([-1, pixels])}
+    graph.initializer.extend(numpy_helper.from_array(array, name) for name, array in tensors.items())
+    graph.initializer.append(numpy_helper.from_array(np.array([-1, 1, 16, 16]), "images"))
+    for node in graph.node:
+        node.input[:] = ["again" if name == "image" else name for name in node.input]
+        node.name = "head" if node.name == "fc8" else node.name
+    detour = (
+        helper.make_node("Reshape", ["image", "rows"], ["flat"]),
+        helper.make_node("Gemm", ["flat", "wide.W"], ["wide.out"], "wide", transB=1),
+        helper.make_node("Gemm", ["wide.out", "narrow.W"], ["narrow.out"], "narrow", transB=1),
+        helper.make_node("Reshape", ["narrow.out", "images"], ["again"]),
+    )
+    nodes = [*detour, *graph.node]
+    del graph.node[:]
+    graph.node.extend(nodes)
+    onnx.save(model, path)
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What the pages take for granted: in.onnx, images/, samples.npy, out/, models/."""
+    folder = tmp_path_factory.mktemp("docs")
+    stand_in(folder / "in.onnx")
+    for images in sorted((REPOSITORY / "models" / "digits" / "calib").iterdir()):
+        kept = folder / "images" / images.name
+        kept.mkdir(parents=True)
+        for file in sorted(images.iterdir())[:PER_CLASS]:
+            shutil.copy(file, kept)
+    np.save(folder / "samples.npy", np.stack(list(pixels(folder / "images"))))
+    (folder / "out").mkdir()
+    shutil.copytree(REPOSITORY / "models", folder / "models")
+    (folder / "bin").mkdir()
+    command = folder / "bin" / "onnx-dalr"
+    command.write_text(f'#!/bin/sh\nexec {shlex.quote(sys.executable)} -m onnx_dalr "$@"\n', encoding="utf-8")
+    command.chmod(0o755)
+    return folder
+
+
+def pixels(images: Path) -> Iterator[np.ndarray[Any, Any]]:
+    """The samples as arrays of the model's input, without the axis of samples."""
+    from PIL import Image
+
+    for file in sorted(images.rglob("*.png")):
+        yield np.asarray(Image.open(file), np.float32)[None] / 255
+
+
+@pytest.fixture
+def workplace(made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A copy of it to work in, with `onnx-dalr` on the path."""
+    shutil.copytree(made, tmp_path, dirs_exist_ok=True)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PATH", str(tmp_path / "bin"), prepend=os.pathsep)
+    monkeypatch.setenv("PYTHONPATH", str(REPOSITORY), prepend=os.pathsep)
+    return tmp_path
+
+
+def shell(command: str) -> str:
+    """Runs a line as pasted; what it printed."""
+    done = subprocess.run(["bash", "-euo", "pipefail", "-c", command], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"
+    return done.stdout
+
+
+def run(block: Block) -> None:
+    """Runs a block in the current folder. Lines of one that write the same model are alternatives."""
+    if block.language == "python":
+        feeds = [{"image": sample[None]} for sample in np.load("samples.npy")]
+        given = {"model_proto": onnx.load("in.onnx"), "model": onnx.load("in.onnx"), "reader": feeds}
+        exec(compile("\n" * block.line + block.text, str(block.page), "exec"), given)
+        return
+    for line in block.text.splitlines():
+        for word in shlex.split(line, comments=True)[2:]:
+            if word in ("out.onnx", "small.onnx") and line.split()[1] in ("optimize", "apply"):
+                Path(word).unlink(missing_ok=True)
+        shell(line)
+
+
+@pytest.mark.parametrize("block", [b for b in BLOCKS if b.language in RUN and b != PLAN], ids=lambda block: block.place)
+@pytest.mark.usefixtures("workplace")
+def test_a_block_runs_as_pasted(block: Block) -> None:
+    if block.not_run:
+        pytest.skip(f"not run: {block.not_run}")
+    run(block)
+
+
+def test_what_is_not_run_is_known_here() -> None:
+    assert [(b.page.name, b.not_run) for b in BLOCKS if b.language in RUN and b.not_run] == [
+        ("README.md", "CI does, in a virtual environment of its own"),
+        ("README.md", "CI does, in a virtual environment of its own"),
+        ("CONTRIBUTING.md", "sets up a virtual environment"),
+        ("benchmarks.md", "hours, on models and data that are not in the repository"),
+        ("neighbours.md", "minutes, and models that are not in the repository"),
+    ]
+
+
+def test_every_block_says_what_it_is() -> None:
+    assert {block.language for block in BLOCKS} <= {"bash", "python", "json", "text", "toml"}
+    assert not [block.place for block in BLOCKS if block.not_run and block.language not in RUN]
+
+
+def skeleton(text: str) -> str:
+    """A line without its numbers and the width of its columns."""
+    return re.sub(r"\s+", " ", re.sub(r"[-−]?\d[\d.,]*(e-\d+)?", "#", text)).strip()
+
+
+@pytest.fixture(scope="module")
+def demo_report(made: Path) -> list[str]:
+    """What the command at the head of the README prints, apart from setting up."""
+    line = find("README.md", "bash", "digits-small.onnx").text.rpartition("&& ")[2]
+    command = line.replace(".venv/bin/onnx-dalr", str(made / "bin" / "onnx-dalr"))
+    environment = os.environ | {"PYTHONPATH": str(REPOSITORY), "COLUMNS": "120", "PYTHONUTF8": "1"}
+    done = subprocess.run(
+        ["bash", "-c", command], capture_output=True, text=True, cwd=made, env=environment, check=True
+    )
+    return done.stdout.splitlines()
+
+
+def test_the_report_in_the_readme_is_the_one_that_is_printed(demo_report: list[str]) -> None:
+    shown = [skeleton(line) for line in find("README.md", "text").text.splitlines() if line.strip()]
+    printed = [skeleton(line) for line in demo_report]
+    assert [line for line in shown if not any(each.startswith(line) for each in printed)] == []
+
+
+def test_the_block_of_plans_runs_and_the_plan_that_is_shown_has_the_fields_that_are_written(workplace: Path) -> None:
+    shown = json.loads(find("plan.md", "json").text)
+    schema = json.loads((Path(onnx_dalr.__file__).parent / "plan.schema.json").read_text(encoding="utf-8"))
+    Draft202012Validator(schema).validate(shown)
+    run(PLAN)
+    written = json.loads((workplace / "plan.json").read_text(encoding="utf-8"))
+    assert list(shown) == list(written)
+    for name in ("schema", "model", "target", "method", "settings"):
+        assert shown[name] == written[name], name
+    assert [list(entry) for entry in shown["layers"]] == [list(entry) for entry in written["layers"]]
+    assert [(entry["layer"], entry["largest_rank"]) for entry in shown["layers"]] == [
+        (entry["layer"], entry["largest_rank"]) for entry in written["layers"]
+    ]
+    assert {tuple(point) for point in shown["curve"]} == {tuple(point) for point in written["curve"]}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_between_the_pages_lead_somewhere(page: Path) -> None:
+    text = page.read_text(encoding="utf-8")
+    for target in re.findall(r"\]\(([^)\s]+)\)", text):
+        file, _, anchor = target.partition("#")
+        if "://" in file:
+            continue
+        path = (page.parent / file).resolve() if file else page
+        assert path.exists(), target
+        if anchor:
+            headings = re.findall(r"^#+ (.+)$", path.read_text(encoding="utf-8"), re.MULTILINE)
+            assert anchor in {slug(heading) for heading in headings}, target
+
+
+def slug(heading: str) -> str:
+    """The anchor that GitHub makes of a heading."""
+    return re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-")
