@@ -17,22 +17,25 @@ if TYPE_CHECKING:
     from onnx_dalr.report.result import Result
     from onnx_dalr.stats_set import StatisticsSet
 
-_LAZY = {
+FUNCTIONS = {
     "optimize": "onnx_dalr.pipeline",
     "analyze": "onnx_dalr.pipeline",
     "apply": "onnx_dalr.pipeline",
+    "inspect": "onnx_dalr.inspection",
+    "check": "onnx_dalr.budget",
+    "compare": "onnx_dalr.comparison",
+}
+"""The module of each. The command line calls them there; from here they speak Python."""
+
+_CLASSES = {
     "Analysis": "onnx_dalr.analysis",
     "Plan": "onnx_dalr.plan",
     "StatisticsSet": "onnx_dalr.stats_set",
     "Result": "onnx_dalr.report.result",
-    "inspect": "onnx_dalr.inspection",
     "Inspection": "onnx_dalr.inspection",
-    "check": "onnx_dalr.budget",
     "CheckResult": "onnx_dalr.budget",
-    "compare": "onnx_dalr.comparison",
     "ModelComparison": "onnx_dalr.comparison",
 }
-"""Imported when first asked for, so that `onnx-dalr --help` loads neither ONNX Runtime nor SciPy."""
 
 __all__ = [
     "Analysis",
@@ -57,12 +60,21 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> Any:
-    if name not in _LAZY:
-        raise AttributeError(f"module 'onnx_dalr' has no attribute {name!r}")
-    from importlib import import_module  # noqa: PLC0415
+if not TYPE_CHECKING:  # to which the names above are all there is
 
-    return getattr(import_module(_LAZY[name]), name)
+    def __getattr__(name: str) -> Any:
+        """Imported when first asked for, so that `onnx-dalr --help` loads neither ONNX Runtime nor SciPy."""
+        from importlib import import_module  # noqa: PLC0415
+
+        if name in _CLASSES:
+            return getattr(import_module(_CLASSES[name]), name)
+        if name not in FUNCTIONS:
+            raise AttributeError(f"module 'onnx_dalr' has no attribute {name!r}")
+        from onnx_dalr.wording import speaks_python  # noqa: PLC0415
+
+        function = speaks_python(getattr(import_module(FUNCTIONS[name]), name))
+        function.__module__ = __name__  # where pickle and people find it
+        return globals().setdefault(name, function)  # the same function every time
 
 
 def __dir__() -> list[str]:

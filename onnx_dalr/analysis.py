@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from onnx_dalr._version import __version__
 from onnx_dalr.capture import needs_of
@@ -24,15 +24,20 @@ from onnx_dalr.run import Run
 from onnx_dalr.runtime import provider_line
 from onnx_dalr.selection import check_pattern, left_out, select
 from onnx_dalr.sets import Sets, opened
+from onnx_dalr.shown import Shown
 from onnx_dalr.stats_file import gathered, load_statistics
 from onnx_dalr.stats_set import METRIC_TASK, StatisticsSet, model_hash
 from onnx_dalr.target import Target, make_target
 from onnx_dalr.without_samples import check_given
+from onnx_dalr.wording import speaks_python, told_to
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
 
 _MASK_INPUT = "mask input"
 
 
-class Analysis:
+class Analysis(Shown):
     """A model, and what the samples of the target domain say of its layers.
 
     It holds the samples open for the plans to come: close it, use it in a `with`, or let it go.
@@ -59,15 +64,17 @@ class Analysis:
         provider: str,
         settings: dict[str, str],
     ) -> None:
-        self.run, self.layers, self.skipped = run, list(layers), list(skipped)
+        self.run, self.layers = run, list(layers)
+        self.skipped = [told_to(run.progress, one) for one in skipped]
         self.sets, self.learned, self.task, self.provider = sets, learned, task, provider
         self._settings = settings
         self._closing: weakref.finalize[Any, Any] | None = None
 
+    @speaks_python
     def plan(
         self,
         *,
-        rank: int | str | list[int | str] | tuple[int | str, ...] | None = None,
+        rank: int | str | Sequence[int | str] | None = None,
         size: str | float | None = None,
         params: str | float | None = None,
         max_drop: str | float | None = None,
@@ -79,6 +86,21 @@ class Analysis:
         best_effort: bool = False,
     ) -> Plan:
         """The ranks for a target: one of those of `optimize`, `max_drop=0.01` where none is given.
+
+        Args:
+            rank: A rank for every layer, or "GLOB=64" and "GLOB=keep" for some.
+            size: Bytes on disk of the whole artifact, "12MB", "40%" or a number.
+            params: Parameters of the whole model, "6M", "40%" or a number.
+            max_drop: Score that may be lost, "1%" or 0.01.
+            max_error: Relative error of the worst output, 0.02.
+            energy: Share of each layer's own output variance to keep, 0.99.
+            rank_multiple: Choose ranks that are multiples of it.
+            min_rank: Choose no rank below it.
+            confidence: Hold `max_drop` or `max_error` with this confidence, "95%" or 0.95.
+            best_effort: Where the target cannot be met, plan the closest model there is.
+
+        Returns:
+            The plan, to look at, to save and to apply.
 
         Raises:
             InputError: The target cannot be read, or there is nothing to measure it on (exit code 2).
@@ -117,10 +139,15 @@ class Analysis:
             notes=self.learned.notes,
         )
 
-    def __str__(self) -> str:
-        from onnx_dalr.report.planned import render_analysis  # noqa: PLC0415 - heavy: rich
+    def _view(self, width: int) -> RenderableType:
+        from onnx_dalr.report.planned import analysis_view  # noqa: PLC0415 - heavy: rich
 
-        return render_analysis(self)
+        return analysis_view(self, width)
+
+    def _brief(self) -> str:
+        path, fitted = self.run.original.path, len(self.learned.digests)
+        layers = f"{len(self.layers)} layers, {len(self.skipped)} skipped"
+        return f"{path.name if path else 'in memory'}: {layers}; {self.run.options.method.name} from {fitted} samples"
 
     def close(self) -> None:
         """Lets go of the samples."""

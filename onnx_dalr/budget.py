@@ -6,10 +6,15 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from onnx_dalr.errors import InputError
 from onnx_dalr.graph.model import Model, load
+from onnx_dalr.shown import Shown
 from onnx_dalr.units import format_bytes, parse_amount
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
 
 
 @dataclass(frozen=True)
@@ -40,18 +45,19 @@ class BudgetLine:
         """What is left of the budget; negative by how far it is over."""
         return self.limit - self.value
 
+    def shown(self, amount: int) -> str:
+        """An amount in the unit of the budget, exactly and to be read."""
+        return f"{amount:,}" if self.budget == "params" else f"{format_bytes(amount)} ({amount:,} bytes)"
+
     def __str__(self) -> str:
-        def show(amount: int) -> str:
-            return f"{amount:,}" if self.budget == "params" else f"{format_bytes(amount)} ({amount:,} bytes)"
-
-        verdict = f"{show(self.left)} left" if self.passed else f"{show(-self.left)} over"
+        verdict = f"{self.shown(self.left)} left" if self.passed else f"{self.shown(-self.left)} over"
         mark = "ok  " if self.passed else "FAIL"
-        limit = f"limit {show(self.limit)} [{self.allowed}]"
-        return f"{mark} {self.model}: {self.budget} {show(self.value)}, {limit}, {verdict}"
+        limit = f"limit {self.shown(self.limit)} [{self.allowed}]"
+        return f"{mark} {self.model}: {self.budget} {self.shown(self.value)}, {limit}, {verdict}"
 
 
-@dataclass(frozen=True)
-class CheckResult:
+@dataclass(frozen=True, repr=False)
+class CheckResult(Shown):
     """Every budget of every model; `str()` is one line each.
 
     Attributes:
@@ -67,6 +73,17 @@ class CheckResult:
 
     def __str__(self) -> str:
         return "\n".join(map(str, self.lines))
+
+    def _view(self, width: int) -> RenderableType:
+        from onnx_dalr.report.check import check_view  # noqa: PLC0415 - reads this module
+
+        del width
+        return check_view(self)
+
+    def _brief(self) -> str:
+        over = sum(not line.passed for line in self.lines)
+        of = f"{len(self.lines)} budget{'' if len(self.lines) == 1 else 's'}"
+        return f"failed: over {over} of {of}" if over else f"passed: {of}"
 
     def to_json(self) -> str:
         """The same facts as JSON text."""
@@ -108,6 +125,9 @@ def check(
         baseline: A model to compare with.
         max_growth: How much larger than the baseline the artifact may be, "2%" or "100kB"; 0 where only a baseline
             is given.
+
+    Returns:
+        A line for every budget of every model, whether it is met or not: see `result.passed`.
 
     Raises:
         InputError: No budget, a relative one without a baseline, or something that is no model.

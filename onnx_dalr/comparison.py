@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from onnx import ModelProto
 
@@ -23,6 +23,11 @@ from onnx_dalr.runtime import Session, open_session, provider_line
 from onnx_dalr.samples import GivenLabels, InputSpec
 from onnx_dalr.samples.masks import kept_in
 from onnx_dalr.sets import SampleSet, Sets, opened
+from onnx_dalr.shown import Shown
+from onnx_dalr.units import format_bytes, format_share
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
 
 _SAME_ENDS = "compare takes two models with the same inputs and outputs"
 
@@ -42,8 +47,8 @@ class ModelFacts:
     params: int
 
 
-@dataclass(frozen=True)
-class ModelComparison:
+@dataclass(frozen=True, repr=False)
+class ModelComparison(Shown):
     """What `compare` found. `str()` is the table, `to_json()` the same facts.
 
     Attributes:
@@ -76,11 +81,17 @@ class ModelComparison:
     provider: str
     notes: tuple[str, ...]
 
-    def __str__(self) -> str:
-        from onnx_dalr.report.comparison import comparison_view  # noqa: PLC0415
-        from onnx_dalr.report.text import as_text  # noqa: PLC0415
+    def _view(self, width: int) -> RenderableType:
+        from onnx_dalr.report.comparison import comparison_view  # noqa: PLC0415 - reads this module
 
-        return as_text(comparison_view(self))
+        return comparison_view(self, width)
+
+    def _brief(self) -> str:
+        from onnx_dalr.report.figures import drop_in_brief  # noqa: PLC0415
+
+        a, b = (model.path.name if model.path else "in memory" for model in (self.a, self.b))
+        size = f"{format_bytes(self.a.bytes)} → {format_bytes(self.b.bytes)}"
+        return f"{a} → {b}: {size} ({format_share(self.b.bytes, self.a.bytes)}), {drop_in_brief(self.quality)}"
 
     def to_json(self) -> str:
         """The same facts as JSON text."""

@@ -25,6 +25,10 @@ class DalrError(Exception):
         self.message = message
         self.hint = hint
 
+    def reword(self, message: str, hint: str) -> None:
+        """Says the same in other words, to a reader of another language."""
+        DalrError.__init__(self, message, hint)
+
 
 class InputError(DalrError):
     """The user's input cannot be used: a file, a sample, an option, a full disk."""

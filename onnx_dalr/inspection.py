@@ -7,6 +7,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from onnx import ModelProto
 
@@ -15,7 +16,11 @@ from onnx_dalr.graph.layers import Layer, Skipped, find, node_name
 from onnx_dalr.graph.model import load, metadata
 from onnx_dalr.graph.roles import in_general, role
 from onnx_dalr.reachable import Reachable, reachable
+from onnx_dalr.shown import Shown
 from onnx_dalr.units import format_bytes
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
 
 SMALL = "small constants"
 OTHER = "other constants"
@@ -123,7 +128,7 @@ class KindFacts:
 
 
 @dataclass(frozen=True, repr=False)
-class Inspection:
+class Inspection(Shown):
     """What `inspect` found. `str()` is the table, `to_json()` the same facts.
 
     The bytes of all tensors, `other_bytes` and `unclaimed_bytes` add up to the size of the artifact.
@@ -158,15 +163,15 @@ class Inspection:
     remark_bytes: int
     unclaimed_bytes: int
 
-    def __str__(self) -> str:
-        from onnx_dalr.report.inspection import inspection_view  # noqa: PLC0415
-        from onnx_dalr.report.text import as_text  # noqa: PLC0415
+    def _view(self, width: int) -> RenderableType:
+        from onnx_dalr.report.inspection import inspection_view  # noqa: PLC0415 - reads this module
 
-        return as_text(inspection_view(self))
+        return inspection_view(self, width)
 
-    def __repr__(self) -> str:
-        layers = f"{len(self.layers)} eligible layer{'' if len(self.layers) == 1 else 's'}"
-        return f"<Inspection of {self.path or 'a ModelProto'}: {format_bytes(self.bytes)}, {layers}>"
+    def _brief(self) -> str:
+        share = sum(layer.share for layer in self.layers)
+        eligible = f"{len(self.layers)} eligible layers, {100 * share:.1f} % of the file"
+        return f"{self.path.name if self.path else 'in memory'}: {format_bytes(self.bytes)}, {eligible}"
 
     def to_json(self) -> str:
         """The same facts as JSON text."""
@@ -177,6 +182,12 @@ class Inspection:
 
 def inspect(model: str | os.PathLike[str] | ModelProto) -> Inspection:
     """Accounts for every byte of a model: its layers, what is no layer with the reason, and the rest.
+
+    Args:
+        model: Path of the model, or a ModelProto.
+
+    Returns:
+        What was found: `print(result)` is the table.
 
     Raises:
         InputError: It is not a model.

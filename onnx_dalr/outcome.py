@@ -21,6 +21,7 @@ from onnx_dalr.problem import sizes_of
 from onnx_dalr.report.result import LayerResult, Result
 from onnx_dalr.stats_file import save_statistics
 from onnx_dalr.verify import verify
+from onnx_dalr.wording import told_to
 
 
 @dataclass(frozen=True)
@@ -60,6 +61,7 @@ def produce(analysis: Analysis, plan: Plan, destination: Destination, extras: Ex
         InputError: Something cannot be written.
     """
     run, sets, learned = analysis.run, analysis.sets, analysis.learned
+    plan = told_to(run.progress, plan)
     original, options = run.original, run.options
     with run.phase("rewrite"):
         text = note(run, plan, learned.calibration)
@@ -77,7 +79,7 @@ def produce(analysis: Analysis, plan: Plan, destination: Destination, extras: Ex
             save(proto, original, written)
             size = refuse_larger(written, original)
             verified = verify(written, original, sets, analysis.task, options.runtime, advance)
-        result = Result(
+        facts = Result(
             version=__version__,
             input=original.path,
             output=None if destination.dry_run else destination.output,
@@ -104,6 +106,7 @@ def produce(analysis: Analysis, plan: Plan, destination: Destination, extras: Ex
             notes=(*run.notes, *verified.notes(fitted)),
             model=proto if destination.output is None else None,
         )
+        result = told_to(run.progress, facts)
         if destination.report not in (None, STANDARD_OUTPUT):
             with files.at(destination.report, force=True) as path:
                 write_text(path, result.to_json())

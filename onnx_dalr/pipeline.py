@@ -18,6 +18,7 @@ from onnx_dalr.graph.model import Model, load
 from onnx_dalr.options import PathLike, Shared, paths, read_options
 from onnx_dalr.outcome import Extras, files_read, produce
 from onnx_dalr.plan import Plan
+from onnx_dalr.plan_file import load as load_plan
 from onnx_dalr.progress import Progress, Silent
 from onnx_dalr.report.result import Result
 from onnx_dalr.run import UNNAMED, Run
@@ -30,7 +31,7 @@ def optimize(
     output: PathLike | None = None,
     *,
     calib: Any = None,
-    rank: int | str | list[int | str] | tuple[int | str, ...] | None = None,
+    rank: int | str | Sequence[int | str] | None = None,
     size: str | float | None = None,
     params: str | float | None = None,
     max_drop: str | float | None = None,
@@ -190,7 +191,7 @@ def optimize(
         "preprocess": preprocess,
     }
     options, sample_options = read_options(calib, {**how, **which, **image})
-    given = Plan.load(plan) if isinstance(plan, str | os.PathLike) else plan
+    given = load_plan(plan) if isinstance(plan, str | os.PathLike) else plan
     if given is not None:
         options = options_of(given, options)
     run = Run(load(model), options, progress or Silent(), Path(output or UNNAMED).name)
@@ -286,6 +287,9 @@ def apply(
         json: Write the report as JSON here.
         progress: Where to report to while it runs.
         options: Those of `optimize` that choose samples and task.
+
+    Returns:
+        What was done: `print(result)` is the table.
 
     Raises:
         InputError: Something given cannot be used, a plan of another model say (exit code 2).

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from onnx_dalr.shown import Shown
+from onnx_dalr.wording import speaks_python
 
 if TYPE_CHECKING:
     import os
-    from pathlib import Path
 
     from onnx import ModelProto
+    from rich.console import RenderableType
 
     from onnx_dalr.stats_set import StatisticsSet
 
@@ -60,8 +63,8 @@ class Point:
     chosen: bool = False
 
 
-@dataclass(frozen=True)
-class Plan:
+@dataclass(frozen=True, repr=False)
+class Plan(Shown):
     """The decisions for all Layers of a model, in graph order.
 
     Attributes:
@@ -98,10 +101,14 @@ class Plan:
         """The same plan with what it is for."""
         return replace(self, model=model, settings=settings, version=version)
 
-    def __str__(self) -> str:
-        from onnx_dalr.report.planned import render_plan  # noqa: PLC0415 - heavy: rich
+    def _view(self, width: int) -> RenderableType:
+        from onnx_dalr.report.planned import plan_view  # noqa: PLC0415 - heavy: rich
 
-        return render_plan(self)
+        return plan_view(self, width)
+
+    def _brief(self) -> str:
+        ranks = f"{len(self.compressed)} of {len(self.choices)} layers get a rank"
+        return f"{self.target or 'no target'}: {self.method}, {ranks}"
 
     def to_json(self) -> str:
         """The plan as JSON text, to be reviewed, edited, committed and applied later."""
@@ -109,8 +116,12 @@ class Plan:
 
         return to_json(self)
 
+    @speaks_python
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Writes the JSON text.
+        """Writes the JSON text, in place of an older file.
+
+        Args:
+            path: Where to.
 
         Raises:
             InputError: It cannot be written.
@@ -122,8 +133,15 @@ class Plan:
         write_text(Path(path), self.to_json())
 
     @staticmethod
+    @speaks_python
     def load(path: str | os.PathLike[str]) -> Plan:
         """Reads a plan file.
+
+        Args:
+            path: Of a file written by `save`, `save_plan` or `onnx-dalr analyze`.
+
+        Returns:
+            The plan, to apply.
 
         Raises:
             InputError: It is none; the message names the field that is wrong.
@@ -132,7 +150,10 @@ class Plan:
 
         return load(path)
 
-    def apply(self, model: str | os.PathLike[str] | ModelProto, *, stats: StatisticsSet | Path | str) -> Any:
+    @speaks_python
+    def apply(
+        self, model: str | os.PathLike[str] | ModelProto, *, stats: StatisticsSet | str | os.PathLike[str]
+    ) -> ModelProto:
         """The model rewritten by this plan, from statistics: no sample is run.
 
         Args:
@@ -140,7 +161,7 @@ class Plan:
             stats: Of the layers, `analysis.stats` or the path of a file written by `save_stats`.
 
         Returns:
-            ModelProto: the new model.
+            The new model.
 
         Raises:
             InputError: Plan or statistics are of another model, or do not fit each other.

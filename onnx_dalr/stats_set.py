@@ -7,6 +7,8 @@ from dataclasses import dataclass, replace
 from functools import reduce
 from itertools import combinations
 from operator import add, and_
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -15,6 +17,13 @@ from onnx_dalr.errors import InputError
 from onnx_dalr.factorize import Method, Need, Statistics
 from onnx_dalr.graph.layers import Layer
 from onnx_dalr.graph.model import Model
+from onnx_dalr.shown import Shown
+from onnx_dalr.wording import speaks_python
+
+if TYPE_CHECKING:
+    import os
+
+    from rich.console import RenderableType
 
 METRIC_TASK = "task of the metric"
 """What the gradients of statistics are of, among their settings."""
@@ -77,8 +86,8 @@ class LazyLayers(Mapping[str, Statistics]):
         return len(self.facts)
 
 
-@dataclass(frozen=True, eq=False)
-class StatisticsSet:
+@dataclass(frozen=True, eq=False, repr=False)
+class StatisticsSet(Shown):
     """What some samples taught about a model's layers.
 
     Attributes:
@@ -98,6 +107,46 @@ class StatisticsSet:
     samples: frozenset[str]
     layers: Mapping[str, Statistics]
     notes: tuple[str, ...] = ()
+
+    def _view(self, width: int) -> RenderableType:
+        from onnx_dalr.report.statistics import statistics_view  # noqa: PLC0415 - reads this module
+
+        return statistics_view(self, width)
+
+    def _brief(self) -> str:
+        return f"{self.method}: {len(self.layers)} layers of model {self.model[:8]} from {len(self.samples)} samples"
+
+    @staticmethod
+    @speaks_python
+    def load(path: str | os.PathLike[str]) -> StatisticsSet:
+        """Opens a file of statistics; the sums of a layer are read when they are asked for.
+
+        Args:
+            path: Of a file written by `save`, or by `save_stats` of `optimize`.
+
+        Returns:
+            The set, to apply plans with.
+
+        Raises:
+            InputError: No such file, not ours, damaged, or written by a newer version.
+        """
+        from onnx_dalr.stats_file import load_statistics  # noqa: PLC0415 - reads this module
+
+        return load_statistics(Path(path))
+
+    @speaks_python
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Writes the set as `.npz`, for `stats` of `optimize`, `apply` and `Plan.apply`; in place of an older file.
+
+        Args:
+            path: Where to.
+
+        Raises:
+            InputError: It cannot be written.
+        """
+        from onnx_dalr.stats_file import save_statistics  # noqa: PLC0415 - reads this module
+
+        save_statistics(self, Path(path))
 
     def facts(self, name: str) -> LayerFacts:
         """Shape, needs and rows of a layer, without reading its sums."""

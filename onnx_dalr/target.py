@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import Literal
@@ -69,7 +69,7 @@ class Target:
 
 
 def make_target(
-    rank: int | str | tuple[int | str, ...] | list[int | str] | None = None,
+    rank: int | str | Sequence[int | str] | None = None,
     size: str | float | None = None,
     params: str | float | None = None,
     max_drop: str | float | None = None,
@@ -85,7 +85,8 @@ def make_target(
     Raises:
         InputError: More than one is given, or it cannot be read.
     """
-    rules = tuple(map(_rule, rank if isinstance(rank, tuple | list) else () if rank is None else (rank,)))
+    several = rank if isinstance(rank, Sequence) and not isinstance(rank, str) else () if rank is None else (rank,)
+    rules = tuple(map(_rule, several))
     for option, number in (("--rank-multiple", rank_multiple), ("--min-rank", min_rank)):
         if number < 1:
             raise InputError(f"{option} {number} must be at least 1", "leave it out for any rank")

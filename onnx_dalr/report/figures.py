@@ -35,6 +35,15 @@ def points_text(drop: Estimate) -> str:
     return f"lost {100 * drop.value:.2f} points [{100 * drop.low:.2f}, {100 * drop.high:.2f}]"
 
 
+def drop_in_brief(quality: Quality) -> str:
+    """What was lost of which score, without n and interval: for the one line that a result is told by."""
+    if not quality.finite:
+        return "gives NaN or infinity"
+    drop, ones_own = quality.drop.value, quality.score_before is not None
+    amount = f"{abs(drop):.4g}" if ones_own else f"{round(100 * abs(drop), 2):g} points"
+    return f"{quality.score} {'gained' if drop < 0 else 'lost'} {amount}"
+
+
 def score_text(drop: Estimate) -> str:
     """The same in the score's own unit."""
     if drop.value < 0:

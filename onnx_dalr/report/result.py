@@ -4,11 +4,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from onnx_dalr.evaluate import Latency, Quality
 from onnx_dalr.graph.layers import Skipped
 from onnx_dalr.plan import Point
+from onnx_dalr.shown import Shown
+from onnx_dalr.units import format_bytes, format_share
+from onnx_dalr.wording import in_python
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
 
 
 @dataclass(frozen=True)
@@ -92,8 +98,8 @@ class SampleSets:
     fingerprint: str
 
 
-@dataclass(frozen=True)
-class Result:
+@dataclass(frozen=True, repr=False)
+class Result(Shown):
     """What `optimize` did.
 
     `str(result)` is the table; `to_json()` the same facts for machines.
@@ -154,10 +160,32 @@ class Result:
     notes: tuple[str, ...]
     model: Any = field(default=None, repr=False, compare=False)
 
-    def __str__(self) -> str:
-        from onnx_dalr.report.summary import render_result  # noqa: PLC0415 - summary.py reads this module
+    def _view(self, width: int) -> RenderableType:
+        from onnx_dalr.report.summary import result_view  # noqa: PLC0415 - summary.py reads this module
 
-        return render_result(self)
+        return result_view(self, width, words=in_python)
+
+    def _brief(self) -> str:
+        from onnx_dalr.report.figures import drop_in_brief  # noqa: PLC0415
+
+        place = "dry run" if self.dry_run else self.output.name if self.output else "in memory"
+        before, after = self.bytes_before, self.bytes_after
+        size = f"{format_bytes(before)} → {format_bytes(after)} ({format_share(after, before)})"
+        return f"{place}: {size}, {drop_in_brief(self.quality) if self.quality else 'quality not measured'}"
+
+    def to_text(self, *, verbose: bool = False, width: int = 120) -> str:
+        """The table as `str()` has it, or with more in it.
+
+        Args:
+            verbose: Also why each layer has its rank, every model that was tried, and where the time went.
+            width: Characters a line has.
+
+        Returns:
+            Plain text.
+        """
+        from onnx_dalr.report.summary import render_result  # noqa: PLC0415 - reads this module
+
+        return render_result(self, width, verbose=verbose)
 
     def to_json(self) -> str:
         """The facts of the table, and the sample ids, as JSON text."""

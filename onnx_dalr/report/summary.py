@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from rich.console import Group, RenderableType
 from rich.table import Table
@@ -26,6 +26,7 @@ from onnx_dalr.report.text import (
     some,
 )
 from onnx_dalr.units import format_bytes, format_count, format_share
+from onnx_dalr.wording import in_python
 
 ENOUGH = 30
 """Held-out samples from which a report does not begin with how few they are."""
@@ -36,26 +37,29 @@ _BESIDE_NAMES = 58  # characters of the other columns
 
 
 def render_result(result: Result, width: int = PLAIN_WIDTH, *, verbose: bool = False) -> str:
-    """The report as plain text."""
-    return as_text(result_view(result, width, verbose=verbose), width)
+    """The report as plain text, to somebody who writes Python."""
+    return as_text(result_view(result, width, verbose=verbose, words=in_python), width)
 
 
-def result_view(result: Result, width: int = PLAIN_WIDTH, *, verbose: bool = False) -> Group:
+def result_view(
+    result: Result, width: int = PLAIN_WIDTH, *, verbose: bool = False, words: Callable[[str], str] = str
+) -> Group:
     """The report of `optimize` and `apply`.
 
     Args:
         result: What there is to show.
         width: Characters a line has.
         verbose: Also why each layer has its rank, every model that was tried, and where the time went.
+        words: What a sentence with options in it becomes; left as it is, it names them as the command line does.
     """
     parts: list[RenderableType] = [*few_samples(result.quality), _summary(result, verbose=verbose)]
     if result.quality is not None and len(result.quality.outputs) > 1:
         parts += [Text(), outputs_table(result.quality.outputs, result.quality.worst, width)]
     if result.notes:
         parts += [Text(), *note_lines(result.notes)]
-    steps = [Text.assemble(("next: ", "bold cyan"), one_line(step)) for step in next_steps(result)]
+    steps = [Text.assemble(("next: ", "bold cyan"), one_line(words(step))) for step in next_steps(result)]
     parts += [Text(), *steps] if steps else []
-    parts += [Text(), *_layers(result.layers, width, verbose=verbose)]
+    parts += [Text(), *_layers(result.layers, width, words, verbose=verbose)]
     if result.skipped:
         parts.append(skipped_view(result.skipped))
     if verbose:
@@ -112,7 +116,9 @@ def _samples(result: Result) -> str:
     return f"{n} held out{whose}{seen}; fitted on {len(sets.fit)}"
 
 
-def _layers(layers: Sequence[LayerResult], width: int, *, verbose: bool) -> Iterator[RenderableType]:
+def _layers(
+    layers: Sequence[LayerResult], width: int, words: Callable[[str], str], *, verbose: bool
+) -> Iterator[RenderableType]:
     """The layers that changed, the largest saving first; all in graph order with --verbose."""
     changed = sorted(
         (one for one in layers if one.rank is not None), key=lambda one: one.bytes_after - one.bytes_before
@@ -143,7 +149,9 @@ def _layers(layers: Sequence[LayerResult], width: int, *, verbose: bool) -> Iter
     hidden = len(changed) - len(shown)
     if hidden > 0:
         saved = sum(one.bytes_before - one.bytes_after for one in changed[most:])
-        yield Text(f"and {hidden} more layers, {format_bytes(saved)} smaller together (--verbose)", style="dim")
+        yield Text(
+            f"and {hidden} more layers, {format_bytes(saved)} smaller together ({words('--verbose')})", style="dim"
+        )
     as_it_was = [one.name for one in layers if one.rank is None]
     if as_it_was and not verbose:
         yield Text.assemble(("as it was ", "bold"), f"{len(as_it_was)} eligible ", (f"({some(as_it_was)})", "dim"))

@@ -1,0 +1,20 @@
+"""The table of `check`."""
+
+from __future__ import annotations
+
+from rich.console import RenderableType
+
+from onnx_dalr.budget import CheckResult
+from onnx_dalr.report.text import add_row, table
+
+
+def check_view(found: CheckResult) -> RenderableType:
+    """A row for every budget of every model."""
+    sides = {"": "left", "model": "left", "budget": "left", "is": "right", "limit": "right", "given": "left"}
+    made = table(*sides.items(), ("verdict", "right"))
+    for line in found.lines:
+        value, limit, left = (line.shown(amount) for amount in (line.value, line.limit, abs(line.left)))
+        mark, verdict = ("ok", "left") if line.passed else ("FAIL", "over")
+        style = "" if line.passed else "bold red"
+        add_row(made, mark, line.model, line.budget, value, limit, line.allowed, f"{left} {verdict}", style=style)
+    return made
