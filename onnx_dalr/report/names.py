@@ -18,9 +18,9 @@ def shortened(names: Sequence[str], width: int) -> list[str]:
     """Names in at most so many characters that still tell them apart; as they are, to be folded, where nothing does.
 
     What goes first is what most long names begin with, then what they end in for their kind, then the middle, each only
-    where a name is too long with it.
+    where a name is too long with it, and "…" stands for it.
     """
-    stem = _stem([name for name in names if cell_len(name) > width])
+    stem = _stem([name for name in names if cell_len(name) > width], width)
     for start in (stem, ""):
         for share in (0.5, 0.7, 0.3):
             made = [_shorter(name, width, start, share) for name in names]
@@ -29,19 +29,24 @@ def shortened(names: Sequence[str], width: int) -> list[str]:
     return list(names)
 
 
+def _stem(names: Sequence[str], width: int) -> str:
+    """What most of the names begin with, up to a separator: no more of it than has to go, if that is enough."""
+    parts = [_PARTS.split(name) for name in names]
+    counted = Counter("".join(each[:count]) for each in parts for count in range(1, len(each)))
+    longest = max((start for start, count in counted.items() if 2 * count > max(len(names), 2)), key=len, default="")
+    stems = sorted((start for start in counted if longest.startswith(start) and len(start) > 1), key=len)
+    for stem in stems:
+        if all(cell_len(name) - cell_len(stem) < width for name in names if name.startswith(longest)):
+            return stem
+    return longest
+
+
 def _shorter(name: str, width: int, start: str, share: float) -> str:
     if cell_len(name) > width and len(start) > 1 and name.startswith(start):
         name = f"…{name[len(start) :]}"
     if cell_len(name) > width:
-        name = _ENDING.sub("", name)
+        name = _ENDING.sub("…", name)
     return middle(name, width, share)
-
-
-def _stem(names: Sequence[str]) -> str:
-    """The longest beginning, up to a separator, that most of the names have."""
-    parts = [_PARTS.split(name) for name in names]
-    counted = Counter("".join(each[:count]) for each in parts for count in range(1, len(each)))
-    return max((start for start, count in counted.items() if 2 * count > max(len(names), 2)), key=len, default="")
 
 
 def middle(text: str, width: int, share: float = 0.5) -> str:

@@ -168,6 +168,12 @@ def test_what_most_long_names_begin_with_goes_first() -> None:
     assert shortened(["short", *names], 20) == ["short", *(f"…{i}/dense/MatMul" for i in range(3))]
 
 
+def test_no_more_of_it_goes_than_has_to() -> None:
+    names = [f"/model/encoder/layer.{i}/dense/MatMul" for i in range(3)]
+    assert shortened(names, 30) == [f"…encoder/layer.{i}/dense/MatMul" for i in range(3)]
+    assert shortened(names, 23) == [f"…layer.{i}/dense/MatMul" for i in range(3)]
+
+
 def test_then_what_they_end_in_for_their_kind_then_the_middle() -> None:
     names = [
         f"/model/encoder/layer.{i}/{part}/dense/MatMul" for i in range(2) for part in ("intermediate", "attention")
