@@ -17,7 +17,7 @@ from onnx_dalr.graph.model import Model, load
 from onnx_dalr.graph.rewrite import rewrite
 from onnx_dalr.learn import learn_from
 from onnx_dalr.options import Options, from_plan, make_options
-from onnx_dalr.plan import Choice, Plan
+from onnx_dalr.plan import REFUSED, Choice, Plan
 from onnx_dalr.problem import sizes_of
 from onnx_dalr.progress import Silent
 from onnx_dalr.run import Run
@@ -65,7 +65,7 @@ def fitted_to(plan: Plan, run: Run, layers: Sequence[Layer]) -> Plan:
     for layer, size in zip(layers, sizes_of(layers, run.options.method), strict=True):
         choice = by_name[layer.name]
         if choice.rank is not None and choice.rank > size.largest_rank:
-            why = f"rank {choice.rank} would not make it smaller: {size.largest_rank} is the largest"
+            why = f"rank {choice.rank} {REFUSED}: {size.largest_rank} is the largest"
             choice = replace(choice, rank=None, reason=why)
         choices.append(choice)
         params += size.params(choice.rank) - size.params(None)

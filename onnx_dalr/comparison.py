@@ -195,13 +195,13 @@ def compare(
             progress.say(f"padding: {given.mask}")
         for said in given.notes:
             progress.say(f"note: {said}")
+        one, other = (open_session(model.source(), how.runtime) for model in models)
         with _named(names[0]):
             found = look(models[0], how, given, measured=True)
         progress.say(provider_line(found.provider, how.runtime))
         for line in found.lines:
             progress.say(line)
         assert found.task is not None
-        one, other = (open_session(model.source(), how.runtime) for model in models)
         sets, apart = _separated(found.sets, other, names[1])
         for said in apart:
             progress.say(f"note: {said}")

@@ -11,7 +11,7 @@ import numpy as np
 from scipy import stats
 
 from onnx_dalr.allocate import Curve, Ranks
-from onnx_dalr.plan import Choice, Plan, Point
+from onnx_dalr.plan import REFUSED, Choice, Plan, Point
 from onnx_dalr.problem import Problem
 from onnx_dalr.selection import rule_for
 
@@ -207,9 +207,7 @@ def _reason(problem: Problem, position: int, rank: int | None, why: str, *, all_
     size, rule = problem.sizes[position], rule_for(problem.layers[position], problem.target.ranks)
     if rule is not None:
         beyond = rank is None and rule.rank is not None
-        return (
-            f"rank {rule.rank} would not make it smaller: {size.largest_rank} is the largest" if beyond else "as asked"
-        )
+        return f"rank {rule.rank} {REFUSED}: {size.largest_rank} is the largest" if beyond else "as asked"
     if problem.target.kind == "rank":
         return "no --rank for it"
     return why if rank is not None else "dense: " + _why_dense(problem, position, why, all_dense=all_dense)

@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 
     from onnx_dalr.stats_set import StatisticsSet
 
+REFUSED = "would not make it smaller"
+"""In the reason of a layer that stays dense though a rank was asked for."""
+
 
 @dataclass(frozen=True)
 class Choice:

@@ -172,6 +172,8 @@ def _told(value: Any, given: tuple[str, ...]) -> Any:
     if isinstance(value, str):
         told = in_python(value, given)
         return value if told == value else told
+    if not isinstance(value, tuple):
+        return value
     return _each(value, lambda entry: _told(entry, given))
 
 

@@ -282,7 +282,10 @@ def _enters_body(node: NodeProto, operand: int) -> bool:
 
 def _remarks(proto: Any) -> int:
     """Bytes in the doc string and metadata of a model, a graph, a node, a tensor."""
-    return len(proto.doc_string.encode()) + sum(int(entry.ByteSize()) for entry in proto.metadata_props)
+    said = proto.doc_string  # bytes, where they are not UTF-8
+    return len(said if isinstance(said, bytes) else said.encode()) + sum(
+        int(entry.ByteSize()) for entry in proto.metadata_props
+    )
 
 
 def _type_name(data_type: int) -> str:

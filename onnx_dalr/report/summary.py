@@ -11,7 +11,7 @@ from rich.text import Text
 
 from onnx_dalr.errors import one_line
 from onnx_dalr.evaluate import Quality
-from onnx_dalr.plan import Point
+from onnx_dalr.plan import REFUSED, Point
 from onnx_dalr.report.advice import next_steps
 from onnx_dalr.report.figures import outputs_table, quality_rows, speed_text
 from onnx_dalr.report.result import LayerResult, Result
@@ -152,6 +152,9 @@ def _layers(
         yield Text(
             f"and {hidden} more layers, {format_bytes(saved)} smaller together ({words('--verbose')})", style="dim"
         )
+    if not verbose:  # what was asked for and not done is said in any case
+        refused = [one for one in layers if one.rank is None and REFUSED in one.reason]
+        yield from reason_lines((one.name, one.rank, one.reason) for one in refused)
     as_it_was = [one.name for one in layers if one.rank is None]
     if as_it_was and not verbose:
         yield Text.assemble(("as it was ", "bold"), f"{len(as_it_was)} eligible ", (f"({some(as_it_was)})", "dim"))

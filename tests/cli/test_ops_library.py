@@ -104,7 +104,7 @@ def test_a_library_is_loaded_from_where_it_is_and_not_from_where_the_system_look
     monkeypatch.chdir(library.parent)
     runtime = Runtime("cpu", (Path(library.name),))
     session = open_session(tiny.mlp().SerializeToString(), runtime)
-    assert provider_line(session, runtime) == "running on CPU"
+    assert provider_line(session.provider, runtime) == "running on CPU"
 
 
 @pytest.mark.parametrize("name", ["nowhere.so", "."])

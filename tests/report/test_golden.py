@@ -9,7 +9,7 @@ from onnx_dalr.report.comparison import comparison_view
 from onnx_dalr.report.planned import plan_view
 from onnx_dalr.report.summary import result_view
 from onnx_dalr.report.text import as_text
-from tests.golden_files import check_golden
+from tests.golden import assert_golden
 from tests.report.made_results import CLASSIFIER, COMPARED, DETECTOR, PLAN
 
 WIDTHS = [60, 80, 100, 160]
@@ -29,7 +29,7 @@ def view(name: str, width: int) -> RenderableType:
 def test_what_is_printed_is_as_reviewed(name: str, width: int) -> None:
     text = as_text(view(name, width), width)
     assert max(map(len, text.splitlines())) <= width
-    check_golden(f"{name}-{width}", text)
+    assert_golden(f"{name}-{width}", text)
 
 
 @pytest.mark.parametrize("width", [60, 80])

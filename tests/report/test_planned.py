@@ -30,19 +30,19 @@ PLAN = Plan(
 )
 
 TABLE = """\
-layer  rank  of at most   error  effect
-fc6      12         255  0.1235  0.0012
+plan dalr, target size 40%
+
+layer  rank  of at most  own error  distortion
+fc6      12         255     0.1235      0.0012
 fc7    keep         255
 fc8       3
 
 why the best of four (fc6 12, fc8 3)
 why dense: too small (fc7)
 
-plan dalr, target size 40%
-
-scored  parameters     size         drop   error  distortion  allocation
+tried   parameters     size         lost   error  distortion  ranks
 chosen       1.23M  4.94 MB  1.25 points  0.0346     1.5e-06  one keep ratio for all layers
-             1.23M  4.94 MB   inf points     inf         inf  ranks by the error of each layer
+             1.23M  4.94 MB          NaN     inf         inf  ranks by the error of each layer
 """
 
 
@@ -55,7 +55,7 @@ def test_factors_are_named_where_they_are_not_the_default() -> None:
 
 
 def test_a_plan_without_a_curve_has_no_empty_table() -> None:
-    assert "scored" not in str(replace(PLAN, curve=()))
+    assert "tried" not in str(replace(PLAN, curve=()))
 
 
 def test_names_and_reasons_are_text_and_no_markup() -> None:
