@@ -145,6 +145,34 @@ def test_a_score_of_ones_own_is_in_the_report(run: Run, model: Path, calib: Path
     assert "right " in outcome.stdout
 
 
+def test_a_confidence_the_samples_cannot_give_is_refused_early_and_says_what_would_do(
+    run: Run, model: Path, calib: Path, small: Path
+) -> None:
+    outcome = run("optimize", model, small, "--calib", calib, "--confidence", "95%")
+    assert outcome.code == 3
+    assert outcome.errors == [
+        "error: 139 select samples cannot show a drop of at most 1 % with a confidence of 95 %: with no answer "
+        "changed, the bound is 2.1 points"
+    ]
+    assert outcome.hints == [
+        "hint: it takes 299 of them, 1994 samples at --holdout 0.3; or allow more (--max-drop 2.2%)"
+    ]
+    assert "capturing" not in outcome.stderr
+    assert not small.exists()
+
+
+def test_a_confidence_that_they_can_give_is_in_the_report(run: Run, model: Path, calib: Path, small: Path) -> None:
+    outcome = run("optimize", model, small, "--calib", calib, "--max-drop", "5%", "--confidence", "95%")
+    assert outcome.code == 0
+    assert "target max-drop 5%, confidence 95%" in " ".join(outcome.stdout.split())
+    assert accuracy(small, calib) >= accuracy(model, calib) - 0.05
+
+
+def test_a_confidence_beside_a_target_that_is_not_measured_is_refused(run: Run, model: Path, calib: Path) -> None:
+    outcome = run("optimize", model, "--dry-run", "--calib", calib, "--rank", 8, "--confidence", "95%")
+    assert (outcome.code, outcome.errors) == (2, ["error: --confidence means nothing to this target"])
+
+
 def test_a_smaller_max_drop_makes_a_larger_model(run: Run, model: Path, calib: Path, tmp_path: Path) -> None:
     sizes = []
     for drop in ("60%", "0%"):
