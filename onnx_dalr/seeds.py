@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from onnx_dalr.quality.measures import Classes, Dense, Measure, as_rows
+from onnx_dalr.quality.measures import Classes, Dense, Measure
 from onnx_dalr.quality.measures.base import Kept
 from onnx_dalr.quality.padding import kept_rows, values_kept
 from onnx_dalr.task import Task
@@ -55,11 +55,10 @@ class Seeder:
         wide = np.where(np.isfinite(wide), wide, _NEVER if isinstance(measure, Classes | Dense) else 0.0)
         if mask is not None and isinstance(measure, Classes):  # scores of positions: padding is never the answer
             wide, mask = np.where(mask, wide, _NEVER), None
-        share = 1.0
-        if not y.ndim or len(y) != len(digests):  # no row per sample: the batch counts as one
-            share, digests = float(np.sqrt(len(digests))), digests[:1]
-        rows = as_rows(wide, measure.axis, len(digests))
-        laid = kept_rows(mask, measure.axis, len(digests))
+        share, samples = 1.0, one.samples(len(digests))
+        if not y.ndim or len(y) != samples:  # no row per sample: the batch counts as one
+            share, digests, samples = float(np.sqrt(len(digests))), digests[:1], None
+        rows, laid = measure.rows(wide, samples), kept_rows(mask, measure.axis, samples)
         kept: Sequence[Kept | None] = [None] * len(rows) if laid is None else list(laid)
         seeds = [
             share * measure.seed(part, keep, _random(digest, probe, output))

@@ -37,6 +37,7 @@ class Measured:
             at while ranks are chosen, never in the report, which is of the file on disk.
         tensor: It is one; a map of class probabilities by name has no gradients either.
         padded: The samples' mask goes over it where their shapes fit; not where an axis of it is as long by chance.
+        whole: It has no row per sample: a batch counts as one.
     """
 
     name: str
@@ -47,6 +48,11 @@ class Measured:
     hidden: bool = False
     tensor: bool = True
     padded: bool = True
+    whole: bool = False
+
+    def samples(self, count: int) -> int | None:
+        """How many samples of a batch it has rows of; None where the batch counts as one."""
+        return None if self.whole else count
 
     @property
     def has_gradients(self) -> bool:

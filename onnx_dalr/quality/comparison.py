@@ -86,9 +86,10 @@ class Comparison:
             apart = np.abs(y.astype(np.float64) - y_new.astype(np.float64))
             counted = np.ones((), bool) if mask is None else mask
             self.max_abs[at] = max(self.max_abs[at], float(apart.max(initial=0.0, where=counted)))
-        rows = [as_rows(part, measure.axis, len(indices)) for part in (y, y_new)]
-        sized = None if real is None else as_rows(real, measure.axis, len(indices))
-        self.sums[at].add(Rows(rows[0], rows[1], kept_rows(mask, measure.axis, len(indices)), sized), indices)
+        count = one.samples(len(indices))
+        rows = [measure.rows(part, count) for part in (y, y_new)]
+        sized = None if real is None else as_rows(real, measure.axis, count)
+        self.sums[at].add(Rows(rows[0], rows[1], kept_rows(mask, measure.axis, count), sized), indices)
 
     def _numbers(self, y: NDArray[Any], y_new: NDArray[Any], *, logits: bool) -> tuple[Float64, Float64]:
         """Both in float64; where the original is infinite on purpose, a mask, both say the same."""

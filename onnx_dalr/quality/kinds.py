@@ -23,7 +23,7 @@ from onnx_dalr.task import Measured, Task, TaskName, as_array, nothing_to_compar
 _NO_LOGITS = {"Tanh", "Sigmoid", "HardSigmoid", "Relu", "Clip", "Softplus", "Exp", "LayerNormalization", "Sqrt", "Abs"}
 _MOST_DISTINCT = 256  # values of a map of class numbers
 _LEAST_APART = 0.25  # of the variance of yes and no
-_NEXT_TO = 0.02
+_NEXT_TO = 0.03  # of 0 or 1, on average
 _UNDECIDED = 0.15  # mean distance to the nearer of 0 and 1, up to which probabilities are yes or no
 
 
@@ -115,7 +115,7 @@ def _measured(
         measure, why = _found(seen, classes, labels)
     tensor = all(isinstance(y, np.ndarray) for y in seen.arrays)
     padded = seen.is_padded(None if seen.floats is None else measure.channels)
-    return Measured(seen.facts.name, position, measure, why=why, tensor=tensor, padded=padded)
+    return Measured(seen.facts.name, position, measure, why=why, tensor=tensor, padded=padded, whole=seen.whole)
 
 
 def _values(seen: Seen) -> tuple[Measure, str]:
@@ -139,7 +139,11 @@ def _asked_classes(seen: Seen) -> tuple[Measure, str]:
     if axis is None and floats[0].shape[-1] < 2 and all(map(_is_share, floats)):
         return _yes_or_no(seen, None), "as asked"
     if axis is None:
-        axis, form = _normal_axis(seen) or (-1, "logits")
+        axis, form = _normal_axis(seen) or (next(iter(_fixed_axes(seen)), None), "logits")
+        if axis is None:
+            raise InputError(
+                f"--task classify: output {seen.facts.name!r} has no axis of classes", "use --task regress"
+            )
         return _dense(seen, axis, form), "as asked"
     return _one_answer(seen, axis, normal_form(seen.rows(axis)) or "logits"), "as asked"
 
@@ -208,7 +212,7 @@ def _is_sigmoid(seen: Seen, *, binary: bool = False) -> bool:
     say: answers vary nearly as much as yes and no of their mean do, unless all are next to 0 or 1.
     """
     rows = seen.rows(None)
-    if not _is_share(rows):
+    if not rows.size or not _is_share(rows):
         return False
     if binary:
         return True
@@ -223,9 +227,8 @@ def _sigmoid_axis(seen: Seen) -> int | None:
     y = seen.by_sample[0]
     if y.ndim < 3:
         return None
-    if y.ndim >= 4:
-        return seen.own_axis(map_channels(y.shape))
-    return seen.own_axis(1 if 4 * y.shape[1] <= y.shape[2] else 2)
+    axis = map_channels(y.shape) if y.ndim >= 4 else 1 if 4 * y.shape[1] <= y.shape[2] else 2
+    return seen.own_axis(axis) if len({each.shape[axis] for each in seen.by_sample}) == 1 else None
 
 
 def _normal_axis(seen: Seen) -> tuple[int, Form] | None:
@@ -278,7 +281,7 @@ def _numbers(seen: Seen) -> Numbers:
     floats = seen.floats
     assert floats is not None
     axis = channel_axis(seen)
-    rows = [as_rows(y, axis, count) for y, (_, count, _) in zip(floats, seen.parts, strict=True)]
+    rows = [as_rows(y, axis, count) for y, count in zip(floats, seen.samples, strict=True)]
     found = learned_scales(rows, seen.real(axis))
     if axis is None and found.scales.far[0] == np.inf and not found.scales.centre.any():
         return Numbers(None, power=found.power)

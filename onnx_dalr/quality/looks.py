@@ -77,7 +77,7 @@ def look_like_dense_logits(rows: Float64) -> bool:
 
 def sway(rows: Float64) -> float:
     """How much rows move as a whole, against what moves inside them."""
-    within = float((rows - rows.mean(axis=-1, keepdims=True)).std())
+    within = float((rows - rows.mean(axis=-1, keepdims=True)).std()) if len(rows) else 0.0
     return float(rows.mean(axis=-1).std()) / within if within else np.inf
 
 

@@ -86,6 +86,7 @@ def learned_scales(rows: Sequence[Float64], kept: Sequence[Kept | None] = ()) ->
     padding = kept or [None] * len(rows)
     parts = zip(rows, padding, strict=True)
     values = np.concatenate([y.reshape(-1, y.shape[-1]) if real is None else y[real] for y, real in parts])
+    values = values if len(values) else np.zeros((1, rows[0].shape[-1]))  # all of it is padding
     samples = sum(map(len, rows))
     mean, square = values.mean(axis=0), np.mean(values**2, axis=0)
     deviation = np.sqrt(np.maximum(square - mean**2, 0))

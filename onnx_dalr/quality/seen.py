@@ -51,10 +51,15 @@ class Seen:
             return None
         return [np.where(np.isfinite(y), y, 0).astype(np.float64) for y, _, _ in self.parts] or None
 
-    @property
+    @cached_property
     def whole(self) -> bool:
         """It has no row per sample: a batch counts as one sample."""
         return any(not y.ndim or len(y) != count for y, count, _ in self.parts)
+
+    @property
+    def samples(self) -> list[int | None]:
+        """Samples of each batch of `floats`; None where a batch counts as one."""
+        return [None if self.whole else count for _, count, _ in self.parts]
 
     @property
     def by_sample(self) -> list[Float64]:
@@ -73,7 +78,7 @@ class Seen:
             channels: It is none of positions. Where it is, padding and what a shorter sample lacks are the least.
         """
         found = []
-        for y, count, kept in self.parts if self.floats is not None else []:
+        for (y, _, kept), count in zip(self.parts, self.samples, strict=True) if self.floats is not None else []:
             mask = self._mask(y, kept, axis if channels else None)
             known = np.isfinite(y) if mask is None or channels else np.isfinite(y) & mask
             wide = np.where(known, y, y.min(initial=0, where=known)).astype(np.float64)
@@ -86,7 +91,8 @@ class Seen:
 
     def real(self, axis: int | None) -> list[Kept | None]:
         """Which rows of `floats` are no padding, [samples, rows] of each batch; None where all are."""
-        return [kept_rows(self._mask(y, kept, axis), axis, count) for y, count, kept in self.parts]
+        masks = [self._mask(y, kept, axis) for y, _, kept in self.parts]
+        return [kept_rows(mask, axis, count) for mask, count in zip(masks, self.samples, strict=True)]
 
     @property
     def positions(self) -> set[int]:

@@ -649,3 +649,29 @@ def test_seeds_do_not_depend_on_the_batch() -> None:
         together = seeder.draw(y, 0, names, 1)
         alone = [seeder.draw(y[at : at + 1], 0, names[at : at + 1], 1)[0] for at in range(samples)]
         np.testing.assert_array_equal(together, alone)
+
+
+# Outputs that are not what they were
+
+
+@pytest.mark.parametrize("y", [softmax(logits(8, 6, 5)), normals(8, 6, 4) * [1, 1, 100, 100]])
+def test_another_number_of_channels_than_at_first_is_refused(y: Array) -> None:
+    asked, fewer = task_of(y), y[..., :3]
+    with pytest.raises(InputError, match=f"has {y.shape[-1]} channels on some samples and 3 on others") as error:
+        compared(asked, fewer, fewer)
+    assert error.value.hint == "name the outputs that count with --output, or say --task regress"
+    with pytest.raises(InputError, match="channels on some samples"):
+        Seeder(asked).draw(fewer, 0, digests(8), 0)
+
+
+def test_an_output_without_a_row_per_sample_has_none_where_a_batch_is_as_large_by_chance() -> None:
+    """Of 5 classes for each of 7 positions, in batches of 4 and, in the end, of 7."""
+    y = softmax(logits(7, 5))
+    asked = task_of(y, y, counts=[4, 7])
+    assert asked.main.whole
+    found = Comparison(asked, None)
+    for count in (4, 7):
+        found.add(list(range(count)), [y], [np.roll(y, 1, axis=0)])
+        seeds = Seeder(asked).draw(y, 0, digests(count), 0)
+        assert seeds.shape == y.shape
+    assert len(found.distortions()) == 2

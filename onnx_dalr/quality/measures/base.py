@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections import defaultdict
 from dataclasses import dataclass
@@ -10,6 +11,7 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
+from onnx_dalr.errors import InputError
 from onnx_dalr.estimates import Estimate, error_estimate, relative_error
 
 Float64 = NDArray[np.float64]
@@ -35,16 +37,16 @@ class Rows:
     real: Kept | None = None
 
 
-def as_rows(y: NDArray[Any], axis: int | None, samples: int) -> NDArray[Any]:
+def as_rows(y: NDArray[Any], axis: int | None, samples: int | None) -> NDArray[Any]:
     """An output as [samples, rows, channels]: the channels are on `axis`, or there is one where that is None.
 
-    An output without a row per sample counts as one sample: [1, rows, channels].
+    An output without a row per sample counts as one sample: [1, rows, channels]. Where `samples` is None, none has.
     """
     by_sample = y if y.ndim and y.shape[0] == samples else y[None]
     if axis is None or by_sample.ndim < 2:
-        return by_sample.reshape(len(by_sample), -1, 1)
+        return by_sample.reshape(len(by_sample), math.prod(by_sample.shape[1:]), 1)
     moved = np.moveaxis(by_sample, axis + by_sample.ndim - y.ndim if axis >= 0 else axis, -1)
-    return moved.reshape(len(moved), -1, moved.shape[-1])
+    return moved.reshape(len(moved), math.prod(moved.shape[1:-1]), moved.shape[-1])
 
 
 @dataclass(frozen=True)
@@ -143,6 +145,25 @@ class Measure(ABC):
     def channels(self) -> int | None:
         """The axis that is none of positions, whatever its length; None without one."""
         return self.axis
+
+    @property
+    def width(self) -> int | None:
+        """How many channels there are; None for any number."""
+        return None
+
+    def rows(self, y: NDArray[Any], samples: int | None) -> NDArray[Any]:
+        """An output as [samples, rows, channels]; see `as_rows`.
+
+        Raises:
+            InputError: It has another number of channels than it had when its kind was found out.
+        """
+        found = as_rows(y, self.axis, samples)
+        if self.width not in (None, found.shape[-1]) and found.size:
+            raise InputError(
+                f"an output of the model has {self.width} channels on some samples and {found.shape[-1]} on others",
+                "name the outputs that count with --output, or say --task regress",
+            )
+        return found
 
     @property
     @abstractmethod

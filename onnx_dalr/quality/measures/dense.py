@@ -50,6 +50,11 @@ class Dense(Measure):
         return f"dense: {what}"
 
     @property
+    def width(self) -> int | None:
+        """The classes, or the channels that say yes or no."""
+        return len(self.shares) - (self.form == "sigmoid")
+
+    @property
     def weights(self) -> Float64:
         """By class: what a row of it counts, so that the classes answered count alike; bounded, and 1 on average."""
         answered = self.shares > 0

@@ -69,6 +69,11 @@ class Numbers(Measure):
         fields = f", {self.scales.fields} groups of channels" if self.scales.fields > 1 else ""
         return f"numbers, each channel relative to its own scale{fields}"
 
+    @property
+    def width(self) -> int | None:
+        """The channels that scales were learned of."""
+        return len(self.scales.scale)
+
     def sums(self) -> NumberSums:
         """Σ by field."""
         return NumberSums(self.scales)
