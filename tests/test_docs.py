@@ -194,22 +194,24 @@ def skeleton(text: str) -> str:
     return re.sub(r"\s+", " ", re.sub(r"[-−]?\d[\d.,]*(e-\d+)?", "#", text)).strip()
 
 
-@pytest.fixture(scope="module")
-def demo_report(made: Path) -> list[str]:
-    """What the command at the head of the README prints, apart from setting up."""
-    line = find("README.md", "bash", "digits-small.onnx").text.rpartition("&& ")[2]
-    command = line.replace(".venv/bin/onnx-dalr", str(made / "bin" / "onnx-dalr"))
+def printed(command: str, folder: Path) -> list[str]:
+    """What a command prints in a wide terminal, line by line, without its numbers."""
     environment = os.environ | {"PYTHONPATH": str(REPOSITORY), "COLUMNS": "120", "PYTHONUTF8": "1"}
-    done = subprocess.run(
-        ["bash", "-c", command], capture_output=True, text=True, cwd=made, env=environment, check=True
-    )
-    return done.stdout.splitlines()
+    done = subprocess.run(["bash", "-c", command], capture_output=True, cwd=folder, env=environment, check=True)
+    return [skeleton(line) for line in done.stdout.decode("utf-8").splitlines()]
 
 
-def test_the_report_in_the_readme_is_the_one_that_is_printed(demo_report: list[str]) -> None:
-    shown = [skeleton(line) for line in find("README.md", "text").text.splitlines() if line.strip()]
-    printed = [skeleton(line) for line in demo_report]
-    assert [line for line in shown if not any(each.startswith(line) for each in printed)] == []
+@pytest.mark.parametrize(
+    ("word", "command"),
+    [
+        ("digits-small.onnx", find("README.md", "bash", "digits-small.onnx").text.rpartition("&& .venv/")[2]),
+        ("eligible:", "bin/onnx-dalr inspect models/digits-target.onnx"),
+    ],
+)
+def test_the_reports_in_the_readme_are_those_that_are_printed(made: Path, word: str, command: str) -> None:
+    shown = [skeleton(line) for line in find("README.md", "text", word).text.splitlines() if line.strip()]
+    found = printed(command, made)
+    assert [line for line in shown if not any(each.startswith(line) for each in found)] == []
 
 
 def test_the_block_of_plans_runs_and_the_plan_that_is_shown_has_the_fields_that_are_written(workplace: Path) -> None:
