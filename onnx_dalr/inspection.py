@@ -18,6 +18,7 @@ from onnx_dalr.graph.roles import in_general, role
 from onnx_dalr.reachable import Reachable, reachable
 from onnx_dalr.shown import Shown
 from onnx_dalr.units import format_bytes
+from onnx_dalr.wording import in_python
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -166,12 +167,27 @@ class Inspection(Shown):
     def _view(self, width: int) -> RenderableType:
         from onnx_dalr.report.inspection import inspection_view  # noqa: PLC0415 - reads this module
 
-        return inspection_view(self, width)
+        return inspection_view(self, width, words=in_python)
 
     def _brief(self) -> str:
         share = sum(layer.share for layer in self.layers)
         eligible = f"{len(self.layers)} eligible layers, {100 * share:.1f} % of the file"
         return f"{self.path.name if self.path else 'in memory'}: {format_bytes(self.bytes)}, {eligible}"
+
+    def to_text(self, *, top: int | None = 20, width: int = 120) -> str:
+        """The table as `str()` has it, or with more or fewer tensors.
+
+        Args:
+            top: So many tensors, the largest; None for all but the small constants.
+            width: Characters a line has.
+
+        Returns:
+            Plain text.
+        """
+        from onnx_dalr.report.inspection import inspection_view  # noqa: PLC0415 - reads this module
+        from onnx_dalr.report.text import as_text  # noqa: PLC0415 - heavy: rich
+
+        return as_text(inspection_view(self, width, top=top, words=in_python), width)
 
     def to_json(self) -> str:
         """The same facts as JSON text."""

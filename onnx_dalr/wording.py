@@ -17,7 +17,7 @@ from onnx_dalr.progress import Progress, Silent
 P = ParamSpec("P")
 T = TypeVar("T")
 
-_RENAMED = {"output": "outputs", "verbose": "result.to_text(verbose=True)"}
+_RENAMED = {"output": "outputs", "verbose": "to_text(verbose=True)", "all": "to_text(top=None)"}
 """Options that are called otherwise in Python."""
 
 _PHRASES = {
@@ -172,9 +172,7 @@ def _told(value: Any, given: tuple[str, ...]) -> Any:
     if isinstance(value, str):
         told = in_python(value, given)
         return value if told == value else told
-    if not isinstance(value, tuple):
-        return value
-    return _each(value, lambda entry: _told(entry, given))
+    return _each(value, lambda entry: _told(entry, given)) if isinstance(value, tuple) else value
 
 
 def _inside(value: Any, given: tuple[str, ...]) -> Any:

@@ -142,11 +142,11 @@ def test_a_notebook_loads_nothing_and_keeps_its_own_colours(results: dict[str, A
 
 
 def test_cells_stand_in_the_columns_of_the_view(results: dict[str, Any]) -> None:
-    rows = Page(results["Inspection"]._repr_html_()).tables[-1]
+    rows = Page(results["Analysis"]._repr_html_()).tables[-1]
     assert rows[0][:3] == ["layer", "op", "shape"]
     assert [row[:3] for row in rows[1:]] == [
-        ["second", "Gemm", "48×48"],
         ["first", "Gemm", "48×16"],
+        ["second", "Gemm", "48×48"],
         ["third", "Gemm", "4×48"],
     ]
 

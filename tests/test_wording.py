@@ -24,7 +24,7 @@ from tests.cli import tiny
 PACKAGE = Path(onnx_dalr.__file__).parent
 OPTION = re.compile(r"(?<![\w-])--([a-z][a-z-]*[a-z])")
 NO_OPTION_OF_OURS = {"force-reinstall"}  # pip's
-OF_THE_COMMAND_LINE = {"help", "version", "quiet"}
+OF_THE_COMMAND_LINE = {"help", "version", "quiet", "top"}
 
 
 @pytest.mark.parametrize(
@@ -219,7 +219,7 @@ def test_results_the_files_beside_them_and_progress_speak_python(tmp_path: Path)
     assert [choice.reason for choice in Plan.load(tmp_path / "plan.json").choices] == ["as asked", "no rank for it"]
     shown = str(result), result.to_text(verbose=True), result.to_json(), result._repr_html_(), *heard.lines
     assert [text for text in shown if OPTION.search(text)] == []
-    assert "result.to_text(verbose=True)" in str(result)
+    assert "; to_text(verbose=True) shows the " in str(result)
     assert any(line.startswith("samples: ") for line in heard.lines)
 
 
@@ -229,6 +229,20 @@ def test_budgets_and_what_an_analysis_leaves_out_speak_python(tmp_path: Path) ->
     assert [line.allowed for line in result.lines] == ['max_size="1MB"', 'max_params="1k"']
     with onnx_dalr.analyze(tiny.mlp(), calib=tiny.rows(), include="first", method="svd") as analysis:
         assert {entry.reason for entry in analysis.skipped} == {"not among include"}
+
+
+def test_a_sentence_may_be_missing() -> None:
+    found = onnx_dalr.inspect(tiny.mlp())
+    assert None in {tensor.reason for tensor in found.tensors}
+
+
+def test_an_inspection_says_how_to_see_more_of_it() -> None:
+    found = onnx_dalr.inspect(tiny.mlp())
+    more = [line for line in found.to_text(top=1).splitlines() if " shows them" in line]
+    assert len(more) == 1
+    assert more[0].endswith(": to_text(top=None) shows them")
+    assert " shows them" not in found.to_text(top=None)
+    assert found.to_text() == str(found)
 
 
 def test_a_result_that_says_nothing_of_options_is_the_same_object() -> None:

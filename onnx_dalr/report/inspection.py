@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from rich.cells import cell_len
 from rich.console import Group, RenderableType
@@ -35,13 +35,16 @@ _KINDS = (
 )
 
 
-def inspection_view(found: Inspection, width: int = PLAIN_WIDTH, *, top: int | None = TOP) -> Group:
+def inspection_view(
+    found: Inspection, width: int = PLAIN_WIDTH, *, top: int | None = TOP, words: Callable[[str], str] = str
+) -> Group:
     """What the model is, what ranks can do for it, its bytes by kind, and the largest tensors.
 
     Args:
         found: What there is to show.
         width: Characters a line has.
         top: So many tensors; None for all but the small constants.
+        words: What a sentence with options in it becomes; left as it is, it names them as the command line does.
     """
     parts: list[RenderableType] = [Text(_broken(line, width)) for line in (_head(found), str(found.reachable))]
     if found.optimized is not None:
@@ -54,7 +57,7 @@ def inspection_view(found: Inspection, width: int = PLAIN_WIDTH, *, top: int | N
     if left := tensors[len(shown) :]:
         count = sum(tensor.bytes for tensor in left)
         said = f"and {len(left)} more, {format_bytes(count)} ({format_share(count, found.bytes)}): --all shows them"
-        parts.append(Text(said, style="dim"))
+        parts.append(Text(words(said), style="dim"))
     if silent := _without_bytes(found):
         parts += [Text(), skipped_view(silent)]
     return Group(*parts)

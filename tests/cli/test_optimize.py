@@ -104,7 +104,7 @@ def test_ranks_by_pattern_can_be_repeated_and_the_last_match_counts(
 
 
 def test_a_layer_without_a_rank_stays_dense_and_says_so(run: Run, model: Path, calib: Path, small: Path) -> None:
-    outcome = run("optimize", model, small, "--calib", calib, "--rank", "fc6=8")
+    outcome = run("optimize", model, small, "--calib", calib, "--rank", "fc6=8", "--verbose")
     assert [rank_of(small, f"fc{i}.weight") for i in (6, 7, 8)] == [8, None, None]
     assert "no --rank for it" in outcome.stdout
 
@@ -122,7 +122,7 @@ def test_a_pattern_beside_another_target_pins_its_layers(run: Run, model: Path, 
     assert outcome.code == 0
     assert [rank_of(small, f"fc{i}.weight") for i in (6, 8)] == [20, None]
     assert rank_of(small, "fc7.weight") not in (None, 20)
-    assert "target params 30%, rank fc6=20, fc8=keep" in " ".join(outcome.stdout.split())
+    assert "asked for params 30%, rank fc6=20, fc8=keep" in " ".join(outcome.stdout.split())
 
 
 @pytest.mark.parametrize("target", [("--max-error", "0.1"), ("--energy", "0.95"), ("--rank-multiple", "8")])

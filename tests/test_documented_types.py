@@ -1,4 +1,4 @@
-"""The Python that README.md and docs/ show: a strict checker takes its types, and it works as it is pasted."""
+"""The Python that README.md and docs/ show has types that a strict checker takes; tests/test_docs.py runs it."""
 
 from __future__ import annotations
 
@@ -10,11 +10,7 @@ import textwrap
 from collections.abc import Iterator
 from pathlib import Path
 
-import numpy as np
-import onnx
 import pytest
-from onnxruntime.quantization import CalibrationDataReader
-from PIL import Image
 
 from tests.conftest import REPOSITORY
 
@@ -77,32 +73,3 @@ def test_what_is_documented_passes_strict_mypy_and_what_is_misspelt_does_not(tmp
     wrong = [line for line in said.splitlines() if ": error: " in line]
     assert [line for line in wrong if not line.startswith("misspelt.py")] == []
     assert [int(line.split(":")[1]) for line in wrong] == [3, 4, 5, 6, 7, 8, 9], said
-
-
-class Reader(CalibrationDataReader):  # type: ignore[misc]
-    """The demo's samples, one at a time."""
-
-    def __init__(self, folder: Path) -> None:
-        self._files = iter(sorted(folder.rglob("*.png")))
-
-    def get_next(self) -> dict[str, np.ndarray] | None:
-        file = next(self._files, None)
-        return None if file is None else {"image": np.asarray(Image.open(file), np.float32)[None, None] / 255}
-
-
-def test_the_readme_works_as_it_is_pasted(
-    demo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    original = demo / "digits-target.onnx"
-    Path("in.onnx").write_bytes(original.read_bytes())
-    Path("images").symlink_to(demo / "digits" / "calib", target_is_directory=True)
-    (code,) = (code for name, code in blocks() if name.startswith("readme"))
-    names: dict[str, object] = {"model_proto": onnx.load(original), "reader": Reader(demo / "digits" / "calib")}
-    exec(compile(code, "README.md", "exec"), names)
-    assert Path("out.onnx").stat().st_size < original.stat().st_size
-    assert "accuracy" in capsys.readouterr().out
-    small = names["small"]
-    assert isinstance(small, onnx.ModelProto)
-    onnx.checker.check_model(small)
-    assert 0 < small.ByteSize() <= 0.4 * original.stat().st_size
