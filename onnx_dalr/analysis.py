@@ -10,6 +10,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from onnx_dalr._version import __version__
+from onnx_dalr.ahead import announce_size, announce_time
 from onnx_dalr.capture import needs_of
 from onnx_dalr.decide import check_confidence, check_target, decide
 from onnx_dalr.errors import InputError, NothingToGainError
@@ -17,7 +18,7 @@ from onnx_dalr.evaluate import Task
 from onnx_dalr.graph.layers import Layer, Skipped, find
 from onnx_dalr.graph.model import Model, input_specs, metadata
 from onnx_dalr.learn import Learned, learn, learn_from
-from onnx_dalr.look import look
+from onnx_dalr.look import FirstLook, look
 from onnx_dalr.options import Options, SampleOptions
 from onnx_dalr.plan import Plan
 from onnx_dalr.run import Run
@@ -178,6 +179,7 @@ def analysis_of(
     only: frozenset[str] | None = None,
     keep: bool = False,
     thumbnails: tuple[Path, bool] | None = None,
+    written: bool = False,
 ) -> Iterator[Analysis]:
     """Finds the layers, opens the samples and learns from the fit samples, or from statistics on disk in their place.
 
@@ -189,6 +191,7 @@ def analysis_of(
         only: Names of the layers to look at, None for all.
         keep: Hold on to the statistics.
         thumbnails: Where to draw the fit images, and whether a file there may be replaced.
+        written: A model is going to be made: the time that takes is part of what is said of it before the work.
 
     Raises:
         InputError: Samples, statistics or options that cannot be used.
@@ -205,12 +208,14 @@ def analysis_of(
         if options.calib is not None or options.eval is not None:
             sets = stack.enter_context(opened(options, input_specs(run.original.proto)))
         _announce(run, sets, from_files=bool(stats))
+        if only is None:
+            announce_size(run, target or make_target(), layers)
         if target is not None:
             check_target(run, target, layers, select=sets is not None and len(sets.select) > 0)
         if thumbnails is not None and sets is not None:
             _draw_thumbnails(sets, *thumbnails)
         # No name here for what was learned: while it waits, this frame would hold what the analysis is told to forget.
-        yield _learned(run, layers, skipped, sets, stats=stats, target=target, keep=keep)
+        yield _learned(run, layers, skipped, sets, stats=stats, target=target, keep=keep, written=written)
 
 
 def _learned(
@@ -222,13 +227,16 @@ def _learned(
     stats: Sequence[Path],
     target: Target | None,
     keep: bool,
+    written: bool,
 ) -> Analysis:
     """The analysis, from the fit samples or from statistics on disk."""
     task, provider = None, "none"
     if sets is not None:
-        task, sets, provider = _look(run, sets)
+        found = _look(run, sets)
+        task, sets, provider = found.task, found.sets, found.provider
         if target is not None:
             check_confidence(target, task, sets)
+        announce_time(run, target, layers, sets, task, found.pace, given=bool(stats), written=written)
     settings = _settings(sets, task, run.options)
     if stats:
         held = _gathered(run, layers, stats, sets, settings)
@@ -361,10 +369,11 @@ def _announce(run: Run, sets: Sets | None, *, from_files: bool) -> None:
     run.progress.say(f"split: {counts}{shared}, seed {sets.options.seed}")
 
 
-def _look(run: Run, sets: Sets) -> tuple[Task | None, Sets, str]:
+def _look(run: Run, sets: Sets) -> FirstLook:
     """What the model is for, the samples as it numbers their classes, and the provider that ran it."""
+    measured = len(sets.select) > 0 or len(sets.report) > 0
     with run.phase("load"):
-        found = look(run.original, run.options, sets, measured=len(sets.select) > 0 or len(sets.report) > 0)
+        found = look(run.original, run.options, sets, measured=measured, progress=run.progress)
     run.progress.say(provider_line(found.provider, run.options.runtime))
     if found.task is not None:
         for one in found.task.measured:
@@ -373,4 +382,4 @@ def _look(run: Run, sets: Sets) -> tuple[Task | None, Sets, str]:
     for line in found.lines:
         run.progress.say(line)
     run.notes.extend(found.notes)
-    return found.task, found.sets, found.provider
+    return found

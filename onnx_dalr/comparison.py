@@ -14,11 +14,12 @@ from onnx import ModelProto
 from onnx_dalr._version import __version__
 from onnx_dalr.errors import InputError
 from onnx_dalr.evaluate import Latency, Quality, evaluate, measure_latency
+from onnx_dalr.forecast import forecast_comparison
 from onnx_dalr.graph.model import Model, input_specs, load
 from onnx_dalr.independence import without_influence
 from onnx_dalr.look import look
 from onnx_dalr.options import PathLike, Shared, read_options
-from onnx_dalr.progress import Progress, Silent
+from onnx_dalr.progress import COMPARING, TIMING, Progress, Silent
 from onnx_dalr.runtime import Session, open_session, provider_line
 from onnx_dalr.samples import GivenLabels, InputSpec
 from onnx_dalr.samples.masks import kept_in
@@ -197,7 +198,7 @@ def compare(
             progress.say(f"note: {said}")
         one, other = (open_session(model.source(), how.runtime) for model in models)
         with _named(names[0]):
-            found = look(models[0], how, given, measured=True)
+            found = look(models[0], how, given, measured=True, progress=progress)
         progress.say(provider_line(found.provider, how.runtime))
         for line in found.lines:
             progress.say(line)
@@ -209,9 +210,12 @@ def compare(
         with _named(names[1]):
             other.run(next(iter(every))[1], one.outputs)
         padding = partial(kept_in, name=sets.mask_input)
-        with progress.stage("comparing", len(every)) as advance:
+        progress.expect(forecast_comparison(len(every), found.pace))
+        with progress.stage(COMPARING, len(every)) as advance:
             quality = evaluate(one, other, every, found.task, every.labels, advance, padding=padding)
-        count, smallest = every.one()
+        with progress.stage(TIMING, None):
+            count, smallest = every.one()
+            latency = measure_latency(one, other, smallest, count)
         return ModelComparison(
             version=__version__,
             a=_facts(models[0]),
@@ -222,7 +226,7 @@ def compare(
             seed=seed,
             samples=every.ids,
             quality=quality,
-            latency=measure_latency(one, other, smallest, count),
+            latency=latency,
             device=device,
             provider=one.provider,
             notes=(*given.notes, *found.notes, *apart, *_notes(every, quality), *quality.notes),

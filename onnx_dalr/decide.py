@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
@@ -28,12 +29,13 @@ from onnx_dalr.graph.rewrite import Substitution, rewrite
 from onnx_dalr.learn import DEFAULT, Learned
 from onnx_dalr.plan import Plan
 from onnx_dalr.problem import Problem
+from onnx_dalr.progress import LOADING, SCORING, numbered
 from onnx_dalr.quality.measures import Classes, Values
 from onnx_dalr.run import Run
 from onnx_dalr.runtime import open_session, reference_session
 from onnx_dalr.samples.masks import kept_in
 from onnx_dalr.samples.split import SHARED_BELOW
-from onnx_dalr.search import TOLERANCES, make_plan
+from onnx_dalr.search import TOLERANCES, make_plan, most_trials
 from onnx_dalr.sensitivity import Sensitivity, is_affordable, samples_for
 from onnx_dalr.sets import Sets
 from onnx_dalr.target import Target
@@ -56,8 +58,11 @@ def check_target(run: Run, target: Target, layers: Sequence[Layer], *, select: b
         NothingToGainError: All layers stay dense.
         InputError: A tolerance is asked for and there is nothing to measure it on.
     """
+    problem = problem_of(run, target, layers, None)
     if target.kind != "energy" and not (target.kind in TOLERANCES and select):
-        refuse_all_dense(make_plan(problem_of(run, target, layers, None), None))
+        refuse_all_dense(make_plan(problem, None))
+    elif not problem.saves:
+        refuse_all_dense(plan_of(problem, [None] * len(layers), ""))
 
 
 def check_confidence(target: Target, task: Task | None, sets: Sets) -> None:
@@ -147,8 +152,9 @@ def decide(
             "metric, matter to the output: their own errors stand for it"
             + (", at the rate of a typical layer that has one" if known else "")
         )
+    several = sum(one.gives for one in problem.ladders)
     judge = Judge(
-        _scorer(run, layers, learned, sets, task, target.confidence),
+        _scorer(run, target, layers, learned, sets, task, most_trials(target.kind, len(learned.spectra), several)),
         lambda posed: MetricEffects(posed, measuring if affordable else None),
     )
     with run.phase("decide"), _labels_hinted(task, sets):
@@ -178,15 +184,25 @@ def _sensitivity(
     layers = [layer for layer, is_wanted in zip(problem.layers, wanted, strict=True) if is_wanted]
     count = samples_for(layers, {name: rows / max(len(sets.fit), 1) for name, rows in learned.rows.items()})
     few = sets.select.spread(count)
-    proto, overrides = overridable(run.original, layers)
-    made_in_memory, folder = run.original.in_memory(exposing(proto, task.hidden))
-    session = open_session(made_in_memory, run.options.runtime, folder)
     run.progress.say(f"measuring how much each of {len(layers)} layers matters, on {len(few)} select samples")
-    spectra = learned.spectra[DEFAULT]
-    batches = list(few)
-    return Sensitivity(
-        session, overrides, problem.layers, problem.sizes, spectra, batches, task, wanted, sets.mask_input
-    )
+    with run.progress.stage(LOADING, None):
+        proto, overrides = overridable(run.original, layers)
+        made_in_memory, folder = run.original.in_memory(exposing(proto, task.hidden))
+        session = open_session(made_in_memory, run.options.runtime, folder)
+        spectra = learned.spectra[DEFAULT]
+        batches = list(few)
+        return Sensitivity(
+            session,
+            overrides,
+            problem.layers,
+            problem.sizes,
+            spectra,
+            batches,
+            task,
+            wanted,
+            sets.mask_input,
+            run.progress,
+        )
 
 
 def refuse_all_dense(plan: Plan) -> Plan:
@@ -203,13 +219,19 @@ def refuse_all_dense(plan: Plan) -> Plan:
 
 
 def _scorer(
-    run: Run, layers: Sequence[Layer], learned: Learned, sets: Sets, task: Task, confidence: float | None
+    run: Run, target: Target, layers: Sequence[Layer], learned: Learned, sets: Sets, task: Task, most: int
 ) -> Scorer:
-    """Scores a plan's model on the select samples."""
-    session = reference_session(run.original, run.options.runtime, task.hidden)
-    reference = Recalled(session, sets.select)
+    """Scores a plan's model on the select samples; `most` of them at most."""
+    with run.progress.stage(LOADING, None):
+        session = reference_session(run.original, run.options.runtime, task.hidden)
+    reference, numbers = Recalled(session, sets.select), itertools.count(1)
 
     def score(plan: Plan) -> Trial:
+        number = next(numbers)
+        with run.progress.stage(numbered(SCORING, number, max(number, most)), len(sets.select)) as advance:
+            return scored(plan, advance)
+
+    def scored(plan: Plan, advance: Callable[[int], None]) -> Trial:
         text = note(run, plan, learned.calibration)
         proto = rewrite(run.original, substitutions(layers, learned.spectra, plan), text)
         params = count_params(proto)
@@ -223,22 +245,22 @@ def _scorer(
             reference,
             task,
             sets.select.labels,
-            intervals=confidence is not None,
+            advance,
+            intervals=target.confidence is not None,
             padding=partial(kept_in, name=sets.mask_input),
         )
         drop = quality.drop.value if quality.finite else math.inf
-        run.progress.say(
+        run.progress.detail(
             f"tried {params:,} parameters ({100 * params / run.original.params:.1f} %, {format_bytes(size)}): "
             f"{quality.score} drops {100 * drop:.2f} points on {quality.n} select samples"
         )
         if not quality.finite:
             return Trial(math.inf, math.inf, math.inf, size, (), "", math.inf, math.inf)
         bounds: tuple[float | None, float | None] = (None, None)
-        if confidence is not None:
-            none = np.zeros(0)
+        if target.confidence is not None:
             bounds = (
-                upper_bound(quality.drop, np.array(quality.losses), confidence),
-                upper_bound(quality.error, none, confidence),
+                upper_bound(quality.drop, np.array(quality.losses), target.confidence),
+                upper_bound(quality.error, np.zeros(0), target.confidence),
             )
         several = sum(output.counts for output in quality.outputs) > 1
         worst = (quality.worst or "") if several else ""

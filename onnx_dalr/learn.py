@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -13,7 +13,8 @@ from threadpoolctl import threadpool_limits
 from onnx_dalr.capture import capture, has_room_for_metric, memory_limit, passes
 from onnx_dalr.factorize import Settings, Spectrum, Statistics, metric_shrinkage, shrinkage_of
 from onnx_dalr.graph.layers import Layer, matrix
-from onnx_dalr.metric import add_metric
+from onnx_dalr.metric import MOST_SAMPLES, add_metric
+from onnx_dalr.progress import CAPTURING, FACTORIZING, PROBING, numbered
 from onnx_dalr.run import Run
 from onnx_dalr.sets import Sets, fed, fingerprint
 from onnx_dalr.stats_set import StatisticsSet
@@ -23,9 +24,10 @@ STATISTICS_FLOOR = 1 << 30
 """Bytes of statistics that are always allowed at a time; above, as much as the model itself."""
 
 DEFAULT = "default"
+_CAUTIOUS, _NO_METRIC, _SVD = "cautious", "no metric", "svd-bc"
 _CAUTIOUS_METRIC = 0.8
-_LARGE_MODEL = 500_000_000  # bytes from which every choice of factors would be another model in memory
-_LARGE = 2048  # an eigendecomposition of this size takes seconds: of larger layers there is no more than svd-bc
+LARGE_MODEL = 500_000_000  # bytes from which every choice of factors would be another model in memory
+LARGE = 2048  # an eigendecomposition of this size takes seconds: of larger layers there is no more than svd-bc
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,15 +68,14 @@ def learn(run: Run, layers: Sequence[Layer], sets: Sets, task: Task | None, *, k
         keep: Hold on to the statistics.
     """
     method, metric = run.options.method, run.options.wants_metric and task is not None
-    limit = max(STATISTICS_FLOOR, run.original.size)
-    groups = passes(layers, method, min(memory_limit(), limit), metric=metric)
+    groups = groups_of(run, layers, metric=metric)
     kept: dict[str, Statistics] = {}
     learned = Learned({}, {}, frozenset(), kept, 0, ())
     for number, group in enumerate(groups, start=1):
         weighed = metric and has_room_for_metric(group, method)
-        which = f" ({number}/{len(groups)})" if len(groups) > 1 else ""
+        part = (number, len(groups))
         seen: list[str] = []
-        with run.phase("capture"), run.progress.stage(f"capturing{which}", len(sets.fit)) as advance:
+        with run.phase("capture"), run.progress.stage(numbered(CAPTURING, *part), len(sets.fit)) as advance:
             captured = capture(
                 run.original,
                 group,
@@ -89,7 +90,8 @@ def learn(run: Run, layers: Sequence[Layer], sets: Sets, task: Task | None, *, k
             notes = (*notes, f"{group[0].name!r} has no output metric: its gradients do not fit into memory")
         if weighed and statistics:
             assert task is not None
-            with run.phase("metric"), run.progress.stage(f"probing{which}", None) as advance:
+            few = min(len(sets.fit), MOST_SAMPLES)
+            with run.phase("metric"), run.progress.stage(numbered(PROBING, *part), few) as advance:
                 probed = add_metric(
                     run.original,
                     group,
@@ -106,11 +108,17 @@ def learn(run: Run, layers: Sequence[Layer], sets: Sets, task: Task | None, *, k
                 lost.drop_metric()
         learned.rows.update((name, each.count) for name, each in statistics.items())
         kept.update(statistics if keep else {})
-        factorize(run, group, statistics, learned.spectra, which=which, keep=keep)
+        factorize(run, group, statistics, learned.spectra, part=part, keep=keep)
         learned = replace(
             learned, digests=frozenset(seen), passes=learned.passes + extra, notes=(*learned.notes, *notes)
         )
     return learned
+
+
+def groups_of(run: Run, layers: Sequence[Layer], *, metric: bool) -> list[list[Layer]]:
+    """The layers in groups, each looked at in one pass over the samples: as many at a time as memory allows."""
+    limit = max(STATISTICS_FLOOR, run.original.size)
+    return passes(layers, run.options.method, min(memory_limit(), limit), metric=metric)
 
 
 def learn_from(run: Run, layers: Sequence[Layer], stats: StatisticsSet) -> Learned:
@@ -127,7 +135,7 @@ def factorize(
     statistics: Mapping[str, Statistics],
     into: dict[str, dict[str, Spectrum]],
     *,
-    which: str = "",
+    part: tuple[int, int] = (1, 1),
     keep: bool = True,
 ) -> None:
     """Adds the spectra of layers to those by factors' name.
@@ -137,19 +145,18 @@ def factorize(
         layers: The layers.
         statistics: By layer name; layers without any are left out.
         into: Factors' name → layer name → Spectrum.
-        which: Shown with the progress.
+        part: Which group of layers this is, and of how many.
         keep: Leave the statistics as they are; else one layer's at a time is let go.
     """
+    present = [layer for layer in layers if layer.name in statistics]
+    total = sum(len(kinds_of_trust(run, statistics[layer.name])) for layer in present)
     # One BLAS thread: two on a busy machine take many times as long for an eigendecomposition (METHODS §7).
     with (
         run.phase("factorize"),
-        run.progress.stage(f"factorizing{which}", len(layers)) as advance,
+        run.progress.stage(numbered(FACTORIZING, *part), total) as advance,
         threadpool_limits(1, user_api="blas"),
     ):
-        for layer in layers:
-            advance(1)
-            if layer.name not in statistics:
-                continue
+        for layer in present:
             W = matrix(run.original, layer)
             held = statistics[layer.name]
             if not keep and isinstance(statistics, dict):
@@ -158,6 +165,7 @@ def factorize(
                 spectrum = run.options.method.spectrum(W, held, settings)
                 compacted = spectrum.compact() if W.dtype == np.float32 else spectrum
                 into.setdefault(name, {})[layer.name] = compacted
+                advance(1)
 
 
 def trusts(run: Run, W: NDArray[Any], held: Statistics) -> dict[str, Settings]:
@@ -166,21 +174,40 @@ def trusts(run: Run, W: NDArray[Any], held: Statistics) -> dict[str, Settings]:
     What the user fixed stays fixed. The last is `svd-bc`, which is all there is beside the default for large layers;
     for large models there is no choice.
     """
-    asked = run.options.settings
-    found = {DEFAULT: asked}
-    weighs = asked.metric == "auto" and held.metric_probes > 0
+    asked, weighs = run.options.settings, _weighs(run, held)
+    made: dict[str, Callable[[], Settings]] = {
+        DEFAULT: lambda: asked,
+        _CAUTIOUS: lambda: replace(
+            asked,
+            metric=max(_CAUTIOUS_METRIC, metric_shrinkage(W, held)) if weighs else asked.metric,
+            shrinkage=(1 + shrinkage_of(held)) / 2 if _shrinks(run, held) else asked.shrinkage,
+        ),
+        _NO_METRIC: lambda: replace(asked, metric=1.0),
+        _SVD: lambda: replace(asked, metric=1.0 if weighs else asked.metric, shrinkage=1.0),
+    }
+    return {name: made[name]() for name in kinds_of_trust(run, held)}
+
+
+def kinds_of_trust(run: Run, held: Statistics) -> list[str]:
+    """The names of the same."""
+    weighs = _weighs(run, held)
     few = held.count < 2 * held.n or (weighs and held.metric_count < 2 * min(held.m, held.n))
-    if not run.options.method.takes_metric or not few or run.original.size > _LARGE_MODEL:
-        return found
-    metric = max(_CAUTIOUS_METRIC, metric_shrinkage(W, held)) if weighs else asked.metric
-    if asked.shrinkage is None and not held.learned_nothing:
-        found["cautious"] = replace(asked, metric=metric, shrinkage=(1 + shrinkage_of(held)) / 2)
-    elif weighs:
-        found["cautious"] = replace(asked, metric=metric)
-    if weighs:
-        found["no metric"] = replace(asked, metric=1.0)
-    if min(held.m, held.n) > _LARGE:
-        found = {DEFAULT: asked}
-    if asked.shrinkage is None:
-        found["svd-bc"] = replace(asked, metric=1.0 if weighs else asked.metric, shrinkage=1.0)
-    return found
+    if not run.options.method.takes_metric or not few or run.original.size > LARGE_MODEL:
+        return [DEFAULT]
+    wanted = {
+        DEFAULT: True,
+        _CAUTIOUS: (weighs or _shrinks(run, held)) and min(held.m, held.n) <= LARGE,
+        _NO_METRIC: weighs and min(held.m, held.n) <= LARGE,
+        _SVD: run.options.settings.shrinkage is None,
+    }
+    return [name for name, is_wanted in wanted.items() if is_wanted]
+
+
+def _weighs(run: Run, held: Statistics) -> bool:
+    """Whether there is a metric, and how far it is trusted is not fixed."""
+    return run.options.settings.metric == "auto" and held.metric_probes > 0
+
+
+def _shrinks(run: Run, held: Statistics) -> bool:
+    """Whether there is a covariance, and how far it is trusted is not fixed."""
+    return run.options.settings.shrinkage is None and not held.learned_nothing

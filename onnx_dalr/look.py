@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import time
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,18 +12,20 @@ from numpy.typing import NDArray
 
 from onnx_dalr.errors import InputError
 from onnx_dalr.estimates import is_near_chance
+from onnx_dalr.evaluate import Labelled
+from onnx_dalr.forecast import Pace
 from onnx_dalr.graph.answers import OutputFacts, output_facts
 from onnx_dalr.graph.model import Model, input_specs
 from onnx_dalr.independence import without_influence
 from onnx_dalr.options import Options
 from onnx_dalr.outlook import answers_of, outlook
+from onnx_dalr.progress import LOOKING, Progress, Silent
 from onnx_dalr.quality.comparison import Comparison
 from onnx_dalr.quality.kinds import find_task
 from onnx_dalr.quality.measures import Dense
 from onnx_dalr.quality.seen import Seen
-from onnx_dalr.runtime import Session, not_numbers, open_session, reference_session
-from onnx_dalr.samples import class_orders
-from onnx_dalr.samples.base import Batch
+from onnx_dalr.runtime import Session, be_ready, not_numbers, open_session, reference_session
+from onnx_dalr.samples import Batch, class_orders
 from onnx_dalr.samples.masks import kept_in
 from onnx_dalr.sets import SampleSet, Sets
 from onnx_dalr.task import Task, as_array
@@ -46,6 +49,7 @@ class FirstLook:
         provider: Execution provider that ran it.
         lines: What the original does on these samples, for the terminal.
         notes: What a reader of the report should know.
+        pace: How long it took, by sample.
     """
 
     task: Task | None
@@ -53,9 +57,10 @@ class FirstLook:
     provider: str
     lines: tuple[str, ...]
     notes: tuple[str, ...]
+    pace: Pace
 
 
-def look(model: Model, options: Options, sets: Sets, *, measured: bool) -> FirstLook:
+def look(model: Model, options: Options, sets: Sets, *, measured: bool, progress: Progress | None = None) -> FirstLook:
     """Runs the original on a few of the fit samples.
 
     Args:
@@ -63,17 +68,25 @@ def look(model: Model, options: Options, sets: Sets, *, measured: bool) -> First
         options: Say what the user calls the task, and which outputs count.
         sets: The samples.
         measured: There are going to be figures of quality: a model that has nothing to compare is then refused.
+        progress: Where to report to.
 
     Raises:
         InputError: The model cannot be run on them, a task that no output fits, labels that are no classes of it.
     """
     facts = output_facts(model.proto)
-    session, hidden = _session(model, options, facts)
-    sets, independence = without_influence(session, sets)
+    with (progress or Silent()).stage(LOOKING, min(len(_shown(sets)), _FEW)) as advance:
+        be_ready()
+        started = time.perf_counter()
+        session, hidden = _session(model, options, facts)
+        loaded = time.perf_counter()
+        sets, independence = without_influence(session, sets)
+        few = _few(sets, model, session)
+        ready = time.perf_counter()
+        batches = list(few)
+        reading = (time.perf_counter() - ready) / max(len(few), 1)
+        runs, again, running = _runs(session, batches, advance)
+        pace = Pace(load=loaded - started, read=reading, run=running)
     apart = [] if independence.independent else [f"note: {independence.note}"]
-    few = _few(sets, model, session)
-    batches = [(indices, batch) for indices, batch in few]
-    runs = [session.run(batch) for _, batch in batches]
     notes = [] if independence.independent else [independence.note]
     for run in runs:
         if wrong := not_numbers(session.outputs, run):
@@ -82,7 +95,7 @@ def look(model: Model, options: Options, sets: Sets, *, measured: bool) -> First
                 raise InputError(found, "check the preprocessing and the value range the model was trained on")
             notes.append(found)
             break
-    notes += _repeats(session, batches[0][1], runs[0])
+    notes += _repeats(runs[0], again)
     facts = (*facts, *(OutputFacts(name) for name in hidden))
     seen = [
         Seen(
@@ -110,7 +123,7 @@ def look(model: Model, options: Options, sets: Sets, *, measured: bool) -> First
     except InputError:
         if measured:
             raise
-        return FirstLook(None, sets, session.provider, tuple(apart), tuple(notes))
+        return FirstLook(None, sets, session.provider, tuple(apart), tuple(notes), pace)
     indices = np.concatenate([np.array(indices, dtype=np.int64) for indices, _ in batches])
     top, width = answers_of(task, seen)
     lines = apart
@@ -128,7 +141,7 @@ def look(model: Model, options: Options, sets: Sets, *, measured: bool) -> First
     line, cautions = outlook(model, task, seen, [batch for _, batch in batches], truth, options.runtime)
     lines.insert(0, line)
     notes += cautions
-    return FirstLook(task, sets, session.provider, (*lines, *cautions), tuple(notes))
+    return FirstLook(task, sets, session.provider, (*lines, *cautions), tuple(notes), pace)
 
 
 def _session(model: Model, options: Options, facts: Sequence[OutputFacts]) -> tuple[Session, tuple[str, ...]]:
@@ -165,9 +178,25 @@ def _few(sets: Sets, model: Model, session: Session) -> SampleSet:
     return source.spread(max(_FEWEST, min(most, int(_OUTPUTS / max(size, 1)))))
 
 
-def _repeats(session: Session, batch: Batch, outputs: Sequence[Any]) -> Iterable[str]:
+def _runs(
+    session: Session, batches: Sequence[Labelled], advance: Callable[[int], None]
+) -> tuple[list[list[Any]], list[Any], float]:
+    """The outputs on every batch, those on the first again, and the seconds a sample takes.
+
+    What a session runs first takes longer, and does not count.
+    """
+    runs = []
+    warm = time.perf_counter()
+    for indices, batch in batches:
+        runs.append(session.run(batch))
+        advance(len(indices))
+        warm = time.perf_counter() if len(runs) == 1 else warm
+    again = session.run(batches[0][1])
+    return runs, again, (time.perf_counter() - warm) / sum(len(indices) for indices, _ in batches)
+
+
+def _repeats(outputs: Sequence[Any], again: Sequence[Any]) -> Iterable[str]:
     """Whether the original gives the same outputs again."""
-    again = session.run(batch)
     if not all(_same(one, two) for one, two in zip(outputs, again, strict=True)):
         yield (
             "the original gives other outputs each time it runs (it draws random numbers, perhaps): that much of the "

@@ -18,6 +18,7 @@ from onnx_dalr.learn import DEFAULT, Learned
 from onnx_dalr.placing import Files, together
 from onnx_dalr.plan import Plan
 from onnx_dalr.problem import sizes_of
+from onnx_dalr.progress import REWRITING, SAVING, counted
 from onnx_dalr.report.result import LayerResult, Result
 from onnx_dalr.stats_file import save_statistics
 from onnx_dalr.verify import verify
@@ -63,9 +64,9 @@ def produce(analysis: Analysis, plan: Plan, destination: Destination, extras: Ex
     run, sets, learned = analysis.run, analysis.sets, analysis.learned
     plan = told_to(run.progress, plan)
     original, options = run.original, run.options
-    with run.phase("rewrite"):
+    with run.phase("rewrite"), run.progress.stage(REWRITING, len(plan.compressed)) as advance:
         text = note(run, plan, learned.calibration)
-        proto = rewrite(original, substitutions(analysis.layers, learned.spectra, plan), text)
+        proto = rewrite(original, counted(substitutions(analysis.layers, learned.spectra, plan), advance), text)
     layer_results = tuple(_layer_results(analysis, learned, plan))
     factors = _factors(learned, plan)
     fitted, calibration, passes = learned.digests, learned.calibration, learned.passes
@@ -74,11 +75,11 @@ def produce(analysis: Analysis, plan: Plan, destination: Destination, extras: Ex
             extras.write(files, analysis, plan)
         del learned
         analysis.forget()  # the largest thing in memory, and verification needs none of it
-        count = len(sets.report) if sets is not None else 0
-        with run.phase("save and verify"), run.progress.stage("verifying", count) as advance:
-            save(proto, original, written)
-            size = refuse_larger(written, original)
-            verified = verify(written, original, sets, analysis.task, options.runtime, advance)
+        with run.phase("save and verify"):
+            with run.progress.stage(SAVING, None):
+                save(proto, original, written)
+                size = refuse_larger(written, original)
+            verified = verify(written, original, sets, analysis.task, options.runtime, run.progress)
         facts = Result(
             version=__version__,
             input=original.path,

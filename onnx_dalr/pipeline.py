@@ -141,7 +141,8 @@ def optimize(
         force: Replace an existing output, plan, file of statistics or sheet of thumbnails.
         dry_run: Do everything but write.
         json: Write the report as JSON here, in place of an older one; it comes into place with the model.
-        progress: Where to report to while it runs.
+        progress: Where to report to while it runs: an object that overrides what it wants to hear of
+            `onnx_dalr.progress.Silent`.
 
     Returns:
         What was done: `print(result)` is the table.
@@ -208,6 +209,7 @@ def optimize(
         only=None if given is None else check_plan(given, run.original),
         keep=extras.stats is not None,
         thumbnails=None if thumbnails is None else (Path(thumbnails), force),
+        written=True,
     ) as analysis:
         if given is not None:
             return produce(analysis, fitted_to(given, run, analysis.layers), destination, extras)

@@ -222,6 +222,15 @@ def provider_line(provider: str, device: Device) -> str:
     return f"running on {name}" + (" (no usable CUDA here)" if tried and name == "CPU" else "")
 
 
+def be_ready() -> None:
+    """Imports ONNX Runtime, which takes a while the first time.
+
+    Raises:
+        InputError: It is not installed, or two of its packages have overwritten each other.
+    """
+    _onnxruntime()
+
+
 def all_finite(arrays: Sequence[Any]) -> bool:
     """Whether no floating array holds NaN or infinity."""
     return all(

@@ -15,7 +15,7 @@ from onnx_dalr.plan import Plan
 from onnx_dalr.problem import Budget, ParamsBudget, Problem, SizeBudget
 from onnx_dalr.selection import rule_for
 from onnx_dalr.target import Kind
-from onnx_dalr.tolerance import ToleranceSearch, candidates
+from onnx_dalr.tolerance import EVALUATIONS, MORE_FOR_FACTORS, ToleranceSearch, candidates
 
 
 def make_plan(problem: Problem, judge: Judge | None) -> Plan:
@@ -39,6 +39,20 @@ def make_plan(problem: Problem, judge: Judge | None) -> Plan:
     won = _with_best_factors(problem, judge, [choice.rank for choice in plan.choices]) if plan.compressed else plan
     reasons = {choice.layer: choice.reason for choice in plan.choices}
     return replace(won, choices=tuple(replace(choice, reason=reasons[choice.layer]) for choice in won.choices))
+
+
+def most_trials(kind: Kind, factors: int, layers: int) -> int:
+    """How many models are scored for a target at most.
+
+    Args:
+        kind: Of the target.
+        factors: How many kinds of factors there are to choose from.
+        layers: Between which a budget is to be divided.
+    """
+    chosen = factors if factors > 1 else 0
+    if kind in TOLERANCES:
+        return EVALUATIONS + (MORE_FOR_FACTORS if chosen else 0)
+    return chosen + (ALLOCATIONS if kind in _MEASURE and layers > 1 else 0)
 
 
 def _to_try(problem: Problem) -> Ranks:
@@ -143,6 +157,9 @@ def _by_max_error(problem: Problem, judge: Judge | None) -> Plan:
 
 TOLERANCES = ("max-drop", "max-error")
 _TRIED_RATIO = 0.25  # where the factors are chosen before the ranks are known
+
+ALLOCATIONS = 4
+"""Ways to spend one budget: those of `candidates`, and one ratio for all."""
 
 _MEASURE = {"params": "parameters", "size": "size"}
 

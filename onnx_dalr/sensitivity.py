@@ -16,6 +16,7 @@ from onnx_dalr.evaluate import Comparison, Labelled, Task
 from onnx_dalr.factorize import Spectrum
 from onnx_dalr.graph.layers import Layer
 from onnx_dalr.graph.overridable import Override
+from onnx_dalr.progress import MEASURING, Progress, Silent, numbered
 from onnx_dalr.runtime import Session
 from onnx_dalr.samples.masks import kept_in
 
@@ -45,11 +46,13 @@ class Sensitivity:
         task: Task,
         wanted: Sequence[bool] | None = None,
         mask_input: str | None = None,
+        progress: Progress | None = None,
     ) -> None:
         """Takes a session on the model with its weights as inputs, and the few batches to measure on.
 
         `wanted` marks the layers to measure; None is all.
         """
+        self._progress, self._times = progress or Silent(), 0
         self._wanted = [True] * len(layers) if wanted is None else list(wanted)
         self._session, self._overrides, self._task = session, overrides, task
         self._layers, self._sizes, self._spectra, self._batches = layers, sizes, spectra, batches
@@ -61,11 +64,15 @@ class Sensitivity:
     def measure(self, ranks: Ranks) -> None:
         """Measures every layer alone at its rank, at its largest where that is None; known points are not repeated."""
         each = zip(self._layers, self._sizes, ranks, self._points, self._wanted, strict=True)
-        for layer, size, rank, points, wanted in each:
-            tried = (rank or size.largest_rank) if wanted else 0
-            tail = float(self._spectra[layer.name].tails[tried]) if tried else 0.0
-            if tried and tried not in points and tail > 0:
-                points[tried] = max(self._distortion(layer, tried), _SMALLEST) / tail
+        self._times += 1
+        name = numbered(MEASURING, self._times, max(self._times, TRIALS))
+        with self._progress.stage(name, sum(self._wanted)) as advance:
+            for layer, size, rank, points, wanted in each:
+                tried = (rank or size.largest_rank) if wanted else 0
+                tail = float(self._spectra[layer.name].tails[tried]) if tried else 0.0
+                if tried and tried not in points and tail > 0:
+                    points[tried] = max(self._distortion(layer, tried), _SMALLEST) / tail
+                advance(int(wanted))
 
     def curves(self) -> list[Curve]:
         """By layer: predicted distortion at rank 0, 1, … up to the largest that saves parameters."""

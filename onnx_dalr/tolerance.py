@@ -15,7 +15,7 @@ from onnx_dalr.plan import Plan
 from onnx_dalr.problem import Problem
 
 EVALUATIONS = 10
-_FOR_FACTORS = 2  # more, where some went into the choice of the factors
+MORE_FOR_FACTORS = 2  # evaluations, where some went into the choice of the factors
 _CLOSE = 1.02  # a search need not be finer
 _ROUNDING = 1e-12  # 2.9 % is a little less than 29 of 1000
 _STARTING_RATIOS = (0.5, 0.15)
@@ -37,7 +37,7 @@ class ToleranceSearch:
             )
         self._problem, self._judge, self._what, self._lost = problem, judge, what, lost
         self._contest = Contest(problem, judge)
-        self._most = EVALUATIONS + (_FOR_FACTORS if len(problem.spectra) > 1 else 0)
+        self._most = EVALUATIONS + (MORE_FOR_FACTORS if len(problem.spectra) > 1 else 0)
         self._best: Plan | None = None
         self._closest: tuple[float, Plan] | None = None
 

@@ -130,6 +130,20 @@ def format_count(count: float) -> str:
     return f"{count:.0f}"
 
 
+def format_duration(seconds: float) -> str:
+    """A time that nobody knows exactly: a few seconds, about 40 s, about 6 min, about 2 h."""
+    if seconds < 7.5:
+        return "a few seconds"
+    if seconds < 95:
+        return f"about {10 * max(1, round(seconds / 10))} s"
+    minutes = seconds / 60
+    if minutes < 95:
+        step = 1 if minutes < 9.5 else 5
+        return f"about {step * round(minutes / step)} min"
+    hours = minutes / 60
+    return f"about {hours:.0f} h"
+
+
 def format_share(part: float, whole: float) -> str:
     """A share with one decimal: 12.3 %."""
     return f"{100 * part / whole:.1f} %" if whole else "–"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Collection
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -11,6 +11,7 @@ from typing import Any
 from onnx_dalr.errors import InputError, VerificationError
 from onnx_dalr.evaluate import Latency, Quality, Task, evaluate, measure_latency
 from onnx_dalr.graph.model import Model, is_valid
+from onnx_dalr.progress import TIMING, VERIFYING, Progress
 from onnx_dalr.runtime import Device, Session, all_finite, open_session
 from onnx_dalr.samples.masks import kept_in
 from onnx_dalr.sets import Sets, watched
@@ -57,7 +58,7 @@ def verify(
     sets: Sets | None,
     task: Task | None,
     device: Device,
-    each: Callable[[int], None],
+    progress: Progress,
 ) -> Verified:
     """Checks the file on disk and measures it on the report samples.
 
@@ -66,6 +67,36 @@ def verify(
 
     Raises:
         VerificationError: Not a valid model, another signature, or outputs that are not finite.
+    """
+    count = 0 if sets is None else len(sets.report)
+    with progress.stage(VERIFYING, count) as advance:
+        reference, session = _opened(written, original, device)
+        if sets is None:
+            return Verified(None, None, ())
+        quality, digests = None, list[str]()
+        if len(sets.report) and task is not None:
+            batches = watched(sets.report, digests)
+            padding = partial(kept_in, name=sets.mask_input)
+            quality = evaluate(reference, session, batches, task, sets.report.labels, advance, padding=padding)
+            finite = quality.finite
+        else:
+            _, batch = next(iter(sets.fit))
+            finite = all_finite(session.run(batch)) or not all_finite(reference.run(batch))
+    if not finite:
+        raise VerificationError(
+            "the written model gives NaN or infinity where the original does not", "try a higher rank, or --exclude"
+        )
+    with progress.stage(TIMING, None):
+        count, batch = (sets.report if len(sets.report) else sets.fit).one()
+        latency = measure_latency(reference, session, batch, count)
+    return Verified(quality, latency, tuple(digests))
+
+
+def _opened(written: Path, original: Model, device: Device) -> tuple[Session, Session]:
+    """Sessions of the original and of the file.
+
+    Raises:
+        VerificationError: It is not a valid model, does not load, or looks other to its callers.
     """
     problem = is_valid(written)
     if problem is not None and is_valid(original.path or original.proto) is None:
@@ -77,24 +108,7 @@ def verify(
         raise VerificationError(f"the written model does not load: {error.message}", "please report this") from error
     if not _same_signature(session, reference):
         raise VerificationError("the written model has another signature than the original", "please report this")
-    if sets is None:
-        return Verified(None, None, ())
-    quality, digests = None, list[str]()
-    if len(sets.report) and task is not None:
-        batches = watched(sets.report, digests)
-        padding = partial(kept_in, name=sets.mask_input)
-        quality = evaluate(reference, session, batches, task, sets.report.labels, each, padding=padding)
-        finite = quality.finite
-    else:
-        _, batch = next(iter(sets.fit))
-        finite = all_finite(session.run(batch)) or not all_finite(reference.run(batch))
-    if not finite:
-        raise VerificationError(
-            "the written model gives NaN or infinity where the original does not", "try a higher rank, or --exclude"
-        )
-    shown = sets.report if len(sets.report) else sets.fit
-    count, batch = shown.one()
-    return Verified(quality, measure_latency(reference, session, batch, count), tuple(digests))
+    return reference, session
 
 
 def _same_signature(new: Session, old: Session) -> bool:

@@ -234,12 +234,12 @@ def test_the_last_way_is_svd_bc_itself() -> None:
 
 
 def test_of_a_large_model_there_is_one_way_to_make_factors(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("onnx_dalr.learn._LARGE_MODEL", 10)
+    monkeypatch.setattr("onnx_dalr.learn.LARGE_MODEL", 10)
     assert list(trusts(run_of(), WEIGHT, statistics(3, 3))) == ["default"]
 
 
 def test_of_a_large_layer_there_is_svd_bc_beside_the_default(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("onnx_dalr.learn._LARGE", 3)
+    monkeypatch.setattr("onnx_dalr.learn.LARGE", 3)
     assert list(trusts(run_of(), WEIGHT, statistics(3, 3))) == ["default", "svd-bc"]
 
 

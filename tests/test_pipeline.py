@@ -525,7 +525,7 @@ def test_the_search_takes_ten_evaluations_and_those_of_the_factors_and_ends_on_o
     said: list[str] = []
 
     class Listening(Silent):
-        def say(self, line: str) -> None:
+        def detail(self, line: str) -> None:
             said.append(line)
 
     result = optimize(demo / "digits-target.onnx", calib=demo / "digits/calib", method=method, progress=Listening())
@@ -622,6 +622,7 @@ def test_progress_is_told_every_sample_and_layer_once(model: ModelProto) -> None
     class Counting(Silent):
         @contextmanager
         def stage(self, name: str, total: int | None) -> Iterator[Callable[[int], None]]:
+            assert name not in counted
             counted[name] = [total or 0, 0]
 
             def advance(steps: int) -> None:
@@ -631,8 +632,12 @@ def test_progress_is_told_every_sample_and_layer_once(model: ModelProto) -> None
 
     optimize(model, calib=tiny.rows(400), rank=8, progress=Counting())
     assert counted == {
+        "looking at the original": [128, 128],
         "capturing": [280, 280],
-        "probing": [0, 280],
+        "probing": [280, 280],
         "factorizing": [3, 3],
+        "rewriting": [2, 2],
+        "saving": [0, 0],
         "verifying": [120, 120],
+        "measuring latency": [0, 0],
     }

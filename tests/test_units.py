@@ -9,6 +9,7 @@ from onnx_dalr.units import (
     Amount,
     format_bytes,
     format_count,
+    format_duration,
     format_share,
     parse_amount,
     parse_error,
@@ -154,3 +155,25 @@ def test_no_figure_prints_with_an_exponent(count: float) -> None:
 def test_shares_print_with_one_decimal() -> None:
     assert format_share(123, 1000) == "12.3 %"
     assert format_share(1, 0) == "–"
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (0, "a few seconds"),
+        (7, "a few seconds"),
+        (8, "about 10 s"),
+        (37, "about 40 s"),
+        (94, "about 90 s"),
+        (96, "about 2 min"),
+        (340, "about 6 min"),
+        (9.4 * 60, "about 9 min"),
+        (11 * 60, "about 10 min"),
+        (23 * 60, "about 25 min"),
+        (94 * 60, "about 95 min"),
+        (96 * 60, "about 2 h"),
+        (20 * 3600, "about 20 h"),
+    ],
+)
+def test_times_that_nobody_knows_exactly_print_so(seconds: float, text: str) -> None:
+    assert format_duration(seconds) == text

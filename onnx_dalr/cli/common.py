@@ -1,38 +1,44 @@
-"""What every command shares: exit codes, one line and a hint for errors, progress on a terminal and off it."""
+"""What every command shares: exit codes, one line and a hint for errors, where reports go."""
 
 from __future__ import annotations
 
-import shutil
 import signal
 import sys
-import time
 import traceback
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import typer
-from rich.console import Console, ConsoleDimensions, RenderableType
+from rich.console import RenderableType
 from rich.text import Text
 
 from onnx_dalr._version import __version__
 from onnx_dalr.cli.console import json_for
+from onnx_dalr.cli.consoles import err, out
+from onnx_dalr.cli.progress import TerminalProgress
 from onnx_dalr.errors import DalrError, InputError, one_line
 
-PLAIN_WIDTH = 120
 EXIT_BUG = 1
 EXIT_INPUT = 2
 EXIT_INTERRUPTED = 130
 
-
-out = Console(highlight=False)
-err = Console(stderr=True, highlight=False, soft_wrap=True)
-for _console in (out, err):
-    if not _console.is_terminal or _console.width < 1:  # COLUMNS=0: nothing would be shown at all
-        _console.width = PLAIN_WIDTH
-    elif _console.is_dumb_terminal:  # which rich takes for 80 characters wide, whatever it says
-        _console.size = ConsoleDimensions(*shutil.get_terminal_size((80, 25)))
+__all__ = [
+    "EXIT_BUG",
+    "EXIT_INPUT",
+    "EXIT_INTERRUPTED",
+    "TerminalProgress",
+    "complain",
+    "err",
+    "exit_codes",
+    "out",
+    "print_json",
+    "reporting_on",
+    "show",
+    "show_line",
+    "write_json",
+]
 
 
 @contextmanager
@@ -165,50 +171,3 @@ def write_json(path: Path | None, text: str, read: Sequence[Path]) -> None:
     if path.exists() and not path.is_file():
         raise InputError(f"--json {path} is no regular file", "give the name of a file")
     write_text(path, text)
-
-
-class TerminalProgress:
-    """Lines of fact on stderr; stages as bars with the time left, or as one line each where it is no terminal."""
-
-    def __init__(self, *, quiet: bool = False) -> None:
-        self._quiet = quiet
-
-    def say(self, line: str) -> None:
-        """Prints a fact."""
-        if not self._quiet:
-            err.print(Text(one_line(line), style="dim"))
-
-    @contextmanager
-    def stage(self, name: str, total: int | None) -> Iterator[Callable[[int], None]]:
-        """Shows a stretch of work."""
-        if self._quiet:
-            yield lambda steps: None
-        elif err.is_terminal and not err.is_dumb_terminal:
-            with _bar() as bar:
-                task = bar.add_task(name, total=total or None)
-                yield lambda steps: bar.advance(task, steps)
-        else:
-            start, done = time.perf_counter(), [0]
-            yield lambda steps: done.__setitem__(0, done[0] + steps)
-            self.say(f"{name}: {done[0]} in {time.perf_counter() - start:.1f} s")
-
-
-def _bar() -> Any:
-    from rich.progress import (  # noqa: PLC0415 - only on a terminal
-        BarColumn,
-        MofNCompleteColumn,
-        Progress,
-        TextColumn,
-        TimeElapsedColumn,
-        TimeRemainingColumn,
-    )
-
-    columns = (
-        TextColumn("{task.description:<12}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TextColumn("left"),
-        TimeRemainingColumn(),
-    )
-    return Progress(*columns, console=err, transient=True)

@@ -1,4 +1,4 @@
-"""How much memory the values of a model take on one feed: what a gradient graph has to hold until it comes back."""
+"""How large the values of a model are on one feed: what a gradient graph has to hold until it comes back."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 
 from onnx import ModelProto, ValueInfoProto, helper
 
-from onnx_dalr.gradient.facts import facts_about
+from onnx_dalr.gradient.facts import Facts, facts_about
 from onnx_dalr.gradient.order import in_order
 
 _SMALL = 1 << 16  # bytes: axes, shapes and pads have fewer, weights that take memory have more
@@ -22,6 +22,18 @@ def activation_bytes(proto: ModelProto, shapes: Mapping[str, Sequence[int]]) -> 
         proto: Left as it is; large weights are not copied.
         shapes: Of what is fed, by input name.
     """
+    facts = _facts_on(proto, shapes)
+    made = {name for node in proto.graph.node if node.op_type != "Constant" for name in node.output}
+    return sum(_width(facts.kinds.get(name, 0)) * _entries(facts.dims[name]) for name in made & facts.dims.keys())
+
+
+def entries_on(proto: ModelProto, shapes: Mapping[str, Sequence[int]]) -> dict[str, int]:
+    """How many numbers each tensor of the main graph holds on a feed of these shapes, as far as that can be told."""
+    return {name: _entries(dims) for name, dims in _facts_on(proto, shapes).dims.items()}
+
+
+def _facts_on(proto: ModelProto, shapes: Mapping[str, Sequence[int]]) -> Facts:
+    """What can be known of the tensors where the inputs have these shapes."""
     sized = ModelProto(ir_version=proto.ir_version, opset_import=proto.opset_import, functions=proto.functions)
     sized.graph.name = "sized"
     sized.graph.node.extend(proto.graph.node)
@@ -32,9 +44,7 @@ def activation_bytes(proto: ModelProto, shapes: Mapping[str, Sequence[int]]) -> 
             sized.graph.initializer.append(tensor)
         elif tensor.name not in given:
             sized.graph.input.append(helper.make_tensor_value_info(tensor.name, tensor.data_type, tuple(tensor.dims)))
-    facts = facts_about(sized, in_order(sized))
-    made = {name for node in proto.graph.node if node.op_type != "Constant" for name in node.output}
-    return sum(_width(facts.kinds.get(name, 0)) * _entries(facts.dims[name]) for name in made & facts.dims.keys())
+    return facts_about(sized, in_order(sized))
 
 
 def _fed(value: ValueInfoProto, shapes: Mapping[str, Sequence[int]]) -> ValueInfoProto:

@@ -63,7 +63,7 @@ def test_the_report_is_on_stdout_and_the_facts_on_the_way_are_on_stderr(
     outcome = run("optimize", model, small, "--calib", calib, "--rank", 8)
     for shown in ("fc6", "512×512", "parameters", "accuracy", "speed", "skipped 4 Conv"):
         assert shown in outcome.stdout
-    for fact in ("462 images in 4 classes", "value range 0 .. 1", "fit 323", "running on ", "capturing"):
+    for fact in ("462 images in 4 classes", "value range 0 .. 1", "fit 323", "running on ", "in 3 layers; "):
         assert fact in outcome.stderr
         assert fact not in outcome.stdout
 

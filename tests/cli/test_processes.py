@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import signal
@@ -203,4 +204,44 @@ def test_a_signal_in_the_middle_is_exit_130_and_leaves_nothing(
     assert running.returncode == 130
     assert stderr.splitlines() == ["error: interrupted: nothing was written"]
     assert stdout == ""
+    assert list(tmp_path.iterdir()) == []
+
+
+@posix
+@pytest.mark.parametrize(
+    ("module", "step", "phase"),
+    [("learn", "capture", "capturing"), ("decide", "evaluate", "scoring"), ("verify", "evaluate", "verifying")],
+)
+def test_an_interrupt_leaves_the_terminal_as_it_was(
+    demo: Path, tmp_path: Path, module: str, step: str, phase: str
+) -> None:
+    """In the middle of a phase, while its line is on the screen."""
+    import pty
+
+    ours, theirs = pty.openpty()
+    slow = SLOW.replace('{"learn": analysis, "verify": outcome}[step]', f"__import__('onnx_dalr.{module}').{module}")
+    small = tmp_path / "small.onnx"
+    arguments = ["optimize", demo / "digits-target.onnx", small, "--calib", demo / "digits/calib", "--max-drop", "90%"]
+    running = subprocess.Popen(
+        [sys.executable, "-c", slow, step, *map(str, arguments)],
+        stdin=theirs,
+        stdout=theirs,
+        stderr=theirs,
+        env=os.environ | {"TERM": "xterm", "COLUMNS": "60", "LINES": "20"},
+    )
+    os.close(theirs)
+    shown = b""
+    while b"now" not in shown:
+        shown += os.read(ours, 1 << 16)
+    assert phase in shown.decode().split("\x1b[?25l")[-1]
+    running.send_signal(signal.SIGINT)
+    with contextlib.suppress(OSError):  # how Linux says that the other end is closed
+        while more := os.read(ours, 1 << 16):
+            shown += more
+    os.close(ours)
+    assert running.wait(timeout=30) == 130
+    left = shown.decode().replace("\r\n", "\n")
+    assert left.count("\x1b[?25l") == left.count("\x1b[?25h")
+    *_, last = left.split("\r\x1b[1A\x1b[2K")
+    assert re.sub(r"\x1b\[[0-9;]*m", "", last) == "error: interrupted: nothing was written\n"
     assert list(tmp_path.iterdir()) == []

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from onnx import ModelProto
 
-from onnx_dalr.gradient import activation_bytes
+from onnx_dalr.gradient import activation_bytes, entries_on
 from tests.gradient.helpers import model
 
 X = np.zeros((1, 8, 16, 16), np.float32)
@@ -43,3 +43,10 @@ def test_the_model_is_left_as_it_is() -> None:
     before = proto.SerializeToString()
     activation_bytes(proto, {"x": (1, 8, 16, 16)})
     assert proto.SerializeToString() == before
+
+
+def test_entries_are_told_of_what_is_fed_and_of_what_is_made() -> None:
+    found = entries_on(convolutions(), {"x": (2, 8, 16, 16)})
+    assert (found["x"], found["h"], found["y"]) == (2 * 8 * 256, 2 * 64 * 256, 2 * 64 * 256)
+    unknown = model("h = Tanh(x)  u = custom.Mystery(h)  y = Exp(u)", 17, {"x": np.zeros((2, 5))}, dynamic=True)
+    assert "u" not in entries_on(unknown, {"x": (2, 5)})

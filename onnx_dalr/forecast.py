@@ -1,0 +1,185 @@
+"""About how long a run will take, phase by phase: numbers in, seconds out.
+
+Nobody needs to know it to the second, but whether to wait for it or to have lunch. So every phase is what it does most
+of: forward passes of the original, whose time was measured on the first few samples, multiply-adds in layers, and
+matrices taken apart. It is off by a factor of two where it is good, and corrected while the run goes on
+(`progress.TimeLeft`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from onnx_dalr.progress import (
+    CAPTURING,
+    COMPARING,
+    FACTORIZING,
+    MEASURING,
+    PROBING,
+    REWRITING,
+    SAVING,
+    SCORING,
+    TIMING,
+    VERIFYING,
+)
+
+_COMPARED = 1e-4  # seconds to compare the outputs on one sample: an answer among some classes
+_COPIED = 1e-9  # seconds a byte: to copy, to write and to check a model
+_LATENCY = 1.3  # seconds: the medians of a second, and the runs before
+_LOADS_OF_GRADIENTS = 3  # the original, and about twice as many nodes for the way back
+_OTHER_FACTORS = 0.7  # of the first: they share some of the work, and have no metric or no covariance
+_KEPT = 0.2  # of the rank of a layer, in a typical candidate
+_SKETCH = 128
+
+
+@dataclass(frozen=True)
+class Pace:
+    """Seconds that the original takes on this machine.
+
+    Attributes:
+        load: Into a session.
+        read: To read one sample.
+        run: To run one sample, among others in a batch.
+    """
+
+    load: float
+    read: float
+    run: float
+
+
+@dataclass(frozen=True)
+class Speed:
+    """Seconds that linear algebra takes on this machine.
+
+    Attributes:
+        product: Of a multiply-add in a large matrix product in double precision.
+        spectrum: Of a spectrum of r = min(m, n) directions, by r³: an eigendecomposition and what goes with it.
+    """
+
+    product: float = 1e-10
+    spectrum: float = 8e-10
+
+
+@dataclass(frozen=True)
+class Extent:
+    """How large one layer is.
+
+    Attributes:
+        m: Outputs.
+        n: Inputs.
+        rows: That a sample brings.
+        kinds: Of factors that are made of it.
+    """
+
+    m: int
+    n: int
+    rows: float = 1.0
+    kinds: int = 1
+
+    @property
+    def smaller(self) -> int:
+        """The side that eigenproblems have."""
+        return min(self.m, self.n)
+
+
+@dataclass(frozen=True)
+class Work:
+    """How much there is to do.
+
+    Attributes:
+        layers: Those that take part.
+        bytes: Of the model.
+        passes: Over the fit samples; 0 where statistics are given.
+        fit: Samples to capture.
+        probed: Samples to take gradients of.
+        probes: Gradients of each.
+        select: Samples to score a candidate on.
+        trials: Candidates, at most.
+        measured: Passes over a few samples with a single layer compressed.
+        few: These samples.
+        report: Samples to verify on; None where no model is made.
+    """
+
+    layers: Sequence[Extent]
+    bytes: int
+    passes: int = 1
+    fit: int = 0
+    probed: int = 0
+    probes: int = 0
+    select: int = 0
+    trials: int = 0
+    measured: int = 0
+    few: int = 0
+    report: int | None = None
+
+
+def forecast(work: Work, pace: Pace, speed: Speed) -> dict[str, float]:
+    """Seconds by phase, in the order they come in; of those that there will be."""
+    found: dict[str, float] = {}
+    if work.passes:
+        found[CAPTURING] = _capturing(work, pace, speed)
+    if work.passes and work.probed:
+        found[PROBING] = _probing(work, pace, speed)
+    found[FACTORIZING] = sum(_spectra(each, speed) for each in work.layers)
+    factors = speed.product * sum(_KEPT * each.smaller**2 * each.n for each in work.layers)
+    copied = _COPIED * work.bytes
+    if work.measured:
+        products = speed.product * _KEPT * max(each.smaller * each.m * each.n for each in work.layers)
+        found[MEASURING] = 2 * pace.load + (work.measured + 1) * work.few * pace.run + work.measured * products
+    if work.trials:
+        once = pace.load + work.select * (pace.read + pace.run)  # what the original says is recalled
+        each = factors + copied + pace.load + work.select * (pace.run + _COMPARED)
+        found[SCORING] = once + work.trials * each
+    if work.report is not None:
+        found[REWRITING] = factors + copied
+        found[SAVING] = copied
+        found[VERIFYING] = 3 * copied + 2 * pace.load + work.report * _compared(pace)
+        found[TIMING] = _timing(pace)
+    return found
+
+
+def forecast_comparison(samples: int, pace: Pace) -> dict[str, float]:
+    """The same of two models on so many samples."""
+    return {COMPARING: samples * _compared(pace), TIMING: _timing(pace)}
+
+
+def _compared(pace: Pace) -> float:
+    """Both models on one sample."""
+    return pace.read + 2 * pace.run + _COMPARED
+
+
+def _timing(pace: Pace) -> float:
+    """One run of each before, and three at least of those that count."""
+    return max(_LATENCY, 8 * pace.run)
+
+
+def _capturing(work: Work, pace: Pace, speed: Speed) -> float:
+    """A forward pass for each group of layers, and what every row adds to the moments."""
+    added = speed.product * sum(each.rows * moments(each) for each in work.layers)
+    return work.passes * (pace.load + work.fit * (pace.read + pace.run)) + work.fit * added
+
+
+def _probing(work: Work, pace: Pace, speed: Speed) -> float:
+    """One forward pass for the outputs; forward and back is worth three, for every probe (METHODS §3)."""
+    added = speed.product * work.probes * sum(each.rows * _gradients(each) for each in work.layers)
+    run = work.probed * (pace.read + (1 + 3 * work.probes) * pace.run)
+    return work.passes * (_LOADS_OF_GRADIENTS * pace.load + run) + work.probed * added
+
+
+def moments(layer: Extent) -> int:
+    """Multiply-adds that a row costs: W x, its second moment and the sketch, or the moment of x where n is smaller."""
+    if layer.m <= layer.n:
+        return layer.m * layer.n + layer.m**2 + _SKETCH * layer.n
+    return layer.n**2
+
+
+def _gradients(layer: Extent) -> int:
+    """The same of a row of gradients, which goes through W where n is smaller."""
+    return layer.m**2 if layer.m <= layer.n else layer.m * layer.n + layer.n**2
+
+
+def _spectra(layer: Extent, speed: Speed) -> float:
+    """Every kind of factors of a layer: r³ for what happens on the smaller side, m·n·r to get there and back."""
+    one = speed.spectrum * layer.smaller**3 + speed.product * layer.m * layer.n * layer.smaller
+    return one * (1 + _OTHER_FACTORS * (layer.kinds - 1))
