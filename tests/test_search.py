@@ -16,6 +16,7 @@ from onnx_dalr.contest import BY_EFFECT, BY_ERROR, EQUAL, MIXED, Trial
 from onnx_dalr.errors import TargetError
 from onnx_dalr.factorize import Spectrum
 from onnx_dalr.plan import Plan
+from onnx_dalr.search import most_trials
 from onnx_dalr.tolerance import EVALUATIONS
 from tests.search_cases import (
     DENSE,
@@ -298,9 +299,11 @@ def test_the_factors_that_move_the_outputs_less_are_chosen_under_every_target(
     target: dict[str, Any], good: str, effects: Any
 ) -> None:
     scored = ByFactors(good)
-    found = decided(scored, effects and Fixed(effects), posed(THREE, several(), **target))
+    problem = posed(THREE, several(), **target)
+    found = decided(scored, effects and Fixed(effects), problem)
     assert found.factors == good
-    assert found.evaluations == len(scored.plans) == len(found.curve) <= EVALUATIONS + 2
+    most = most_trials(problem.target.kind, 2, len(THREE))
+    assert found.evaluations == len(scored.plans) == len(found.curve) <= most <= EVALUATIONS + 2
     assert {tried.factors for tried in scored.plans} == {"default", "svd-bc"}
     assert (found.factors, ranks_of(found)) in [(tried.factors, ranks_of(tried)) for tried in scored.plans]
     assert sum(point.chosen for point in found.curve) == 1
@@ -366,3 +369,19 @@ def test_a_plan_says_what_its_ranks_are_of() -> None:
     found = decided(params="50%", rank_multiple=2, min_rank=3)
     assert found.target == "params 50%, rank multiple 2, min rank 3"
     assert [choice.largest_rank for choice in found.choices] == [23, 23, 14]
+
+
+@pytest.mark.parametrize(
+    ("target", "factors", "layers", "most"),
+    [
+        ("max-drop", 1, 3, EVALUATIONS),
+        ("max-error", 4, 1, EVALUATIONS + 2),
+        ("size", 1, 3, 4),
+        ("params", 4, 3, 8),
+        ("params", 4, 1, 4),
+        ("energy", 1, 3, 0),
+        ("rank", 3, 3, 3),
+    ],
+)
+def test_how_many_models_are_scored_at_most_is_known_before(target: Any, factors: int, layers: int, most: int) -> None:
+    assert most_trials(target, factors, layers) == most
