@@ -171,7 +171,7 @@ def _labels_hinted(task: Task, sets: Sets) -> Iterator[None]:
     try:
         yield
     except TargetError as error:
-        if task.kind == "classify" and task.score is None and sets.select.labels is None:
+        if task.labelled is not None and task.score is None and sets.select.labels is None:
             more = f"one sample is {100 / len(sets.select):.2g} points here; with --labels, accuracy counts instead"
             raise TargetError(error.message, f"{error.hint}; {more}") from error
         raise

@@ -36,17 +36,38 @@ def test_outputs_that_are_as_many_as_the_model_finds_are_compared() -> None:
         assert any("'found' has another shape" in note for note in result.notes)
 
 
-def test_a_model_of_text_is_compared_by_what_stays_the_same() -> None:
-    model = node_model(
+def of_text() -> ModelProto:
+    return node_model(
         [*LAYER, helper.make_node("Cast", ["y"], ["text"], to=TensorProto.STRING)],
         ONE,
         {"text": (TensorProto.STRING, ["N", 64])},
         [U, V],
     )
-    found = optimize(model)
-    assert found.quality is not None
-    assert found.quality.score == "equal values"
-    assert found.quality.drop.value > 0.5
+
+
+@pytest.mark.parametrize("options", [{}, {"rank": None, "params": "60%"}], ids=str)
+def test_text_is_the_same_or_not(options: dict[str, object]) -> None:
+    quality = optimize(of_text(), **options).quality
+    assert quality is not None
+    assert (quality.score, quality.outputs[0].error) == ("equal values", None)
+    assert quality.drop.value > 0.9
+    assert optimize(of_text(), holdout=0).model is not None
+
+
+def test_text_that_never_stays_the_same_cannot_be_held_and_no_labels_are_asked_for() -> None:
+    with pytest.raises(onnx_dalr.TargetError, match=r"loses 100\.00 points") as error:
+        optimize(of_text(), rank=None)
+    assert "labels" not in error.value.hint
+
+
+@pytest.mark.parametrize("options", [{}, {"rank": None, "params": "60%"}, {"rank": None}], ids=str)
+def test_a_model_that_gives_no_arrays_is_refused_before_the_work(options: dict[str, object]) -> None:
+    nothing = helper.make_tensor_sequence_value_info("nothing", TensorProto.FLOAT, None)
+    model = node_model([*LAYER, helper.make_node("SequenceEmpty", [], ["nothing"])], ONE, {}, [U, V])
+    model.graph.output.append(nothing)
+    with pytest.raises(onnx_dalr.InputError, match="no numeric output"):
+        optimize(model, **options)
+    assert optimize(model, holdout=0).model is not None
 
 
 def test_nodes_in_any_order() -> None:
