@@ -94,7 +94,7 @@ QUANTITIES = {
     "principal components": normals(128, 8) * np.linspace(8, 1, 8),
     "embeddings of length 100": 100 * units(128, 128),
     "small differences": centred(0.3 * normals(128, 10)),
-    "points about their centre": centred(np.linspace(-90, 90, 10) + 12 * normals(128, 10)),
+    "points about their centre": centred(np.linspace(-30, 30, 10) + 6 * normals(128, 10)),
     "one value above the others": centred(17.0 * (np.arange(10) == 0) + 5 * normals(128, 10)),
     "peaks on a background": 5 * normals(128, 1) + 9 * np.eye(20)[np.arange(128) % 20] + 0.5 * normals(128, 20, seed=1),
     "heavy tails": 3 * np.random.default_rng(0).standard_t(3, (128, 128)),

@@ -223,10 +223,18 @@ def test_a_set_of_one_answer_says_that_a_constant_would_do() -> None:
 
 def test_labels_of_one_class_say_so_too() -> None:
     y = logits(200, 3, common=0.95)
-    found = compared(task_of(y, classes=3), y, y, labels=y.argmax(axis=1))
-    assert found.score == "accuracy"
-    assert len(found.notes) == 1
-    assert found.notes[0].startswith("the label is class 0 on 9")
+    truth = y.argmax(axis=1)
+    for said in (y, truth):
+        found = compared(task_of(said, classes=3), said, said, labels=truth)
+        assert found.score == "accuracy"
+        assert len(found.notes) == 1
+        assert found.notes[0].startswith("the label is class 0 on 9")
+
+
+def test_what_has_no_label_is_no_class() -> None:
+    y = logits(200, 3)
+    truth = np.where(np.arange(200) < 190, -100, y.argmax(axis=1))
+    assert compared(task_of(y, classes=3), y, y, labels=truth).notes == ()
 
 
 def test_agreement_expected_loss_and_divergence_of_classes() -> None:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy import special
 
 from onnx_dalr.errors import InputError
@@ -183,14 +184,21 @@ class ClassSums(Sums):
         return None, None, (note,)
 
     def _common_note(self, what: str, labels: Labels | None) -> tuple[str, ...]:
-        answers = self.column("top") if labels is None else labels[self._indices]
-        values, counts = np.unique(answers, return_counts=True)
-        share = counts.max() / len(answers)
-        if self._several_rows or share < UNBALANCED or len(answers) < 2:
+        if self._several_rows:
             return ()
-        whose = "the original answers" if labels is None else "the label is"
-        said = f"{whose} class {int(values[counts.argmax()])} on {100 * share:.0f} % of these samples"
-        return (f"{said}: a model that always says so would {what} as many",)
+        if labels is None:
+            return common_note(self.column("top"), "the original answers", what)
+        return common_note(labels[self._indices], "the label is", what)
+
+
+def common_note(answers: NDArray[Any], whose: str, what: str) -> tuple[str, ...]:
+    """What a constant would do where one class is nearly all there is; negative numbers are no classes."""
+    values, counts = np.unique(answers[answers >= 0], return_counts=True)
+    share = counts.max(initial=0) / max(counts.sum(), 1)
+    if share < UNBALANCED or counts.sum() < 2:
+        return ()
+    said = f"{whose} class {int(values[counts.argmax()])} on {100 * share:.0f} % of these samples"
+    return (f"{said}: a model that always says so would {what} as many",)
 
 
 def balanced_agreement(top: Float64, top_new: Float64) -> Estimate:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from onnx_dalr.estimates import Estimate, complement, is_near_chance, mean_estimate, paired_drop
 from onnx_dalr.quality.measures.base import Figures, Float64, Kept, Labels, Measure, Rows, Sums
-from onnx_dalr.quality.measures.classes import UNBALANCED, balanced_agreement
+from onnx_dalr.quality.measures.classes import UNBALANCED, balanced_agreement, common_note
 
 
 @dataclass(frozen=True, eq=False)
@@ -98,5 +98,6 @@ class ValueSums(Sums):
             return None
         ends: tuple[Estimate, Estimate] = (mean_estimate(before), mean_estimate(after))
         agreement = mean_estimate(self.column("same"))
-        drop = paired_drop(before, after)
-        return Figures("accuracy", ends[1], drop, before - after, agreement=agreement, before=ends[0], after=ends[1])
+        drop, notes = paired_drop(before, after), common_note(truth, "the label is", "be right on")
+        scored = Figures("accuracy", ends[1], drop, before - after, agreement=agreement, notes=notes)
+        return replace(scored, before=ends[0], after=ends[1])
