@@ -181,7 +181,8 @@ def rows(model: Path, rules: list[str], methods: list[str], amounts: list[str]) 
                 output = Path(folder) / "out.onnx"
                 target = [] if amount == "default" else ["--params", amount]
                 run = optimize(model, output, ["--calib", str(calib), *options, "--method", method, *target, "--force"])
-                result = f"{MEANING.get(run.code, str(run.code))}: {run.message.removeprefix('error: ')}"
+                meaning, said = MEANING.get(run.code, str(run.code)), run.message.removeprefix("error: ")
+                result = said if said.startswith(meaning) else f"{meaning}: {said}"
                 if run.code == 0 and run.report is not None:
                     quality = run.report["quality"]
                     ids, image = run.report["samples"]["report"], image_settings(options)
