@@ -192,9 +192,9 @@ def test_a_plan_brings_the_settings_of_its_factors_along(
 @pytest.mark.parametrize(
     ("options", "named"),
     [
-        ({"method": "svd"}, "the plan is for --method dalr, not svd"),
-        ({"metric": False}, "the plan was made without --no-metric"),
-        ({"shrinkage": 0.3}, "the plan was made without --shrinkage 0.3"),
+        ({"method": "svd"}, 'the plan is for method="dalr", not svd'),
+        ({"metric": False}, "the plan was made without metric=False"),
+        ({"shrinkage": 0.3}, "the plan was made without shrinkage=0.3"),
     ],
     ids=str,
 )
@@ -376,7 +376,7 @@ def test_statistics_of_another_model_are_refused(plan: Plan, files: Path, model:
 def test_statistics_without_the_sums_a_plan_needs_are_refused(model: ModelProto, plan: Plan) -> None:
     with onnx_dalr.analyze(model, calib=tiny.rows(100), method="svd") as other:
         poorer = other.stats
-    with pytest.raises(InputError, match="was made for --method svd and keeps no "):
+    with pytest.raises(InputError, match='was made for method="svd" and keeps no '):
         plan.apply(model, stats=poorer)
 
 

@@ -155,16 +155,14 @@ def test_an_output_says_what_it_is_taken_for_and_whether_it_counts() -> None:
     pair = [model(body.format(op), outputs=ends) for op in ("Identity", "Neg")]
     found = compare(*pair, data=rows(), outputs=["y", "top"])
     assert "classes, as probabilities" in lines(found)["y"]
-    assert "numbers; not scored: not among --output" in lines(found)["z"]
+    assert "numbers; not scored: not among outputs" in lines(found)["z"]
     assert lines(found)["top"].split()[1:5] == ["class", "numbers", "0.00", "points"]
     assert (found.quality.drop.value, found.quality.error.value) == (0, 0)
-    assert found.notes == (
-        "output 'z' loses 200 points of 1 − error, which the drop does not show: not among --output",
-    )
+    assert found.notes == ("output 'z' loses 200 points of 1 − error, which the drop does not show: not among outputs",)
 
 
 def test_an_output_that_does_not_exist_is_refused_with_those_that_do() -> None:
-    with pytest.raises(onnx_dalr.InputError, match="--output 'w' is no output of the model") as error:
+    with pytest.raises(onnx_dalr.InputError, match="outputs='w' is no output of the model") as error:
         compare(SAME, DOUBLED, data=rows(), outputs="w")
     assert error.value.hint == "its outputs: y"
 
@@ -267,12 +265,12 @@ def test_infinities_that_are_a_mask_are_compared_around() -> None:
 @pytest.mark.parametrize(
     ("option", "value", "said"),
     [
-        ("task", "guess", "--task 'guess' is not known"),
-        ("device", "tpu", "--device 'tpu' is not known"),
-        ("samples", 0, "--samples 0 leaves no samples"),
-        ("batch_size", 0, "--batch-size 0 must be at least 1"),
-        ("score", 3, "--score: a int is no function"),
-        ("mean", 0.5, "--mean: image options do nothing for an array"),
+        ("task", "guess", "task='guess' is not known"),
+        ("device", "tpu", "device='tpu' is not known"),
+        ("samples", 0, "samples=0 leaves no samples"),
+        ("batch_size", 0, "batch_size=0 must be at least 1"),
+        ("score", 3, "score: a int is no function"),
+        ("mean", 0.5, "mean: image options do nothing for an array"),
     ],
 )
 def test_options_that_mean_nothing_are_refused(option: str, value: Any, said: str) -> None:

@@ -104,7 +104,7 @@ def test_images_need_a_size_from_somebody_and_the_message_says_so(photos: Path) 
     model = written(fcn(), -1)
     with pytest.raises(InputError, match=r"'x' float32 \[\?, 3, \?, \?\] leaves the size of images open") as caught:
         onnx_dalr.optimize(model, calib=photos, rank="deep=4", device="cpu")
-    assert "--resize" in caught.value.hint
+    assert "resize=(H, W)" in caught.value.hint
     result = onnx_dalr.optimize(model, calib=photos, rank="deep=4", device="cpu", resize=(6, 7))
     assert result.samples is not None
     assert result.samples.settings["input size"] == "6x7"

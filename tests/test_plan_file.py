@@ -249,7 +249,7 @@ def test_json_of_another_kind_is_refused(text: str) -> None:
 def test_a_plan_that_is_not_there_says_how_to_make_one(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no such plan: ") as caught:
         Plan.load(tmp_path / "plan.json")
-    assert "onnx-dalr analyze" in caught.value.hint
+    assert "onnx_dalr.analyze(" in caught.value.hint
 
 
 @pytest.mark.parametrize("content", ["a folder", b"\x89PNG\r\n\xff\xfe"])
