@@ -61,7 +61,7 @@ def assert_saw(stats: Statistics, expected: Any) -> None:
     assert stats.count == len(expected)
     if stats.rows is not None:
         order, truth = (np.lexsort(each.T) for each in (stats.rows, expected))
-        np.testing.assert_allclose(stats.rows[order], expected[truth], atol=1e-6)
+        np.testing.assert_allclose(stats.rows[order], expected[truth], rtol=1e-5, atol=1e-5)
     np.testing.assert_allclose(stats.total, expected.sum(axis=0, dtype=np.float64), atol=1e-4)
     np.testing.assert_allclose(stats.squares, (expected.astype(np.float64) ** 2).sum(axis=0), atol=1e-4)
 

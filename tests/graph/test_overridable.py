@@ -205,7 +205,8 @@ CHAIN = model(
 def test_feeding_one_layer_leaves_the_others_as_they_are(fed: str, moved: set[str]) -> None:
     found, feeds, before = opened(CHAIN), some_feeds(CHAIN), run(CHAIN)
     after = run(found.proto, feeds | feed_of(found, some_factors(found.layers[fed])))
-    assert {name for name in before if not np.array_equal(before[name], after[name])} == moved
+    # Not to the last bit: a weight that is an input is not packed, and another kernel may take it.
+    assert {name for name in before if not np.allclose(before[name], after[name], rtol=0, atol=1e-4)} == moved
 
 
 def test_a_layer_that_is_not_asked_for_stays_a_constant() -> None:
