@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import onnx
+import pytest
 from onnx import ModelProto, TensorProto, helper, numpy_helper
 
 import onnx_dalr

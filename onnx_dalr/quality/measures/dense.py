@@ -231,6 +231,6 @@ def _lost(ours: Float64, wrong: Float64, size: Float64) -> Float64:
     width = wrong.shape[-1]
     answered = (ours > 0)[..., :width] & (size > 0)
     alone = answered.sum(axis=-1, keepdims=True) <= 1
-    counted = np.where(alone, size > SMALLEST, answered)
-    share = np.where(counted, wrong / np.maximum(size, SMALLEST), 0.0)
+    counted = np.where(alone, size > 0, answered)  # of an empty map too, what little there is
+    share = np.where(counted, wrong / np.where(size > 0, size, 1.0), 0.0)
     return np.asarray(share.sum(axis=-1) / np.maximum(counted.sum(axis=-1), 1))
