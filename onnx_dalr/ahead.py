@@ -118,7 +118,8 @@ def announce_time(
 
 def _extents(run: Run, layers: Sequence[Layer], sets: Sets, *, metric: bool) -> list[Extent]:
     """How large each layer is, how many rows a sample brings it, and how many kinds of factors there will be."""
-    count, feed = sets.fit.one()
+    shown = next((each for each in (sets.fit, sets.select, sets.report) if len(each)), sets.fit)
+    count, feed = shown.one()
     entries = entries_on(run.original.proto, {name: array.shape for name, array in feed.items()})
     found = []
     for layer in layers:

@@ -268,7 +268,9 @@ def _gathered(
         of_run = {name: value for name, value in first.items() if name in (_MASK_INPUT, METRIC_TASK)}
         shown = {} if sets is None else sets.report.source.settings
         wanted = of_run | shown if shown and len(first) > len(of_run) else first
-    if not run.options.wants_metric and METRIC_TASK in first:  # a metric that this run does not read
+    named = run.options.task != "auto" or run.options.outputs
+    # What outputs are taken for may differ from samples to samples; the metric is of those that made it.
+    if METRIC_TASK in first and not (run.options.wants_metric and named):
         wanted = wanted | {METRIC_TASK: first[METRIC_TASK]}
     held, notes = gathered(
         stats,

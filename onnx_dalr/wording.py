@@ -197,6 +197,16 @@ class InPython:
         """Says it."""
         self._listener.say(in_python(line, self._given))
 
+    def detail(self, line: str) -> None:
+        """Says a detail, to whom listens to such."""
+        if hasattr(self._listener, "detail"):
+            self._listener.detail(in_python(line, self._given))
+
+    def expect(self, seconds: Mapping[str, float]) -> None:
+        """Hands on what is expected, to whom listens to that."""
+        if hasattr(self._listener, "expect"):
+            self._listener.expect(seconds)
+
     def stage(self, name: str, total: int | None) -> AbstractContextManager[Callable[[int], None]]:
         """Hands the stage on."""
         return self._listener.stage(name, total)

@@ -34,7 +34,7 @@ def test_a_run_prints_the_report_on_stdout_and_the_rest_on_stderr(demo: Path, tm
     small = tmp_path / "small.onnx"
     done = onnx_dalr("optimize", demo / "digits-target.onnx", small, "--calib", demo / "digits/calib", "--rank", 8)
     assert done.returncode == 0
-    assert done.stdout.startswith("layer")
+    assert done.stdout.startswith("written")
     assert "\x1b" not in done.stdout + done.stderr
     assert done.stderr.startswith("samples: calib: 462 images in 4 classes\n")
     assert "Traceback" not in done.stderr

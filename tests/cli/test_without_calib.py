@@ -81,7 +81,7 @@ def test_all_of_them_are_named_at_once_with_what_would_give_them_a_meaning(run: 
 def test_samples_to_report_on_give_them_a_meaning(run: Run, option: tuple[object, ...]) -> None:
     outcome = run(*COMMANDS["apply"], *EVAL, *option)
     assert outcome.code == 0, outcome.stderr
-    assert "64 held-out samples" in outcome.stdout
+    assert "64 held out" in outcome.stdout
     assert "split: report 64; statistics are given" in outcome.stderr
 
 

@@ -232,7 +232,7 @@ def two_outputs() -> ModelProto:
 
 
 TABLE = """\
-layer  op      shape  rank               bytes   kept  own error
+layer  op      shape  rank              bytes   kept  own error
 fc6    Gemm  512×512     8  1.05 MB → 32.8 kB  3.1 %  #
 why rank 300 would not make it smaller: 255 is the largest (fc7)
 as it was 2 eligible (fc7, fc8)
