@@ -243,7 +243,7 @@ def test_ctrl_c_while_a_real_model_runs_leaves_nothing(assets: Path, tmp_path: P
     )
     assert running.stderr is not None
     for line in running.stderr:
-        if line.startswith("task:"):
+        if line.startswith("output "):
             break
     running.send_signal(signal.SIGINT)
     stdout, stderr = running.communicate(timeout=60)
