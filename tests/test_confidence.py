@@ -262,7 +262,7 @@ def test_what_counts_against_the_tolerance_is_the_bound() -> None:
 def test_the_smallest_model_whose_bound_is_within_the_tolerance_is_found(kind: str) -> None:
     def lost(plan: Any) -> Trial:
         gone = 1 - kept(plan)
-        return Trial(gone, gone, gone, 1000, (), gone + 0.2, gone + 0.2)
+        return Trial(gone, gone, gone, 1000, drop_bound=gone + 0.2, error_bound=gone + 0.2)
 
     found = decided(lost, **{kind: 0.5})
     assert 0.7 <= kept(found) < 0.8

@@ -428,13 +428,13 @@ def test_with_few_samples_select_and_report_are_one_set_and_the_report_says_so(m
     assert sets.select_is_report
     assert not set(sets.fit) & set(sets.select)
     assert len(set(sets.fit) | set(sets.select)) == 400
-    assert "also used for selection" in str(result)
+    assert "also used to choose" in str(result)
 
 
 def test_with_many_samples_the_report_set_is_used_for_nothing_else(model: ModelProto) -> None:
     result = optimize(model, calib=tiny.rows(1400), rank=8)
     assert not result.samples.select_is_report
-    assert "also used for selection" not in str(result)
+    assert "also used to choose" not in str(result)
 
 
 def test_nothing_held_out_is_nothing_measured(model: ModelProto) -> None:

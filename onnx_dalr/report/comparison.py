@@ -25,7 +25,7 @@ def comparison_view(found: ModelComparison, width: int = PLAIN_WIDTH, *, verbose
         said = "no: B gives NaN or infinity where A does not, which counts as 0 in these figures"
         add_row(made, "finite", said, style="bold red")
     parts: list[RenderableType] = [*few_samples(quality), made, Text()]
-    parts.append(outputs_table(quality.outputs, quality.worst, width))
+    parts.append(outputs_table(quality.outputs, quality.worst, width, largest=True))
     if found.notes:
         parts += [Text(), *note_lines(found.notes)]
     return Group(*parts)

@@ -85,9 +85,10 @@ def quality_rows(quality: Quality, *, verbose: bool = False, of: str = "the orig
         yield "KL", f"{quality.kl:.2g} nats to {of}"
 
 
-def outputs_table(outputs: Sequence[OutputQuality], worst: str | None, width: int) -> Table:
+def outputs_table(outputs: Sequence[OutputQuality], worst: str | None, width: int, *, largest: bool = False) -> Table:
     """One line an output: what it was taken for, its score, what it lost, its error."""
     columns = [("output", "left"), ("taken for", "left"), ("score", "right"), ("lost", "right"), ("error", "right")]
+    columns += [("largest difference", "right")] if largest else []
     rows = []
     for output in outputs:
         score = "" if output.value is None or output.score == "1 − error" else _score(output)
@@ -95,8 +96,9 @@ def outputs_table(outputs: Sequence[OutputQuality], worst: str | None, width: in
         error = "" if output.error is None else f"{output.error.value:.4f}"
         described = output.describes + ("" if output.counts else f"; not scored: {output.why}")
         mark = " (worst)" if output.name == worst and len(outputs) > 1 else ""
-        rows.append(((output.name + mark, described, score, lost, error), "" if output.counts else "dim"))
-    return fitting_table(columns, rows, width, spare=("score", "error"))
+        cells = [output.name + mark, described, score, lost, error, *([f"{output.max_abs:.4g}"] if largest else [])]
+        rows.append((cells, "" if output.counts else "dim"))
+    return fitting_table(columns, rows, width, spare=("score", "largest difference", "error"))
 
 
 def _score(output: OutputQuality) -> str:
