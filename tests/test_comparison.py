@@ -92,7 +92,7 @@ def test_labels_give_both_models_an_accuracy(tmp_path: Path) -> None:
     assert (found.quality.accuracy_before.value, found.quality.accuracy_after.value) == (1, 0)
     assert "100.00 %" in lines(found)["accuracy"]
     assert "lost 100.00 points" in lines(found)["accuracy"]
-    assert "(64 samples)" in lines(found)["agreement"]
+    assert "(n=64)" in lines(found)["agreement"]
 
 
 def test_a_score_of_ones_own_is_a_row_and_the_drop_is_its(tmp_path: Path) -> None:
