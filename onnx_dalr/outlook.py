@@ -161,7 +161,7 @@ def _of_numbers(seen: Seen) -> tuple[str, list[str]]:
     arrays = seen.by_sample
     every = np.concatenate([y.reshape(-1) for y in arrays])
     line = f"values from {every.min():.3g} to {every.max():.3g}, mean {every.mean():.3g}"
-    same_shape = len({y.shape[1:] for y in arrays}) == 1
+    same_shape = len({y.shape[1:] for y in arrays}) == 1 and all(y.ndim for y in arrays)
     by_sample = np.concatenate(arrays) if same_shape else None
     odd = []
     if by_sample is not None and len(by_sample) >= _ENOUGH:

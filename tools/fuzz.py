@@ -217,6 +217,7 @@ def try_optimize(rng: random.Random, folder: Path) -> str:
     }
     if options["rank"] is None:
         options["max_drop"] = rng.choice([None, 0.5, "10%", 0])
+        options["confidence"] = rng.choice([None, None, "60%", 0.95])
     options["samples"] = rng.choice([None, 2, 20])
     before = _listing(folder)
     if rng.random() < 0.3:

@@ -74,14 +74,14 @@ class _Graph:
         """The tensor whose largest entries class numbers are; the tensor that a ZipMap gives names to."""
         for _ in range(16):
             node = self.makers.get(name)
-            if node is None:
+            if node is None or not node.input:
                 return None
-            if node.op_type in ("ArgMax", "ZipMap") or (node.op_type == "TopK" and name == node.output[1]):
+            if node.op_type in ("ArgMax", "ZipMap") or (node.op_type == "TopK" and name in node.output[1:]):
                 return str(node.input[0]) if node.input[0] in self.makers else None
             if node.op_type not in _TO_NUMBERS:
                 return None
             picks = node.op_type in ("Gather", "ArrayFeatureExtractor") and node.input[0] in self.constants
-            name = node.input[1] if picks else node.input[0]
+            name = node.input[1] if picks and len(node.input) > 1 else node.input[0]
         return None
 
     def leads_to(self, name: str, wanted: Iterable[str]) -> set[str]:

@@ -37,6 +37,21 @@ def test_outputs_that_are_as_many_as_the_model_finds_are_compared() -> None:
         assert any("'found' has another shape" in note for note in result.notes)
 
 
+def test_an_output_of_one_number_is_looked_at_and_compared() -> None:
+    nodes = [*LAYER, helper.make_node("ReduceMean", ["y"], ["mean"], keepdims=0)]
+    model = node_model(nodes, ONE, {"mean": (TensorProto.FLOAT, [])}, [U, V])
+    quality = optimize(model).quality
+    assert quality is not None
+    assert 0 < quality.error.value < 1
+
+
+def test_class_numbers_of_a_node_without_inputs_are_onnx_runtimes_to_refuse() -> None:
+    nodes = [*LAYER, helper.make_node("Identity", [], ["best"])]
+    model = node_model(nodes, ONE, {"best": (TensorProto.INT64, ["N"])}, [U, V])
+    with pytest.raises(onnx_dalr.InputError, match="ONNX Runtime cannot load"):
+        optimize(model)
+
+
 def of_text() -> ModelProto:
     return node_model(
         [*LAYER, helper.make_node("Cast", ["y"], ["text"], to=TensorProto.STRING)],
