@@ -17,6 +17,7 @@ from onnx_dalr.problem import Problem
 EVALUATIONS = 10
 MORE_FOR_FACTORS = 2  # evaluations, where some went into the choice of the factors
 _CLOSE = 1.02  # a search need not be finer
+_LITTLE = 0.25  # share of the parameters that could go at best, up to which one step is tried before all else
 _ROUNDING = 1e-12  # 2.9 % is a little less than 29 of 1000
 _STARTING_RATIOS = (0.5, 0.15)
 
@@ -53,6 +54,8 @@ class ToleranceSearch:
             return plan_of(self._problem, dense, "")
         fixed = sum(float(one.costs[0]) for one in ladders if not one.gives)  # what no budget changes
         low, high = (allocate.total(ladders, ranks) - fixed for ranks in (allocate.smallest(ladders), dense))
+        if high - low < _LITTLE * self._problem.params and not self._passes(EQUAL, _one_step_down(ladders)):
+            return self._result(EQUAL)  # a search for what little there is to gain would end where it began
         effects = self._effects()
         name = BY_EFFECT if effects else EQUAL
         allocations = self._allocations(effects)
@@ -139,7 +142,7 @@ class ToleranceSearch:
         best = _amount(self._what, least) if math.isfinite(least) else "gives NaN or infinity"
         allowed = _amount(self._what, problem.target.value, verb=False)
         raise TargetError(
-            f"nothing that makes it smaller stays within {allowed}: the best of {len(trials)} candidates "
+            f"nothing that makes it smaller stays within {allowed}: the best of {len(trials)} candidate{'' if len(trials) == 1 else 's'} "
             f"{best} on the select samples",
             f"{_more(self._what, least)}name an amount (--params 80%); --best-effort writes the closest"
             + (f"; output {closest.worst!r} loses most, --output NAME scores others alone" if closest.worst else ""),
