@@ -142,8 +142,8 @@ class ToleranceSearch:
         best = _amount(self._what, least) if math.isfinite(least) else "gives NaN or infinity"
         allowed = _amount(self._what, problem.target.value, verb=False)
         raise TargetError(
-            f"nothing that makes it smaller stays within {allowed}: the best of {len(trials)} candidate{'' if len(trials) == 1 else 's'} "
-            f"{best} on the select samples",
+            f"nothing that makes it smaller stays within {allowed}: the best of {len(trials)} candidates {best} "
+            "on the select samples",
             f"{_more(self._what, least)}name an amount (--params 80%); --best-effort writes the closest"
             + (f"; output {closest.worst!r} loses most, --output NAME scores others alone" if closest.worst else ""),
         )

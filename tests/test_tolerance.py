@@ -415,6 +415,6 @@ def test_every_rank_the_search_tries_is_a_multiple_and_no_smaller_than_asked() -
 @pytest.mark.parametrize(("total", "alone"), [(5, True), (1, False)])
 def test_where_little_can_go_one_step_that_loses_too_much_ends_the_search(total: int, alone: bool) -> None:
     scored = Scored(lambda ranks: 0.5)
-    with pytest.raises(TargetError, match="loses 50.00 points"):
+    with pytest.raises(TargetError, match=r"loses 50\.00 points"):
         decided(scored, problem=posed(total=int(total * 1.1 * DENSE), max_drop="1%"))
     assert (len(scored.plans) == 1) is alone
