@@ -90,14 +90,6 @@ def announce_time(
     """
     metric = run.options.wants_metric and task is not None
     extents = _extents(run, layers, sets, metric=metric)
-    measured = few = 0
-    trials = 0
-    if target is not None and task is not None and len(sets.select):
-        trials = most_trials(target.kind, max(each.kinds for each in extents), len(layers))
-        several = target.kind not in ("rank", "energy") and len(layers) > 1
-        if several and not metric and is_affordable(layers, run.original.size):
-            rows = {layer.name: each.rows for layer, each in zip(layers, extents, strict=True)}
-            measured, few = TRIALS * len(layers), min(samples_for(layers, rows), len(sets.select))
     work = Work(
         layers=extents,
         bytes=run.original.size,
@@ -106,11 +98,14 @@ def announce_time(
         probed=min(len(sets.fit), MOST_SAMPLES) if metric else 0,
         probes=PROBES,
         select=len(sets.select),
-        trials=trials,
-        measured=measured,
-        few=few,
         report=len(sets.report) if written else None,
     )
+    if target is not None and task is not None and len(sets.select):
+        work = replace(work, trials=most_trials(target.kind, max(each.kinds for each in extents), len(layers)))
+        if target.kind not in ("rank", "energy") and not metric and is_affordable(layers, run.original.size):
+            rows = {layer.name: each.rows for layer, each in zip(layers, extents, strict=True)}
+            few = min(samples_for(layers, rows), len(sets.select))
+            work = replace(work, measured=TRIALS * len(layers), few=few) if len(layers) > 1 else work
     seconds = forecast(work, pace, _speed(run, work))
     run.progress.expect(seconds)
     run.progress.say(f"this takes {format_duration(sum(seconds.values()))}")
@@ -150,7 +145,7 @@ def _speed(run: Run, work: Work) -> Speed:
         return Speed()
     method, random = run.options.method, np.random.default_rng(0)
     best = Speed(math.inf, math.inf)
-    for r in (_FIRST, _TRIED, _TRIED):  # the first wakes up libraries and their threads
+    for r in (_FIRST, _TRIED, _TRIED, _TRIED):  # the first wakes up libraries and their threads
         W, x = (random.standard_normal((rows, r)).astype(np.float32) for rows in (r, 2 * r))
         held = Statistics(r, r, method.needs(r, r))
         started = time.perf_counter()
