@@ -143,8 +143,8 @@ class ParamsBudget:
         return TargetError(
             f"--params {problem.target.amount} cannot be reached: with the smallest ranks "
             f"{format_share(closest, problem.params)} remain",
-            f"the closest is --params {closest} (--best-effort writes it); {format_count(problem.rest)} are not in "
-            "eligible layers",
+            f"the closest is --params {closest}; {format_count(problem.rest)} are not in eligible layers; "
+            "--best-effort writes it",
         )
 
 
@@ -236,8 +236,8 @@ class SizeBudget:
         return TargetError(
             f"--size {problem.target.amount} cannot be reached: with the smallest ranks {format_bytes(closest)} "
             f"({format_share(closest, problem.bytes)}) remain",
-            f"the closest is --size {closest} (--best-effort writes it); {format_bytes(others)} are not in eligible "
-            "layers",
+            f"the closest is --size {closest}; {format_bytes(others)} are not in eligible layers; "
+            "--best-effort writes it",
         )
 
 

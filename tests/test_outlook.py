@@ -145,7 +145,7 @@ def test_with_labels_it_says_how_often_the_original_is_right() -> None:
     truth = y.argmax(axis=1)
     truth[:16] = -100
     truth[16:28] = (truth[16:28] + 1) % 5
-    assert line(y, truth).startswith("right on 75.0 % of 48 labelled samples, mean confidence ")
+    assert line(y, truth).startswith("right on 75.0 % of the 48 labelled, mean confidence ")
     assert cautions(y, truth) == []
 
 

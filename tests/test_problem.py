@@ -221,7 +221,8 @@ def test_the_refusal_says_how_much_is_not_in_the_layers() -> None:
     assert error.value.message.endswith(
         f"with the smallest ranks 2.34 kB ({100 * 2340 / scale([None] * 3):.1f} %) remain"
     )
-    assert error.value.hint == f"the closest is --size {smallest + 1300}; 1.3 kB are not in eligible layers"
+    closest = f"the closest is --size {smallest + 1300}; 1.3 kB are not in eligible layers"
+    assert error.value.hint == f"{closest}; --best-effort writes it"
 
 
 TINY = layers_of((6, 6), (7, 6), (60, 60), biased=True)

@@ -354,7 +354,7 @@ def test_a_pattern_that_matches_nothing_names_near_ones(run: Run, options: tuple
 
 def test_unreachable_params_name_the_closest_and_that_one_can_be_reached(run: Run) -> None:
     refused = run("optimize", "model.onnx", OUTPUT, "--calib", "calib.npz", "--params", "1%")
-    closest = refused.hints[0].split("--params ")[1].split(" ")[0]
+    closest = refused.hints[0].split("--params ")[1].split(";")[0]
     assert run("optimize", "model.onnx", OUTPUT, "--calib", "calib.npz", "--params", closest).code == 0
     Path(OUTPUT).unlink()
     below = str(int(closest) - 1)

@@ -7,12 +7,12 @@ their own size. Both are shares that grow in proportion to the answers that flip
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import numpy as np
 
-from onnx_dalr.estimates import Estimate, complement, mean_estimate, resampled
+from onnx_dalr.estimates import Estimate, complement, is_near_chance, mean_estimate, paired_drop, resampled
 from onnx_dalr.quality.measures.base import Figures, Float64, Kept, Labels, Measure, Rows, Sums, rows_kept, signs
 from onnx_dalr.quality.measures.classes import SMALLEST, class_seed, divergence, probabilities
 
@@ -112,6 +112,8 @@ class DenseSums(Sums):
             ours, theirs = _with_no(yes, ~yes, counted), _with_no(yes_new, ~yes_new, counted)
             both = _with_no(yes & yes_new, ~yes & ~yes_new, counted)
             same = (yes == yes_new).mean(axis=-1)
+            if y.shape[1:] == (1, 1) and len(indices) == len(y):
+                self.keep(yes=yes[:, 0, 0], yes_new=yes_new[:, 0, 0])
             bits = _binary_divergence(p, q) * measure.row_weights(y)
             moved = (bits.mean(axis=-1) * counted).sum(axis=1) / n
         else:
@@ -161,11 +163,15 @@ class DenseSums(Sums):
         overlap = resampled(tables, lambda ours, theirs, both, wrong, size: _overlap(ours, theirs, both))
         spread = resampled(tables, lambda ours, theirs, both, wrong, size: _lost(ours, wrong, size))
         loss = max(complement(overlap), spread, key=lambda one: one.value)
-        before, after, notes = self._accuracies(labels)
+        right, right_new, notes = self._yes_or_no(labels)
+        before, after = None, None
+        if right is None:
+            before, after, more = self._accuracies(labels)
+            notes = (*notes, *more)
         answered = tables[0].sum(axis=0) > 0
         if answered.sum() == 1:
             notes = (*notes, "the original gives one and the same answer everywhere: agreement says little here")
-        return Figures(
+        found = Figures(
             "balanced agreement",
             overlap,
             loss,
@@ -177,6 +183,31 @@ class DenseSums(Sums):
             after=after,
             notes=notes,
         )
+        if right is None or right_new is None:
+            return found
+        before, after, drop = mean_estimate(right), mean_estimate(right_new), paired_drop(right, right_new)
+        accuracy = replace(found, score="accuracy", value=after, loss=drop, losses=right - right_new)
+        return replace(accuracy, before=before, after=after)
+
+    def _yes_or_no(self, labels: Labels | None) -> tuple[Float64 | None, Float64 | None, tuple[str, ...]]:
+        """(right or not by sample, of both models, notes); None unless each sample is one yes or no with a label."""
+        yes, yes_new = self.column("yes"), self.column("yes_new")
+        if labels is None or labels.ndim != 1 or not len(yes) or len(yes) != len(self._indices):
+            return None, None, ()
+        truth = labels[self._indices]
+        known = truth >= 0
+        if not known.any():
+            return None, None, ()
+        if truth.max() > 1:
+            return None, None, ("labels of more than two classes do not fit an answer of yes or no: they are not used",)
+        before, after = ((said == truth)[known].astype(np.float64) for said in (yes, yes_new))
+        if not is_near_chance(before, 2):
+            return before, after, ()
+        note = (
+            f"the original is right on {100 * before.mean():.1f} % of the labelled samples, about chance: labels do "
+            "not fit this model, its accuracy is left out"
+        )
+        return None, None, (note,)
 
     def _accuracies(self, labels: Labels | None) -> tuple[Estimate | None, Estimate | None, tuple[str, ...]]:
         """Share of labelled positions that are right, by sample; None where labels have another layout."""
