@@ -13,6 +13,7 @@ from scipy import special
 from onnx_dalr.errors import InputError
 from onnx_dalr.quality.comparison import Comparison
 from onnx_dalr.quality.measures import Classes, Dense, Embedding, Numbers, Values, dense
+from onnx_dalr.quality.measures.base import Figures, Rows
 from onnx_dalr.samples import digest
 from onnx_dalr.seeds import Seeder
 from onnx_dalr.task import Measured, Task
@@ -683,3 +684,38 @@ def test_an_output_without_a_row_per_sample_has_none_where_a_batch_is_as_large_b
         seeds = Seeder(asked).draw(y, 0, digests(count), 0)
         assert seeds.shape == y.shape
     assert len(found.distortions()) == 2
+
+
+def yes_or_no(labels: Array, wrong: int, lost: int) -> Figures:
+    """What labels say of one yes or no a sample: the original is wrong `wrong` times, the other `lost` times more."""
+    truth = np.arange(len(labels)) % 2
+    y = np.where(truth, 0.9, 0.1)
+    y[:wrong] = 1 - y[:wrong]
+    after = y.copy()
+    after[wrong : wrong + lost] = 1 - after[wrong : wrong + lost]
+    sums = Dense(axis=-1, form="sigmoid", shares=np.array([0.5, 0.5])).sums()
+    for batch in (slice(0, 30), slice(30, None)):
+        sums.add(Rows(y[batch, None, None], after[batch, None, None]), list(range(len(labels))[batch]))
+    return sums.figures(labels)
+
+
+def test_labels_of_yes_and_no_are_scored_and_those_unknown_are_left_out() -> None:
+    truth = np.arange(100) % 2
+    found = yes_or_no(truth, wrong=4, lost=6)
+    assert found.before is not None
+    assert found.after is not None
+    assert (found.score, found.before.value, found.after.value) == ("accuracy", 0.96, 0.90)
+    assert found.loss.value == pytest.approx(0.06)
+    assert found.losses.sum() == 6
+    without = yes_or_no(np.where(np.arange(100) < 10, -100, truth), wrong=4, lost=6)
+    assert (without.loss.value, without.loss.n) == (0.0, 90)
+
+
+@pytest.mark.parametrize(
+    ("labels", "said"),
+    [(1 - np.arange(100) % 2, "about chance"), (np.arange(100) % 3, "more than two classes")],
+)
+def test_labels_that_do_not_fit_a_yes_or_no_are_left_out_with_a_note(labels: Array, said: str) -> None:
+    found = yes_or_no(labels, wrong=0, lost=10)
+    assert (found.score, found.before) == ("balanced agreement", None)
+    assert said in found.notes[0]
