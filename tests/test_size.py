@@ -49,7 +49,7 @@ class Bench:
         with pytest.raises(TargetError) as caught:
             self.optimize(1)
         assert caught.value.exit_code == 3
-        named = re.match(r"the closest is size=(\d+) ", caught.value.hint)
+        named = re.match(r"the closest is size=(\d+);", caught.value.hint)
         assert named, caught.value.hint
         return int(named[1])
 
