@@ -18,7 +18,7 @@ from onnx_dalr.contest import BEST_EFFORT, Judge, Scorer, Trial, plan_of
 from onnx_dalr.destination import loadable
 from onnx_dalr.effects import MetricEffects
 from onnx_dalr.errors import NothingToGainError, TargetError
-from onnx_dalr.estimates import samples_for_bound, upper_bound
+from onnx_dalr.estimates import samples_for_bound
 from onnx_dalr.evaluate import Recalled, Task, evaluate
 from onnx_dalr.factorize import Spectrum
 from onnx_dalr.graph.answers import exposing
@@ -258,10 +258,7 @@ def _scorer(
             return Trial(math.inf, math.inf, math.inf, size, (), "", math.inf, math.inf)
         bounds: tuple[float | None, float | None] = (None, None)
         if target.confidence is not None:
-            bounds = (
-                upper_bound(quality.drop, np.array(quality.losses), target.confidence),
-                upper_bound(quality.error, np.zeros(0), target.confidence),
-            )
+            bounds = quality.drop_bound(target.confidence), quality.error_bound(target.confidence)
         several = sum(output.counts for output in quality.outputs) > 1
         worst = (quality.worst or "") if several else ""
         return Trial(drop, quality.distortion, quality.error.value, size, quality.distortions, worst, *bounds)

@@ -17,11 +17,12 @@ from onnx_dalr.contest import Trial
 from onnx_dalr.decide import check_confidence
 from onnx_dalr.estimates import Estimate, mean_estimate, paired_drop, samples_for_bound, upper_bound
 from onnx_dalr.options import SampleOptions
+from onnx_dalr.quality.comparison import Comparison
 from onnx_dalr.quality.measures import Classes, Numbers, Values
 from onnx_dalr.score import UserScore
 from onnx_dalr.sets import Sets, opened
 from onnx_dalr.target import Target, make_target
-from onnx_dalr.task import Task
+from onnx_dalr.task import Measured, Task
 from tests.cli import tiny
 from tests.samples.conftest import spec
 from tests.search_cases import decided, named
@@ -300,3 +301,16 @@ def test_the_interval_of_a_drop_and_its_bound_agree() -> None:
     before, after = np.ones(200), np.r_[np.zeros(6), np.ones(194)]
     drop = paired_drop(before, after)
     assert drop.value < upper_bound(drop, before - after, 0.95) < drop.high + 0.02
+
+
+def test_the_bound_is_of_the_output_that_may_have_lost_most_not_of_the_one_that_did() -> None:
+    answers = np.eye(4)[np.arange(100) % 4] * 8
+    flipped = answers.copy()
+    flipped[0] = np.roll(flipped[0], 1)
+    y = np.where(np.arange(100) % 2, 1.0, -1.0)[:, None]
+    together = Comparison(Task((Measured("c", 0, Classes(form="logits")), Measured("y", 1, Numbers()))), None)
+    together.add(list(range(100)), [answers, y], [flipped, y * 1.03])
+    found = together.quality(["c", "y"])
+    assert (found.worst, found.drop.value) == ("y", pytest.approx(0.03, rel=0.01))
+    assert found.drop_bound(0.95) == pytest.approx(stats.beta.ppf(0.95, 2, 99))
+    assert found.drop_bound(0.95) > 0.04

@@ -406,7 +406,7 @@ def test_the_drop_is_what_the_worst_output_loses_by_its_own_measure() -> None:
     lost = [each.loss.value for each in found.outputs if each.loss is not None]
     assert lost == pytest.approx([1 - np.mean(x.argmax(axis=1) == 0), 0.1], rel=1e-4)
     assert (found.score, found.worst, found.drop.value) == ("agreement", "y", lost[0])
-    assert found.losses == tuple((x.argmax(axis=1) != 0).astype(float))
+    assert found.lost[0].by_sample == tuple((x.argmax(axis=1) != 0).astype(float))
     assert [(each.kind, each.score) for each in found.outputs] == [("classes", "agreement"), ("numbers", "1 − error")]
 
 

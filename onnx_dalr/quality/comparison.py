@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from onnx_dalr.errors import InputError
 from onnx_dalr.estimates import Estimate
-from onnx_dalr.quality.figures import OutputQuality, Quality
+from onnx_dalr.quality.figures import Lost, OutputQuality, Quality
 from onnx_dalr.quality.measures import Classes, Dense, Figures, Rows, Sums, Values, as_rows
 from onnx_dalr.quality.measures.base import Float64, Kept
 from onnx_dalr.quality.padding import kept_rows, values_kept
@@ -147,13 +147,14 @@ class Comparison:
         lost = found[worst.position]
         notes = [note for one in own for note in found[one.position].notes] + self._reshaped_notes(names)
         drop = scored.drop if scored else lost.loss
+        error = max((f.error for f in figures if f.error), key=lambda e: e.value, default=lost.loss)
         notes += self._elsewhere(own, found, drop.value, None if scored else worst)
         notes += scored.notes if scored else ()
         return Quality(
             task=self.task.kind,
             n=self.n,
             outputs=outputs,
-            error=max((f.error for f in figures if f.error), key=lambda e: e.value, default=lost.loss),
+            error=error,
             agreement=_first(figures, "agreement"),
             accuracy_before=labelled.before if labelled else None,
             accuracy_after=labelled.after if labelled else None,
@@ -163,7 +164,9 @@ class Comparison:
             score=str(self.task.score) if scored else lost.score,
             worst=None if scored else worst.name,
             drop=drop,
-            losses=() if scored else tuple(lost.losses.tolist()),
+            lost=(Lost(drop, error=error),)
+            if scored
+            else tuple(Lost(f.loss, tuple(f.losses), f.error) for f in figures),
             distortion=self.distortion(),
             distortions=self.distortions(),
             finite=self.finite,
@@ -228,6 +231,10 @@ class Comparison:
             return None
         labels = None if self.labels is None else self.labels[self.kept.indices]
         return self.task.score.measure(self.kept.joined(names), labels, finite=self.finite, intervals=intervals)
+
+
+def _lost(figures: Figures) -> Lost:
+    return Lost(figures.loss, tuple(figures.losses.tolist()), figures.error)
 
 
 def _first(figures: Sequence[Figures], name: str) -> Any:

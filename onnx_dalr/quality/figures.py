@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from onnx_dalr.estimates import Estimate
+import numpy as np
+
+from onnx_dalr.estimates import Estimate, upper_bound
 from onnx_dalr.task import Kind
 
 
@@ -40,6 +42,21 @@ class OutputQuality:
 
 
 @dataclass(frozen=True)
+class Lost:
+    """A loss that counts, and what a bound on it is made of.
+
+    Attributes:
+        estimate: Of the loss, as a fraction.
+        by_sample: Where it is a mean over them, else empty.
+        error: Of the output, where it has one.
+    """
+
+    estimate: Estimate
+    by_sample: tuple[float, ...] = ()
+    error: Estimate | None = None
+
+
+@dataclass(frozen=True)
 class Quality:
     """What compressing did, on samples that no decision saw unless it says so.
 
@@ -60,7 +77,7 @@ class Quality:
         worst: Name of its output; None for a user's score.
         drop: Original score − new score, as a fraction; of a user's score in its own unit, and infinite where the new
             outputs are not finite.
-        losses: The drop by sample where it is a mean over them, else empty; not in reports.
+        lost: Of each output that counts, or of the user's score alone; not in reports.
         distortion: How far the outputs moved, in the units of the measures: KL, 1 − cosine, squared relative error;
             the sum over the outputs that count.
         finite: Wherever the original's outputs are finite, so are the new ones.
@@ -88,5 +105,17 @@ class Quality:
     notes: tuple[str, ...]
     score_before: Estimate | None = None
     score_after: Estimate | None = None
-    losses: tuple[float, ...] = field(default=(), repr=False, compare=False)
+    lost: tuple[Lost, ...] = field(default=(), repr=False, compare=False)
     distortions: tuple[float, ...] = field(default=(), repr=False, compare=False)
+
+    def drop_bound(self, level: float) -> float:
+        """What every loss that counts is below, one-sided at a confidence of `level`.
+
+        The output that lost most need not be the one that may have: a small loss of few rows can reach further.
+        """
+        return max(upper_bound(one.estimate, np.array(one.by_sample), level) for one in self.lost)
+
+    def error_bound(self, level: float) -> float:
+        """What the error of every output that counts is below, one-sided at a confidence of `level`."""
+        errors = [one.error for one in self.lost if one.error is not None] or [self.error]
+        return max(upper_bound(error, np.zeros(0), level) for error in errors)

@@ -247,7 +247,7 @@ def test_agreement_expected_loss_and_divergence_of_classes() -> None:
     assert found.agreement.value == pytest.approx(2 / 3)
     assert found.expected_drop.value == pytest.approx(0.1 / 3)
     assert found.kl == pytest.approx(np.mean(np.sum(p * np.log(p / q), axis=1)))
-    assert found.losses == (0, 1, 0)
+    assert found.lost[0].by_sample == (0, 1, 0)
 
 
 # Yes or no, and answers by position
