@@ -166,7 +166,7 @@ def _description(
     text = f"{printable(root.name)}: {count} images"
     notes = []
     if labels is not None:
-        text += f" in {len(classes)} classes"
+        text += f" in {len(classes)} class{'es' if len(classes) != 1 else ''}"
         empty = len(classes) - len(np.unique(labels))
         if empty:
             notes.append(f"{empty} sub-folder(s) without images")
