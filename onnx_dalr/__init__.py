@@ -8,33 +8,33 @@ from onnx_dalr._version import __version__
 from onnx_dalr.errors import DalrError, InputError, NothingToGainError, TargetError, VerificationError
 
 if TYPE_CHECKING:
-    from onnx_dalr.analysis import Analysis
-    from onnx_dalr.budget import CheckResult, check
-    from onnx_dalr.comparison import ModelComparison, compare
-    from onnx_dalr.inspection import Inspection, inspect
-    from onnx_dalr.pipeline import analyze, apply, optimize
-    from onnx_dalr.plan import Plan
-    from onnx_dalr.report.result import Result
-    from onnx_dalr.stats_set import StatisticsSet
+    from onnx_dalr.commands.analyze import Analysis
+    from onnx_dalr.commands.check import CheckResult, check
+    from onnx_dalr.commands.compare import ModelComparison, compare
+    from onnx_dalr.commands.inspect import Inspection, inspect
+    from onnx_dalr.commands.optimize import analyze, apply, optimize
+    from onnx_dalr.learn.statistics_set import StatisticsSet
+    from onnx_dalr.plan.plan import Plan
+    from onnx_dalr.results.result import Result
 
 FUNCTIONS = {
-    "optimize": "onnx_dalr.pipeline",
-    "analyze": "onnx_dalr.pipeline",
-    "apply": "onnx_dalr.pipeline",
-    "inspect": "onnx_dalr.inspection",
-    "check": "onnx_dalr.budget",
-    "compare": "onnx_dalr.comparison",
+    "optimize": "onnx_dalr.commands.optimize",
+    "analyze": "onnx_dalr.commands.optimize",
+    "apply": "onnx_dalr.commands.optimize",
+    "inspect": "onnx_dalr.commands.inspect",
+    "check": "onnx_dalr.commands.check",
+    "compare": "onnx_dalr.commands.compare",
 }
 """The module of each. The command line calls them there; from here they speak Python."""
 
 _CLASSES = {
-    "Analysis": "onnx_dalr.analysis",
-    "Plan": "onnx_dalr.plan",
-    "StatisticsSet": "onnx_dalr.stats_set",
-    "Result": "onnx_dalr.report.result",
-    "Inspection": "onnx_dalr.inspection",
-    "CheckResult": "onnx_dalr.budget",
-    "ModelComparison": "onnx_dalr.comparison",
+    "Analysis": "onnx_dalr.commands.analyze",
+    "Plan": "onnx_dalr.plan.plan",
+    "StatisticsSet": "onnx_dalr.learn.statistics_set",
+    "Result": "onnx_dalr.results.result",
+    "Inspection": "onnx_dalr.commands.inspect",
+    "CheckResult": "onnx_dalr.commands.check",
+    "ModelComparison": "onnx_dalr.commands.compare",
 }
 
 __all__ = [
@@ -70,7 +70,7 @@ if not TYPE_CHECKING:  # to which the names above are all there is
             return getattr(import_module(_CLASSES[name]), name)
         if name not in FUNCTIONS:
             raise AttributeError(f"module 'onnx_dalr' has no attribute {name!r}")
-        from onnx_dalr.wording import speaks_python  # noqa: PLC0415
+        from onnx_dalr.request.wording import speaks_python  # noqa: PLC0415
 
         function = speaks_python(getattr(import_module(FUNCTIONS[name]), name))
         function.__module__ = __name__  # where pickle and people find it

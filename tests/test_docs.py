@@ -216,7 +216,7 @@ def test_the_reports_in_the_readme_are_those_that_are_printed(made: Path, word: 
 
 def test_the_block_of_plans_runs_and_the_plan_that_is_shown_has_the_fields_that_are_written(workplace: Path) -> None:
     shown = json.loads(find("plan.md", "json").text)
-    schema = json.loads((Path(onnx_dalr.__file__).parent / "plan.schema.json").read_text(encoding="utf-8"))
+    schema = json.loads((Path(onnx_dalr.__file__).parent / "plan" / "plan.schema.json").read_text(encoding="utf-8"))
     Draft202012Validator(schema).validate(shown)
     run(PLAN)
     written = json.loads((workplace / "plan.json").read_text(encoding="utf-8"))

@@ -14,8 +14,8 @@ import onnx_dalr
 from onnx_dalr.errors import InputError
 from onnx_dalr.gradient.facts import facts_about
 from onnx_dalr.gradient.footprint import activation_bytes
-from onnx_dalr.graph.model import input_specs
-from onnx_dalr.verify import _compatible
+from onnx_dalr.graph.storage.model import input_specs
+from onnx_dalr.write.verify import _compatible
 from tests.cli.tiny import with_weights
 
 FCN = """

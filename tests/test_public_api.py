@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 import onnx_dalr
-from onnx_dalr.report.result import LayerResult
+from onnx_dalr.results.result import LayerResult
 from tests.conftest import REPOSITORY
 
 FUNCTIONS = [name for name in onnx_dalr.__all__ if inspect.isfunction(getattr(onnx_dalr, name))]
@@ -123,4 +123,4 @@ def test_the_wheel_says_that_it_is_typed_and_holds_the_schema() -> None:
     packed = {
         Path(file.distribution_path).as_posix() for file in wheel.WheelBuilder(str(REPOSITORY)).recurse_included_files()
     }
-    assert {"onnx_dalr/py.typed", "onnx_dalr/plan.schema.json", "onnx_dalr/wording.py"} <= packed
+    assert {"onnx_dalr/py.typed", "onnx_dalr/plan/plan.schema.json", "onnx_dalr/request/wording.py"} <= packed

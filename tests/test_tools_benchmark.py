@@ -15,12 +15,12 @@ from benchmark_methods import CONTENDERS, Bench
 from benchmark_pages import BEGIN, END, RESULTS_PAGE, TABLES_PAGE, headline, merged, put
 from benchmark_report import LOST, ORIGINAL, OUTDONE, Record, draw, markdown
 
-from onnx_dalr.capture import capture
 from onnx_dalr.factorize import METHODS
 from onnx_dalr.graph.layers import find
-from onnx_dalr.graph.model import load
 from onnx_dalr.graph.probe import probe
-from onnx_dalr.runtime import open_session
+from onnx_dalr.graph.storage.model import load
+from onnx_dalr.learn.capture import capture
+from onnx_dalr.session.session import open_session
 
 CELL = Record(
     table="mnist",

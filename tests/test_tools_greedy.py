@@ -13,7 +13,7 @@ import pytest
 from onnx_dalr.errors import InputError
 from onnx_dalr.factorize import METHODS
 from onnx_dalr.graph.layers import find
-from onnx_dalr.graph.model import load
+from onnx_dalr.graph.storage.model import load
 
 PLAIN = METHODS["dalr-2017"]
 

@@ -34,7 +34,7 @@ from benchmark_pages import update
 from benchmark_report import LOST, ORIGINAL, OUTDONE, TABLES, Record, draw, markdown
 
 import onnx_dalr
-from onnx_dalr.runtime import open_session
+from onnx_dalr.session.session import open_session
 
 ALLOCATIONS: tuple[Allocation, ...] = ("equal", "error", "effect")
 

@@ -16,9 +16,9 @@ from onnx import ModelProto, shape_inference
 from onnx.utils import Extractor
 from scipy.special import log_softmax
 
-from onnx_dalr.graph.model import Model, load
 from onnx_dalr.graph.probe import probe
-from onnx_dalr.runtime import Session, open_session
+from onnx_dalr.graph.storage.model import Model, load
+from onnx_dalr.session.session import Session, open_session
 
 Feeds = dict[str, NDArray[Any]]
 Array = NDArray[Any]

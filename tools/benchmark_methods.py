@@ -16,32 +16,32 @@ from benchmark_data import Case, Feeds
 from onnx import ModelProto
 from threadpoolctl import threadpool_limits
 
-from onnx_dalr import allocate
-from onnx_dalr.allocate import Ranks
-from onnx_dalr.capture import capture
-from onnx_dalr.contest import plan_of
-from onnx_dalr.decide import decide, problem_of, substitutions
-from onnx_dalr.effects import MetricEffects
-from onnx_dalr.evaluate import evaluate
+from onnx_dalr.choose import allocate
+from onnx_dalr.choose.allocate import Ranks
+from onnx_dalr.choose.decide import decide, problem_of, substitutions
+from onnx_dalr.choose.effects import MetricEffects
+from onnx_dalr.choose.sensitivity import Sensitivity, samples_for
+from onnx_dalr.choose.space import ParamsBudget, Problem
+from onnx_dalr.choose.trials import plan_of
 from onnx_dalr.factorize import METHODS, Method, Need, Ridge, Settings, Spectrum, Statistics
 from onnx_dalr.graph.layers import Layer, find, matrix
-from onnx_dalr.graph.model import input_specs
 from onnx_dalr.graph.overridable import overridable
 from onnx_dalr.graph.rewrite import rewrite
-from onnx_dalr.learn import DEFAULT, Learned, factorize
-from onnx_dalr.look import look
-from onnx_dalr.metric import add_metric
-from onnx_dalr.options import Options, SampleOptions
-from onnx_dalr.plan import Plan
-from onnx_dalr.problem import ParamsBudget, Problem
+from onnx_dalr.graph.storage.model import input_specs
+from onnx_dalr.learn.capture import capture
+from onnx_dalr.learn.learn import DEFAULT, Learned, factorize
+from onnx_dalr.learn.probes import add_metric
+from onnx_dalr.look.first import look
+from onnx_dalr.plan.plan import Plan
 from onnx_dalr.progress import Silent
-from onnx_dalr.run import Run
-from onnx_dalr.runtime import open_session
-from onnx_dalr.selection import select
-from onnx_dalr.sensitivity import Sensitivity, samples_for
-from onnx_dalr.sets import Sets, opened
-from onnx_dalr.target import Target, make_target
-from onnx_dalr.task import Task
+from onnx_dalr.quality.evaluate import evaluate
+from onnx_dalr.quality.task import Task
+from onnx_dalr.request.context import Run
+from onnx_dalr.request.options import Options, SampleOptions
+from onnx_dalr.request.selection import select
+from onnx_dalr.request.target import Target, make_target
+from onnx_dalr.samples.sets import Sets, opened
+from onnx_dalr.session.session import open_session
 
 Allocation = Literal["equal", "error", "effect"]
 Spectra = dict[str, Spectrum]

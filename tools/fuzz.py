@@ -42,8 +42,8 @@ from onnx import ModelProto
 import onnx_dalr
 from onnx_dalr.errors import DalrError, InputError
 from onnx_dalr.graph.layers import Layer, find, matrix
-from onnx_dalr.graph.model import Model, count_params, input_specs, is_valid, load, save
 from onnx_dalr.graph.rewrite import Substitution, rewrite
+from onnx_dalr.graph.storage.model import Model, count_params, input_specs, is_valid, load, save
 
 HANG = 60.0
 MEMORY = 12 << 30

@@ -26,19 +26,19 @@ from pathlib import Path
 from onnx import ModelProto
 from threadpoolctl import threadpool_limits
 
-from onnx_dalr.capture import capture
 from onnx_dalr.errors import DalrError, InputError
-from onnx_dalr.evaluate import Quality, evaluate
 from onnx_dalr.factorize import METHODS, Method, Settings, Spectrum
 from onnx_dalr.graph.layers import Layer, find, matrix
-from onnx_dalr.graph.model import Model, count_params, input_specs, load
 from onnx_dalr.graph.rewrite import Substitution, rewrite
-from onnx_dalr.look import look
-from onnx_dalr.options import SampleOptions, make_options
-from onnx_dalr.runtime import Session, open_session
+from onnx_dalr.graph.storage.model import Model, count_params, input_specs, load
+from onnx_dalr.learn.capture import capture
+from onnx_dalr.look.first import look
+from onnx_dalr.quality.evaluate import Quality, evaluate
+from onnx_dalr.quality.task import Task
+from onnx_dalr.request.options import SampleOptions, make_options
 from onnx_dalr.samples.masks import kept_in
-from onnx_dalr.sets import SampleSet, Sets, opened
-from onnx_dalr.task import Task
+from onnx_dalr.samples.sets import SampleSet, Sets, opened
+from onnx_dalr.session.session import Session, open_session
 from onnx_dalr.units import parse_points
 
 HEAD = f"{'ranks':22s} {'parameters':>12s}  {'model':>8s}  {'layers':>8s}  {'drop':>6s}  {'evals':>5s}  {'s':>6s}"

@@ -90,13 +90,13 @@ def analyze(
     """
     given = dict(locals())
     with exit_codes():
-        from onnx_dalr.destination import Destination  # noqa: PLC0415 - heavy: not for --help
-        from onnx_dalr.graph.model import load  # noqa: PLC0415
-        from onnx_dalr.outcome import Extras, files_read  # noqa: PLC0415
-        from onnx_dalr.pipeline import analyze as run  # noqa: PLC0415
-        from onnx_dalr.placing import together  # noqa: PLC0415
+        from onnx_dalr.commands.optimize import analyze as run  # noqa: PLC0415
+        from onnx_dalr.files import together  # noqa: PLC0415
+        from onnx_dalr.graph.storage.model import load  # noqa: PLC0415
         from onnx_dalr.report.planned import analysis_view, plan_view  # noqa: PLC0415
-        from onnx_dalr.target import make_target  # noqa: PLC0415
+        from onnx_dalr.request.target import make_target  # noqa: PLC0415
+        from onnx_dalr.write.destination import Destination  # noqa: PLC0415 - heavy: not for --help
+        from onnx_dalr.write.produce import Extras, files_read  # noqa: PLC0415
 
         written = {"-o": None if str(output) == "-" else output, "--save-stats": save_stats}
         read = files_read(calib, labels, *(stats or ()), *(ops_library or ()), code=(preprocess, score))

@@ -32,7 +32,7 @@ def check(
 ) -> None:
     """Fail (exit code 3) when a model is over its budget: one line per budget."""
     with exit_codes():
-        from onnx_dalr.budget import check as run  # noqa: PLC0415 - heavy: not for --help
+        from onnx_dalr.commands.check import check as run  # noqa: PLC0415 - heavy: not for --help
 
         result = run(models, max_size=max_size, max_params=max_params, baseline=baseline, max_growth=max_growth)
         write_json(json, result.to_json(), [*models, *([baseline] if baseline else [])])

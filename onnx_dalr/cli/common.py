@@ -159,7 +159,7 @@ def write_json(path: Path | None, text: str, read: Sequence[Path]) -> None:
     Raises:
         InputError: It cannot be written, or is one of the files in `read`.
     """
-    from onnx_dalr.destination import same_file, write_text  # noqa: PLC0415 - heavy: not for --help
+    from onnx_dalr.write.destination import same_file, write_text  # noqa: PLC0415 - heavy: not for --help
 
     if path is None:
         return

@@ -54,7 +54,7 @@ def compare(
     """
     given = dict(locals())
     with exit_codes():
-        from onnx_dalr.comparison import compare as run  # noqa: PLC0415 - heavy: not for --help
+        from onnx_dalr.commands.compare import compare as run  # noqa: PLC0415 - heavy: not for --help
         from onnx_dalr.report.comparison import comparison_view  # noqa: PLC0415
 
         for name in ("json", "verbose", "quiet"):

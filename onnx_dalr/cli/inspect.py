@@ -24,7 +24,7 @@ def inspect(
     Nothing is run and no weights are read: it is instant on models of any size.
     """
     with exit_codes():
-        from onnx_dalr.inspection import inspect as run  # noqa: PLC0415 - heavy: not for --help
+        from onnx_dalr.commands.inspect import inspect as run  # noqa: PLC0415 - heavy: not for --help
         from onnx_dalr.report.inspection import inspection_view  # noqa: PLC0415
 
         found = run(model)

@@ -78,8 +78,8 @@ def optimize(
     """
     given = dict(locals())
     with exit_codes():
+        from onnx_dalr.commands.optimize import optimize as run  # noqa: PLC0415
         from onnx_dalr.errors import InputError  # noqa: PLC0415 - heavy: not for --help
-        from onnx_dalr.pipeline import optimize as run  # noqa: PLC0415
         from onnx_dalr.report.summary import result_view  # noqa: PLC0415
 
         if output is None and not dry_run:

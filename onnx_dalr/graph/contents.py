@@ -12,8 +12,8 @@ from onnx import AttributeProto, GraphProto, ModelProto, NodeProto, SparseTensor
 
 from onnx_dalr.graph.index import bodies
 from onnx_dalr.graph.layers import node_name
-from onnx_dalr.graph.model import Model
-from onnx_dalr.graph.weighing import Part, weigh
+from onnx_dalr.graph.storage.model import Model
+from onnx_dalr.graph.storage.weighing import Part, weigh
 
 _CARRIERS = {
     *("Identity", "Transpose", "Cast", "CastLike", "Reshape", "Unsqueeze", "Squeeze", "Flatten", "Slice", "Split"),

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from onnx_dalr.graph.model import Model
+from onnx_dalr.graph.storage.model import Model
 
 _FAR = 8.0  # standard deviations that a first layer's answers lie from their running mean, on average
 _NEAR = 0.1

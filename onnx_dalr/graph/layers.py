@@ -13,11 +13,12 @@ import onnx
 from numpy.typing import NDArray
 from onnx import NodeProto, TensorProto
 
-from onnx_dalr.graph import advice, conv1x1, gemm, matmul
+from onnx_dalr.graph import advice
 from onnx_dalr.graph.index import GraphIndex, bodies
-from onnx_dalr.graph.model import Model
+from onnx_dalr.graph.kinds import conv1x1, gemm, matmul
+from onnx_dalr.graph.kinds.use import Refused, Use
 from onnx_dalr.graph.soundness import blaming
-from onnx_dalr.graph.use import Refused, Use
+from onnx_dalr.graph.storage.model import Model
 
 KINDS = (gemm, matmul, conv1x1)
 """A layer kind is a module: OPS; `read`, a node becomes a Use or is refused; `operand`, a factor as its nodes want it;

@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from onnx import ModelProto, TensorProto, helper, numpy_helper
 
 from onnx_dalr.graph.layers import Layer
-from onnx_dalr.graph.model import Model
 from onnx_dalr.graph.names import Names
+from onnx_dalr.graph.storage.model import Model
 from onnx_dalr.samples.base import Batch
 
 

@@ -10,11 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 from onnx import GraphProto, ModelProto, NodeProto, TensorProto, ValueInfoProto, helper, numpy_helper
 
+from onnx_dalr.graph.kinds.use import Use
 from onnx_dalr.graph.layers import KINDS, Layer
-from onnx_dalr.graph.model import METADATA_KEY, Model
 from onnx_dalr.graph.names import Names
 from onnx_dalr.graph.probe import names_read
-from onnx_dalr.graph.use import Use
+from onnx_dalr.graph.storage.model import METADATA_KEY, Model
 
 
 @dataclass(frozen=True, eq=False)

@@ -10,14 +10,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from onnx_dalr.errors import InputError
-from onnx_dalr.estimates import Estimate
 from onnx_dalr.quality.figures import Lost, OutputQuality, Quality
+from onnx_dalr.quality.intervals import Estimate
 from onnx_dalr.quality.measures import Classes, Dense, Figures, Rows, Sums, Values, as_rows
 from onnx_dalr.quality.measures.base import Float64, Kept
 from onnx_dalr.quality.padding import kept_rows, values_kept
-from onnx_dalr.score import Kept as KeptOutputs
-from onnx_dalr.score import Scored
-from onnx_dalr.task import Measured, Task, as_array
+from onnx_dalr.quality.score import Kept as KeptOutputs
+from onnx_dalr.quality.score import Scored
+from onnx_dalr.quality.task import Measured, Task, as_array
 
 _ELSEWHERE = 0.1  # a loss outside the drop that is worth a note, where the drop is less than a third of it
 _BELOW = 30.0  # what −∞ stands for beside the smallest logit

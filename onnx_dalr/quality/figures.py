@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from onnx_dalr.estimates import Estimate, upper_bound
-from onnx_dalr.task import Kind
+from onnx_dalr.quality.intervals import Estimate, upper_bound
+from onnx_dalr.quality.task import Kind
 
 
 @dataclass(frozen=True)

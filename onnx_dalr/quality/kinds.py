@@ -16,9 +16,9 @@ from onnx_dalr.quality.measures.base import Float64
 from onnx_dalr.quality.measures.classes import Form
 from onnx_dalr.quality.measures.dense import MOST_FOLLOWED
 from onnx_dalr.quality.scales import channel_axis, learned_scales
+from onnx_dalr.quality.score import UserScore
 from onnx_dalr.quality.seen import Seen
-from onnx_dalr.score import UserScore
-from onnx_dalr.task import Measured, Task, TaskName, as_array, nothing_to_compare
+from onnx_dalr.quality.task import Measured, Task, TaskName, as_array, nothing_to_compare
 
 _NO_LOGITS = {"Tanh", "Sigmoid", "HardSigmoid", "Relu", "Clip", "Softplus", "Exp", "LayerNormalization", "Sqrt", "Abs"}
 _MOST_DISTINCT = 256  # values of a map of class numbers

@@ -14,7 +14,7 @@ from onnx_dalr.graph.answers import OutputFacts
 from onnx_dalr.quality.measures import as_rows
 from onnx_dalr.quality.measures.base import Float64, Kept
 from onnx_dalr.quality.padding import kept_rows, positions_axis, values_kept
-from onnx_dalr.task import as_array
+from onnx_dalr.quality.task import as_array
 
 
 @dataclass(frozen=True, eq=False)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from itertools import islice
 
-from onnx_dalr.report.result import Result
+from onnx_dalr.results.result import Result
 from onnx_dalr.units import format_share
 
 _FEW = 200

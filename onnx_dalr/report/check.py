@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from rich.console import RenderableType
 
-from onnx_dalr.budget import CheckResult
+from onnx_dalr.commands.check import CheckResult
 from onnx_dalr.report.text import add_row, table
 
 

@@ -6,8 +6,8 @@ from collections.abc import Iterable, Sequence
 
 from rich.table import Table
 
-from onnx_dalr.estimates import Estimate, complement
-from onnx_dalr.evaluate import Latency, OutputQuality, Quality
+from onnx_dalr.quality.evaluate import Latency, OutputQuality, Quality
+from onnx_dalr.quality.intervals import Estimate, complement
 from onnx_dalr.report.text import fitting_table
 
 _OF_NUMBERS = ("cosine", "1 − error")

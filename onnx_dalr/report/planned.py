@@ -8,13 +8,13 @@ from rich.console import Group, RenderableType
 from rich.text import Text
 
 from onnx_dalr.errors import one_line
-from onnx_dalr.plan import Plan
+from onnx_dalr.plan.plan import Plan
 from onnx_dalr.report.summary import curve_view, reason_lines
 from onnx_dalr.report.text import PLAIN_WIDTH, as_text, fitting_table, skipped_view
 from onnx_dalr.units import format_count
 
 if TYPE_CHECKING:
-    from onnx_dalr.analysis import Analysis
+    from onnx_dalr.commands.analyze import Analysis
 
 _KEPT = (0.75, 0.5, 0.25, 0.1, 0.05)
 """Shares of a layer's parameters at which an analysis shows its error."""

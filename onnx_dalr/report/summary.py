@@ -10,11 +10,10 @@ from rich.table import Table
 from rich.text import Text
 
 from onnx_dalr.errors import one_line
-from onnx_dalr.evaluate import Quality
-from onnx_dalr.plan import REFUSED, Point
+from onnx_dalr.plan.plan import REFUSED, Point
+from onnx_dalr.quality.evaluate import Quality
 from onnx_dalr.report.advice import next_steps
 from onnx_dalr.report.figures import outputs_table, quality_rows, speed_text
-from onnx_dalr.report.result import LayerResult, Result
 from onnx_dalr.report.text import (
     PLAIN_WIDTH,
     add_row,
@@ -25,8 +24,9 @@ from onnx_dalr.report.text import (
     skipped_view,
     some,
 )
+from onnx_dalr.request.wording import in_python
+from onnx_dalr.results.result import LayerResult, Result
 from onnx_dalr.units import format_bytes, format_count, format_share
-from onnx_dalr.wording import in_python
 
 ENOUGH = 30
 """Held-out samples from which a report does not begin with how few they are."""

@@ -5,7 +5,7 @@ The only room that reads user data. It never imports onnx or onnxruntime.
 
 from onnx_dalr.samples.base import CLASS_FOLDERS, Array, Batch, InputSpec, Samples, digest
 from onnx_dalr.samples.classes import ClassOrder, class_orders, match_classes, near_class
-from onnx_dalr.samples.image_settings import ImageSettings
+from onnx_dalr.samples.images.settings import ImageSettings
 from onnx_dalr.samples.labels import NO_LABEL, GivenLabels, read_labels
 from onnx_dalr.samples.masks import Mask, find_mask
 from onnx_dalr.samples.sources import open_samples

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from onnx_dalr.errors import InputError
-from onnx_dalr.samples.arrays import as_array, load_npy
+from onnx_dalr.samples.arrays.stored import as_array, load_npy
 from onnx_dalr.samples.files import check_regular, printable
 
 NO_LABEL = -100

@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from onnx_dalr.errors import InputError
-from onnx_dalr.samples.arrays import from_array, from_arrays, npz_files, open_npy, open_npz, open_npz_folder
+from onnx_dalr.samples.arrays.readers import DataReader, StreamSamples, from_reader
+from onnx_dalr.samples.arrays.stored import from_array, from_arrays, npz_files, open_npy, open_npz, open_npz_folder
 from onnx_dalr.samples.base import CLASS_FOLDERS, InputSpec, Samples
-from onnx_dalr.samples.image_settings import ImageSettings
-from onnx_dalr.samples.images import ImageFolder, has_images, images_among
+from onnx_dalr.samples.images.folder import ImageFolder, has_images, images_among
+from onnx_dalr.samples.images.settings import ImageSettings
 from onnx_dalr.samples.labels import GivenLabels, labels_of
-from onnx_dalr.samples.readers import DataReader, StreamSamples, from_reader
 
 
 @dataclass(frozen=True)

@@ -15,8 +15,8 @@ import pytest
 from PIL import Image
 
 from onnx_dalr.graph.rewrite import rewrite
-from onnx_dalr.learn import learn
-from onnx_dalr.runtime import open_session
+from onnx_dalr.learn.learn import learn
+from onnx_dalr.session.session import open_session
 from tests.cli import tiny
 from tests.cli.conftest import Outcome, Run
 
@@ -387,7 +387,7 @@ def test_what_cannot_work_is_refused_before_the_samples_are_run(
         captured.append(True)
         return learn(*arguments, **named)
 
-    monkeypatch.setattr("onnx_dalr.analysis.learn", noted)
+    monkeypatch.setattr("onnx_dalr.commands.analyze.learn", noted)
     assert run("optimize", "model.onnx", OUTPUT, "--calib", "calib.npz", *options).code in (2, 3, 5)
     assert not captured
 
@@ -547,7 +547,7 @@ def test_a_written_model_that_misbehaves_is_not_kept(
     fragment: str,
     more: tuple[str, ...],
 ) -> None:
-    monkeypatch.setattr("onnx_dalr.outcome.rewrite", altered(change))
+    monkeypatch.setattr("onnx_dalr.write.produce.rewrite", altered(change))
     expect(run(*kept, *more), 4, fragment)
 
 
@@ -555,7 +555,7 @@ def test_a_full_disk_is_the_users_to_solve(run: Run, kept: tuple[str, ...], monk
     def full(*_arguments: object) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr("onnx_dalr.outcome.save", full)
+    monkeypatch.setattr("onnx_dalr.write.produce.save", full)
     expect(run(*kept), 2, "No space left on device")
 
 
@@ -566,7 +566,7 @@ def test_a_half_written_file_on_a_full_disk_goes_away(
         path.write_bytes(proto.SerializeToString()[:100])
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
 
-    monkeypatch.setattr("onnx_dalr.outcome.save", full)
+    monkeypatch.setattr("onnx_dalr.write.produce.save", full)
     expect(run(*kept), 2, "No space left on device")
 
 
@@ -576,7 +576,7 @@ def test_a_bug_of_ours_is_exit_one_with_a_traceback_and_where_to_report_it(
     def bug(*_arguments: object) -> None:
         raise RuntimeError("boom")
 
-    monkeypatch.setattr("onnx_dalr.outcome.verify", bug)
+    monkeypatch.setattr("onnx_dalr.write.produce.verify", bug)
     outcome = run(*kept)
     assert outcome.code == 1
     assert outcome.errors == ["error: a bug in onnx-dalr 0.1.0: RuntimeError: boom"]
@@ -591,7 +591,7 @@ def test_running_out_of_memory_is_said_with_what_helps(
     def huge(*_arguments: object, **_options: object) -> None:
         raise MemoryError
 
-    monkeypatch.setattr("onnx_dalr.analysis.learn", huge)
+    monkeypatch.setattr("onnx_dalr.commands.analyze.learn", huge)
     expect(run(*kept), 2, "out of memory")
 
 
@@ -599,7 +599,7 @@ def test_an_interrupt_is_exit_130(run: Run, kept: tuple[str, ...], monkeypatch: 
     def interrupted(*_arguments: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("onnx_dalr.outcome.verify", interrupted)
+    monkeypatch.setattr("onnx_dalr.write.produce.verify", interrupted)
     outcome = run(*kept)
     assert outcome.code == 130
     assert outcome.errors == ["error: interrupted: nothing was written"]

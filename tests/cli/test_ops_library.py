@@ -14,8 +14,8 @@ import pytest
 
 import onnx_dalr
 from onnx_dalr.errors import InputError
-from onnx_dalr.options import make_options
-from onnx_dalr.runtime import Runtime, open_session, provider_line
+from onnx_dalr.request.options import make_options
+from onnx_dalr.session.session import Runtime, open_session, provider_line
 from tests.cli import tiny
 from tests.cli.conftest import Run
 

@@ -165,7 +165,8 @@ def test_a_disk_that_is_full_in_the_middle_of_the_file_leaves_nothing(demo: Path
 
 SLOW = """
 import sys, time
-from onnx_dalr import analysis, outcome
+from onnx_dalr.commands import analyze as analysis
+from onnx_dalr.write import produce as outcome
 from onnx_dalr.cli.main import main
 
 def slow(*arguments, **options):

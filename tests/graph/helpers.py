@@ -12,8 +12,8 @@ import onnxruntime as ort
 from onnx import ModelProto, NodeProto, helper, numpy_helper
 
 from onnx_dalr.graph.layers import Layer, Skipped, find, matrix
-from onnx_dalr.graph.model import Model
 from onnx_dalr.graph.rewrite import Substitution, rewrite
+from onnx_dalr.graph.storage.model import Model
 
 ort.set_default_logger_severity(4)
 

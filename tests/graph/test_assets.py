@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from onnx_dalr.graph.layers import Layer, find, matrix
-from onnx_dalr.graph.model import Model, is_valid, load, save
 from onnx_dalr.graph.rewrite import Substitution, rewrite
+from onnx_dalr.graph.storage.model import Model, is_valid, load, save
 from tests.conftest import assets_folder
 from tests.graph.helpers import differences, run, session, values
 

@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from onnx_dalr.graph.layers import Layer
-from onnx_dalr.graph.model import Model, count_params
 from onnx_dalr.graph.rewrite import Substitution, rewrite
+from onnx_dalr.graph.storage.model import Model, count_params
 from tests.graph.helpers import model, only_layer, thin
 
 RANK = 2

@@ -10,7 +10,7 @@ import pytest
 from onnx import ModelProto, TensorProto, external_data_helper, helper, numpy_helper
 
 from onnx_dalr.graph.contents import Content, Contents, contents
-from onnx_dalr.graph.model import Model, artifact_size, load
+from onnx_dalr.graph.storage.model import Model, artifact_size, load
 from tests.graph.helpers import model, values, with_constant_nodes
 from tests.survival.layouts import LAYOUTS, network
 

@@ -9,7 +9,7 @@ import pytest
 from onnx import ModelProto, numpy_helper
 
 from onnx_dalr.graph.first_layer import FirstLayer, first_layer
-from onnx_dalr.graph.model import load
+from onnx_dalr.graph.storage.model import load
 from tests.graph.helpers import model
 
 NORMALIZED = "n = BatchNormalization(c, scale, shift, mean, variance) y = Relu(n)"

@@ -12,7 +12,7 @@ from onnx import ModelProto
 
 import onnx_dalr
 from onnx_dalr.errors import InputError
-from onnx_dalr.graph.model import METADATA_KEY, load, metadata
+from onnx_dalr.graph.storage.model import METADATA_KEY, load, metadata
 from tests.cli import tiny
 
 PLACE, LATIN_1 = "XXXXX", "Müllé".encode("latin-1")

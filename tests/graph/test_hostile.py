@@ -25,8 +25,8 @@ import onnx_dalr
 from onnx_dalr.cli.main import app
 from onnx_dalr.errors import DalrError, InputError
 from onnx_dalr.graph.layers import find, matrix
-from onnx_dalr.graph.model import load
 from onnx_dalr.graph.rewrite import rewrite
+from onnx_dalr.graph.storage.model import load
 from tests.graph.helpers import assert_same_outputs, exact, layers_of, model, reason, rewritten, with_constant_nodes
 
 TEXT = """

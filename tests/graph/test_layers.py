@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from onnx_dalr.graph.layers import find, matrix
-from onnx_dalr.graph.model import Model
+from onnx_dalr.graph.storage.model import Model
 from tests.graph.helpers import initializers, layers_of, model, only_layer, values, with_constant_nodes
 
 GEMM = "g (float[N,6] x) => (float[N,8] y) {{ [fc] y = Gemm <{}> (x, W, b) }}"

@@ -11,7 +11,8 @@ import pytest
 from onnx import ModelProto, external_data_helper
 
 from onnx_dalr.errors import InputError
-from onnx_dalr.graph.model import (
+from onnx_dalr.graph.rewrite import rewrite
+from onnx_dalr.graph.storage.model import (
     Model,
     artifact_size,
     count_params,
@@ -22,7 +23,6 @@ from onnx_dalr.graph.model import (
     save,
     saved_size,
 )
-from onnx_dalr.graph.rewrite import rewrite
 from tests.graph.helpers import initializers, layers_of, model, run, some_feeds, thin, with_constant_nodes
 
 as_root = pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may write everywhere")

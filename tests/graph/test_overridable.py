@@ -11,9 +11,9 @@ import pytest
 from onnx import ModelProto, TensorProto, helper, numpy_helper
 
 from onnx_dalr.graph.layers import Layer, find, matrix
-from onnx_dalr.graph.model import Model, input_specs, load
 from onnx_dalr.graph.overridable import Override, overridable
 from onnx_dalr.graph.rewrite import Substitution, rewrite
+from onnx_dalr.graph.storage.model import Model, input_specs, load
 from tests.graph.helpers import model, run, session, some_feeds, values, with_constant_nodes
 
 IR3 = '<ir_version: 3, opset_import: ["" : 17]>'
@@ -260,7 +260,7 @@ def test_external_weights_are_still_read_from_their_file(tmp_path: Path) -> None
     layers, _ = find(found)
     made, overrides = overridable(found, layers)
     assert made.graph.initializer[0].data_location == TensorProto.EXTERNAL
-    from onnx_dalr.runtime import open_session
+    from onnx_dalr.session.session import open_session
 
     opened_session = open_session(made.SerializeToString(), "cpu", found.folder)
     feeds = some_feeds(proto)

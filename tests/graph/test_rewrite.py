@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from onnx import ModelProto, TensorProto
 
 from onnx_dalr.graph.layers import find
-from onnx_dalr.graph.model import Model
 from onnx_dalr.graph.rewrite import rewrite
+from onnx_dalr.graph.storage.model import Model
 from tests.graph.helpers import (
     assert_same_outputs,
     exact,

@@ -10,8 +10,8 @@ import pytest
 from onnx import ModelProto, TensorProto, helper
 
 from onnx_dalr.graph.layers import find
-from onnx_dalr.graph.model import METADATA_KEY, Model, metadata
 from onnx_dalr.graph.rewrite import rewrite
+from onnx_dalr.graph.storage.model import METADATA_KEY, Model, metadata
 from tests.graph.helpers import (
     assert_same_outputs,
     differences,

@@ -10,8 +10,8 @@ from onnx import ModelProto
 
 from onnx_dalr.graph.contents import contents
 from onnx_dalr.graph.layers import find
-from onnx_dalr.graph.model import Model
 from onnx_dalr.graph.roles import Role, in_general, in_short, role
+from onnx_dalr.graph.storage.model import Model
 from tests.graph.helpers import model, values
 
 

@@ -8,7 +8,7 @@ import pytest
 from onnx import helper
 
 from onnx_dalr.graph.layers import find
-from onnx_dalr.graph.model import Model
+from onnx_dalr.graph.storage.model import Model
 from tests.graph.helpers import layers_of, model, reason, skipped_of
 
 

@@ -15,7 +15,7 @@ from onnx_dalr.quality.figures import Quality
 from onnx_dalr.quality.kinds import find_task
 from onnx_dalr.quality.measures import Measure
 from onnx_dalr.quality.seen import Seen
-from onnx_dalr.task import Measured, Task, TaskName
+from onnx_dalr.quality.task import Measured, Task, TaskName
 
 Array = NDArray[Any]
 BACKGROUND = 0.85  # share of the tokens that are no name

@@ -11,12 +11,12 @@ import pytest
 from scipy import special
 
 from onnx_dalr.errors import InputError
+from onnx_dalr.learn.seeds import Seeder
 from onnx_dalr.quality.comparison import Comparison
 from onnx_dalr.quality.measures import Classes, Dense, Embedding, Numbers, Values, dense
 from onnx_dalr.quality.measures.base import Figures, Rows
+from onnx_dalr.quality.task import Measured, Task
 from onnx_dalr.samples import digest
-from onnx_dalr.seeds import Seeder
-from onnx_dalr.task import Measured, Task
 from tests.quality.cases import (
     BACKGROUND,
     Array,

@@ -8,7 +8,7 @@ import pytest
 from onnx import ModelProto, numpy_helper
 from rich.cells import cell_len
 
-from onnx_dalr.inspection import Inspection, inspect
+from onnx_dalr.commands.inspect import Inspection, inspect
 from onnx_dalr.report.inspection import inspection_view
 from onnx_dalr.report.names import cut, middle, shortened
 from onnx_dalr.report.text import as_text

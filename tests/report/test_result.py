@@ -13,8 +13,8 @@ import pytest
 from onnx import ModelProto, TensorProto, helper
 
 import onnx_dalr
-from onnx_dalr.report.json import SCHEMA, to_json
 from onnx_dalr.report.summary import render_result
+from onnx_dalr.results.json import SCHEMA, to_json
 from tests.cli import tiny
 
 RESULT = {

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from onnx_dalr.errors import InputError
 from onnx_dalr.samples import InputSpec, Samples, open_samples
-from onnx_dalr.samples.arrays import load_npy
+from onnx_dalr.samples.arrays.stored import load_npy
 
 from .conftest import spec
 

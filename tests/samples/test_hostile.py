@@ -167,7 +167,7 @@ class TestArrays:
     def test_an_archive_that_would_fill_memory_with_nothing(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr("onnx_dalr.samples.archives._ALWAYS_FITS", 1_000_000)
+        monkeypatch.setattr("onnx_dalr.samples.arrays.archives._ALWAYS_FITS", 1_000_000)
         np.savez_compressed(tmp_path / "a.npz", x=np.zeros((1_000_000, 3), np.float32))
         with pytest.raises(InputError, match=r"bytes would become 12,000,128 in memory.*decompression bomb"):
             opened(tmp_path / "a.npz")

@@ -10,8 +10,8 @@ from PIL import Image
 
 from onnx_dalr.errors import InputError
 from onnx_dalr.samples import ImageSettings, open_samples
-from onnx_dalr.samples.image_cut import Cut
-from onnx_dalr.samples.image_presets import PRESETS
+from onnx_dalr.samples.images.cut import Cut
+from onnx_dalr.samples.images.presets import PRESETS
 
 from .conftest import MakeImage, spec
 

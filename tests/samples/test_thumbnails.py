@@ -10,7 +10,7 @@ from PIL import Image
 
 from onnx_dalr.errors import InputError
 from onnx_dalr.samples import ImageSettings, Samples, open_samples
-from onnx_dalr.samples.contact_sheet import draw_sheet, write_thumbnails
+from onnx_dalr.samples.images.contact_sheet import draw_sheet, write_thumbnails
 
 from .conftest import MakeImage, spec
 

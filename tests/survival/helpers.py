@@ -12,7 +12,7 @@ import onnxruntime as ort
 from onnx import ModelProto, NodeProto, TensorProto, helper
 
 import onnx_dalr
-from onnx_dalr.graph.model import stored_tensors
+from onnx_dalr.graph.storage.model import stored_tensors
 from tests.graph.helpers import run, values
 
 ort.set_default_logger_severity(4)

@@ -9,7 +9,7 @@ import numpy as np
 import onnx
 from onnx import ModelProto, external_data_helper
 
-from onnx_dalr.graph.model import stored_tensors
+from onnx_dalr.graph.storage.model import stored_tensors
 from tests.graph.helpers import model, values, with_constant_nodes
 from tests.survival.helpers import rows
 

@@ -11,7 +11,7 @@ from onnx import ModelProto, TensorProto, helper, numpy_helper
 
 import onnx_dalr
 from onnx_dalr.graph.layers import find
-from onnx_dalr.graph.model import Model
+from onnx_dalr.graph.storage.model import Model
 from tests.survival.helpers import W, feeds, node_model
 
 ONE = {"x": (TensorProto.FLOAT, ["N", 64])}

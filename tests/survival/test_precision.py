@@ -12,7 +12,7 @@ import pytest
 
 import onnx_dalr
 from onnx_dalr.graph.layers import find
-from onnx_dalr.graph.model import Model
+from onnx_dalr.graph.storage.model import Model
 from tests.graph.helpers import model, ops
 from tests.survival.helpers import checked, compressed, dtypes, largest_error, optimize, rows
 

@@ -10,7 +10,7 @@ import pytest
 from onnx import TensorProto, external_data_helper, helper
 
 import onnx_dalr
-from onnx_dalr.graph.model import stored_tensors
+from onnx_dalr.graph.storage.model import stored_tensors
 from tests.graph.helpers import model, values, with_constant_nodes
 from tests.survival.helpers import compressed, largest_error, optimize, rows
 from tests.survival.layouts import LAYOUTS, SAMPLES, locations, network, one_file

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from onnx_dalr.errors import InputError
-from onnx_dalr.estimates import Estimate, error_estimate, relative_error
+from onnx_dalr.quality.intervals import Estimate, error_estimate, relative_error
 
 Float64 = NDArray[np.float64]
 Kept = NDArray[np.bool_]

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from scipy import special
 
 from onnx_dalr.errors import InputError
-from onnx_dalr.estimates import (
+from onnx_dalr.quality.intervals import (
     Estimate,
     complement,
     is_near_chance,

@@ -12,7 +12,7 @@ from typing import Literal
 
 import numpy as np
 
-from onnx_dalr.estimates import Estimate, complement, is_near_chance, mean_estimate, paired_drop, resampled
+from onnx_dalr.quality.intervals import Estimate, complement, is_near_chance, mean_estimate, paired_drop, resampled
 from onnx_dalr.quality.measures.base import Figures, Float64, Kept, Labels, Measure, Rows, Sums, rows_kept, signs
 from onnx_dalr.quality.measures.classes import SMALLEST, class_seed, divergence, probabilities
 

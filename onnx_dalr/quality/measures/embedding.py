@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from onnx_dalr.estimates import complement, mean_estimate
+from onnx_dalr.quality.intervals import complement, mean_estimate
 from onnx_dalr.quality.measures.base import Figures, Float64, Kept, Labels, Measure, Rows, Sums, rows_kept, signs
 
 _SMALLEST = 1e-12

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from onnx_dalr.estimates import Estimate, error_estimate, relative_error
+from onnx_dalr.quality.intervals import Estimate, error_estimate, relative_error
 from onnx_dalr.quality.measures.base import Figures, Float64, Kept, Labels, Measure, Rows, Sums, rows_kept, signs
 
 FEWEST_RARE = 30

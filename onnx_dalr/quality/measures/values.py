@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from onnx_dalr.estimates import Estimate, complement, is_near_chance, mean_estimate, paired_drop
+from onnx_dalr.quality.intervals import Estimate, complement, is_near_chance, mean_estimate, paired_drop
 from onnx_dalr.quality.measures.base import Figures, Float64, Kept, Labels, Measure, Rows, Sums
 from onnx_dalr.quality.measures.classes import UNBALANCED, balanced_agreement, common_note
 

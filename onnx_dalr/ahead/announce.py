@@ -1,0 +1,159 @@
+"""What is said before the work: how small the file can get at best, and about how long it will take."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+import numpy as np
+from threadpoolctl import threadpool_limits
+
+from onnx_dalr.ahead.forecast import Extent, Pace, Speed, Work, forecast, moments
+from onnx_dalr.choose import allocate
+from onnx_dalr.choose.decide import problem_of
+from onnx_dalr.choose.search import make_plan, most_trials
+from onnx_dalr.choose.sensitivity import TRIALS, is_affordable, samples_for
+from onnx_dalr.choose.space import SizeBudget
+from onnx_dalr.factorize import Settings, Statistics
+from onnx_dalr.gradient import entries_on
+from onnx_dalr.graph.layers import Layer
+from onnx_dalr.learn.learn import LARGE, LARGE_MODEL, groups_of
+from onnx_dalr.learn.probes import MOST_SAMPLES, PROBES
+from onnx_dalr.quality.task import Task
+from onnx_dalr.request.context import Run
+from onnx_dalr.request.target import Target
+from onnx_dalr.samples.sets import Sets
+from onnx_dalr.units import format_bytes, format_duration, format_share
+
+LITTLE = 0.05
+"""Of the file: where no more than that can go, a user should know before the work."""
+
+_WORTH_MEASURING = 1.0  # seconds of linear algebra
+_FIRST, _TRIED = 64, 320  # rows and columns of the matrices that the speed is measured on
+_PARTICIPATION = 0.25  # of the gradients: how many independent ones a classifier's are worth, roughly
+
+
+def announce_size(run: Run, target: Target, layers: Sequence[Layer]) -> None:
+    """Says how much of the file is in eligible layers, and the smallest file that ranks can make of it."""
+    eligible = sum(layer.params * layer.dtype.itemsize for layer in layers)
+    size, best = run.original.size, _best_size(run, target, layers)
+    asked = target.kind == "rank"
+    how = "with these ranks" if asked else "at best"
+    run.progress.say(
+        f"eligible: {format_bytes(eligible)} of {format_bytes(size)} ({format_share(eligible, size)}) in "
+        f"{len(layers)} layer{'s' * (len(layers) != 1)}; {how} the file becomes {format_bytes(best)}"
+    )
+    if not asked and size - best < LITTLE * size:
+        run.notes.append(
+            f"the file can get {format_share(size - best, size)} smaller at best, whatever the ranks: the rest is not "
+            "in eligible layers (`onnx-dalr inspect` says where it is)"
+        )
+        run.progress.say(f"note: {run.notes[-1]}")
+
+
+def _best_size(run: Run, target: Target, layers: Sequence[Layer]) -> int:
+    """Bytes of the smallest file: with the ranks that are asked for, or with the smallest that are allowed."""
+    problem = problem_of(run, target, layers, None)
+    if target.kind == "rank":
+        best = problem.weigh([choice.rank for choice in make_plan(problem, None).choices])
+    else:
+        best = problem.weigh(allocate.smallest(problem.ladders))
+        if best >= problem.bytes:  # of a tiny model, where nodes and names weigh more than a rank saves
+            best = problem.weigh(allocate.smallest(SizeBudget(problem, 0).ladders))
+    return min(best, problem.bytes)
+
+
+def announce_time(
+    run: Run,
+    target: Target | None,
+    layers: Sequence[Layer],
+    sets: Sets,
+    task: Task | None,
+    pace: Pace,
+    *,
+    given: bool,
+    written: bool,
+) -> None:
+    """Says about how long the rest will take.
+
+    Args:
+        run: The run.
+        target: What was asked for; None where no ranks are to be chosen (yet).
+        layers: The layers that take part.
+        sets: The samples.
+        task: What the model is for.
+        pace: How long the original took on the first samples.
+        given: Statistics are given, and the fit samples are not run.
+        written: A model will be written and verified.
+    """
+    metric = run.options.wants_metric and task is not None
+    extents = _extents(run, layers, sets, metric=metric)
+    work = Work(
+        layers=extents,
+        bytes=run.original.size,
+        passes=0 if given else len(groups_of(run, layers, metric=metric)),
+        fit=len(sets.fit),
+        probed=min(len(sets.fit), MOST_SAMPLES) if metric else 0,
+        probes=PROBES,
+        select=len(sets.select),
+        report=len(sets.report) if written else None,
+    )
+    if target is not None and task is not None and len(sets.select):
+        work = replace(work, trials=most_trials(target.kind, max(each.kinds for each in extents), len(layers)))
+        if target.kind not in ("rank", "energy") and not metric and is_affordable(layers, run.original.size):
+            rows = {layer.name: each.rows for layer, each in zip(layers, extents, strict=True)}
+            few = min(samples_for(layers, rows), len(sets.select))
+            work = replace(work, measured=TRIALS * len(layers), few=few) if len(layers) > 1 else work
+    seconds = forecast(work, pace, _speed(run, work))
+    run.progress.expect(seconds)
+    run.progress.say(f"this takes {format_duration(sum(seconds.values()))}")
+
+
+def _extents(run: Run, layers: Sequence[Layer], sets: Sets, *, metric: bool) -> list[Extent]:
+    """How large each layer is, how many rows a sample brings it, and how many kinds of factors there will be."""
+    shown = next((each for each in (sets.fit, sets.select, sets.report) if len(each)), sets.fit)
+    count, feed = shown.one()
+    entries = entries_on(run.original.proto, {name: array.shape for name, array in feed.items()})
+    found = []
+    for layer in layers:
+        rows = _rows(layer, entries) / count
+        found.append(Extent(layer.m, layer.n, rows, _kinds(run, layer, rows * len(sets.fit), sets, metric=metric)))
+    return found
+
+
+def _rows(layer: Layer, entries: Mapping[str, int]) -> float:
+    """Of one feed; at least one of every use."""
+    return sum(max(entries.get(use.data, 0) / layer.n / math.prod(use.strides or (1,)), 1.0) for use in layer.uses)
+
+
+def _kinds(run: Run, layer: Layer, rows: float, sets: Sets, *, metric: bool) -> int:
+    """How many kinds of factors to expect, see `learn.trusts`: gradients count for less than there are of them."""
+    smaller = min(layer.m, layer.n)
+    gradients = _PARTICIPATION * PROBES * min(len(sets.fit), MOST_SAMPLES)
+    few = rows < 2 * layer.n or (metric and gradients < 2 * smaller)
+    if not run.options.method.takes_metric or not few or run.original.size > LARGE_MODEL:
+        return 1
+    return 2 if smaller > LARGE else 4 if metric else 3
+
+
+def _speed(run: Run, work: Work) -> Speed:
+    """How fast linear algebra is here: measured on a small layer where there is enough of it."""
+    nominal = forecast(replace(work, report=None), Pace(0, 0, 0), Speed())
+    if sum(nominal.values()) < _WORTH_MEASURING:
+        return Speed()
+    method, random = run.options.method, np.random.default_rng(0)
+    best = Speed(math.inf, math.inf)
+    for r in (_FIRST, _TRIED, _TRIED, _TRIED):  # the first wakes up libraries and their threads
+        W, x = (random.standard_normal((rows, r)).astype(np.float32) for rows in (r, 2 * r))
+        held = Statistics(r, r, method.needs(r, r))
+        started = time.perf_counter()
+        held.update(x, W)
+        updated = time.perf_counter()
+        with threadpool_limits(1, user_api="blas"):
+            method.spectrum(W, held, Settings(metric=None))
+        done = time.perf_counter()
+        found = Speed((updated - started) / (len(x) * moments(Extent(r, r))), (done - updated) / r**3)
+        best = Speed(min(best.product, found.product), min(best.spectrum, found.spectrum))
+    return best

@@ -1,0 +1,191 @@
+"""The smallest model within a tolerance: about ten real evaluations, monotone in what the user allows."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+
+import numpy as np
+
+from onnx_dalr.choose import allocate
+from onnx_dalr.choose.allocate import Curve, Ladder, Ranks
+from onnx_dalr.choose.space import Problem
+from onnx_dalr.choose.trials import (
+    BEST_EFFORT,
+    BY_EFFECT,
+    BY_ERROR,
+    EQUAL,
+    MIXED,
+    Contest,
+    Effects,
+    Judge,
+    Trial,
+    plan_of,
+)
+from onnx_dalr.errors import InputError, TargetError
+from onnx_dalr.plan.plan import Plan
+
+EVALUATIONS = 10
+MORE_FOR_FACTORS = 2  # evaluations, where some went into the choice of the factors
+_CLOSE = 1.02  # a search need not be finer
+_LITTLE = 0.25  # share of the parameters that could go at best, up to which one step is tried before all else
+_ROUNDING = 1e-12  # 2.9 % is a little less than 29 of 1000
+_STARTING_RATIOS = (0.5, 0.15)
+
+
+class ToleranceSearch:
+    """Bisects the budget of the layers, on a logarithmic scale, for the smallest model within a tolerance.
+
+    What is tried depends only on the answers before it, never on the tolerance itself, and a looser tolerance answers
+    alike until it accepts what a tighter one refuses. From there on the looser one takes nothing larger than that
+    model and the tighter one nothing that is not larger. So who allows more never gets a larger model, however the
+    score jumps.
+    """
+
+    def __init__(self, problem: Problem, judge: Judge | None, what: str, lost: Callable[[Trial], float]) -> None:
+        if judge is None:
+            raise InputError(
+                f"without held-out samples no {what} can be measured", "give --size, --params or --rank, or --holdout"
+            )
+        self._problem, self._judge, self._what, self._lost = problem, judge, what, lost
+        self._contest = Contest(problem, judge)
+        self._most = EVALUATIONS + (MORE_FOR_FACTORS if len(problem.spectra) > 1 else 0)
+        self._best: Plan | None = None
+        self._closest: tuple[float, Plan] | None = None
+
+    def run(self) -> Plan:
+        """The smallest plan that was scored and stays within the tolerance.
+
+        Raises:
+            TargetError: None does.
+        """
+        ladders = self._problem.ladders
+        dense = allocate.largest(ladders)
+        if not self._problem.saves:
+            return plan_of(self._problem, dense, "")
+        fixed = sum(float(one.costs[0]) for one in ladders if not one.gives)  # what no budget changes
+        low, high = (allocate.total(ladders, ranks) - fixed for ranks in (allocate.smallest(ladders), dense))
+        if high - low < _LITTLE * self._problem.params and not self._passes(EQUAL, _one_step_down(ladders)):
+            return self._result(EQUAL)  # a search for what little there is to gain would end where it began
+        effects = self._effects()
+        name = BY_EFFECT if effects else EQUAL
+        allocations = self._allocations(effects)
+        refused, accepted = -math.inf, math.inf  # what the largest and the smallest of them cost
+        while self._has_trials_left and high > _CLOSE * low:
+            middle = math.sqrt(low * high)
+            ranks = self._spend(allocations[name], middle + fixed)
+            cost = allocate.total(ladders, ranks)
+            # A budget is not spent to the last parameter: what it buys may be no smaller, or larger, than another's.
+            if cost >= accepted:
+                high = middle
+            elif cost <= refused or not self._passes(name, ranks):
+                low, refused = middle, max(cost, refused)
+            else:
+                high = middle
+                if self._best is None:
+                    name = self._contested(name, allocations, refused, cost)
+                    if effects is not None:
+                        effects.near(self._contest.ranks(name))
+                        allocations = self._allocations(effects)
+                self._best = self._contest.entered[name]
+                accepted = allocate.total(ladders, self._contest.ranks(name))
+        if self._best is None:
+            self._last_resort(name, dense)
+        return self._result(name)
+
+    @property
+    def _has_trials_left(self) -> bool:
+        return len(self._judge.trials) < self._most
+
+    def _last_resort(self, name: str, dense: Ranks) -> None:
+        """The largest models that are smaller at all: one step down, or nothing but what is pinned."""
+        pins = [dense] if any(rank is not None for rank in dense) else []
+        for ranks in (_one_step_down(self._problem.ladders), *pins):
+            if self._best is None and self._has_trials_left and self._passes(name, ranks):
+                self._best = self._contest.entered[name]
+
+    def _effects(self) -> Effects | None:
+        several = sum(one.gives for one in self._problem.ladders) > 1
+        effects = self._judge.effects(self._problem) if self._judge.effects is not None and several else None
+        if effects is not None:
+            for ratio in _STARTING_RATIOS:
+                effects.near(allocate.at_ratio(self._problem.ladders, ratio, small_too=True))
+        return effects
+
+    def _allocations(self, effects: Effects | None) -> dict[str, list[Curve] | None]:
+        """Curves to spend a budget by, None for one ratio."""
+        tails = self._problem.tails
+        by_curves = {BY_ERROR: tails} if effects is None else candidates(tails, effects.curves())
+        return {**by_curves, EQUAL: None}
+
+    def _spend(self, curves: list[Curve] | None, budget: float) -> Ranks:
+        ladders = self._problem.ladders
+        ranks = allocate.within(ladders, budget) if curves is None else allocate.best(ladders, curves, budget)
+        return ranks or allocate.smallest(ladders)
+
+    def _contested(self, first: str, allocations: Mapping[str, list[Curve] | None], refused: float, cost: float) -> str:
+        """The least distortion of what costs and loses no more than the first to pass, and more than was refused."""
+        lost = self._lost(self._contest.trial(first))
+        within = [first]
+        for name, curves in allocations.items():
+            ranks = self._spend(curves, cost)
+            if name != first and allocate.total(self._problem.ladders, ranks) > refused and self._has_trials_left:
+                trial = self._contest.enter(name, ranks)
+                within += [name] if self._lost(trial) <= lost else []
+        return self._contest.winner(within)
+
+    def _passes(self, name: str, ranks: Ranks) -> bool:
+        lost = self._lost(self._contest.enter(name, ranks))
+        if math.isfinite(lost) and (self._closest is None or lost < self._closest[0]):
+            self._closest = lost, self._contest.entered[name]
+        return lost <= self._problem.target.value + _ROUNDING
+
+    def _result(self, name: str) -> Plan:
+        problem, contest = self._problem, self._contest
+        if self._best is not None:
+            return contest.finished(self._best, f"{name}, the smallest model that stays within the {self._what}")
+        if problem.target.best_effort and self._closest is not None:
+            lost, plan = self._closest
+            return contest.finished(plan, f"{BEST_EFFORT}: it {_amount(self._what, lost)} on the select samples")
+        trials = self._judge.trials.values()
+        closest = min(trials, key=self._lost)
+        least = self._lost(closest)
+        best = _amount(self._what, least) if math.isfinite(least) else "gives NaN or infinity"
+        allowed = _amount(self._what, problem.target.value, verb=False)
+        raise TargetError(
+            f"nothing that makes it smaller stays within {allowed}: the best of {len(trials)} candidates {best} "
+            "on the select samples",
+            f"{_more(self._what, least)}name an amount (--params 80%); --best-effort writes the closest"
+            + (f"; output {closest.worst!r} loses most, --output NAME scores others alone" if closest.worst else ""),
+        )
+
+
+def _amount(what: str, value: float, *, verb: bool = True) -> str:
+    if what == "error":
+        return f"{'has ' if verb else ''}an error of {value:.3g}"
+    return f"loses {100 * value:.2f} points" if verb else f"a drop of {100 * value:g} %"
+
+
+def _more(what: str, least: float) -> str:
+    """The hint that names a tolerance which can be met, where there is one."""
+    if not least < (0.999 if what == "drop" else 0.98):
+        return ""
+    asked = f"--max-drop {math.ceil(1000 * least) / 10:g}%" if what == "drop" else f"--max-error {1.01 * least:.3g}"
+    return f"allow more ({asked}) or "
+
+
+def _one_step_down(ladders: Sequence[Ladder]) -> Ranks:
+    """The largest model that is smaller at all: one step down where a step saves least."""
+    ranks = allocate.largest(ladders)
+    steps = [(one.costs[-1] - one.costs[-2], layer) for layer, one in enumerate(ladders) if one.gives]
+    if steps:
+        _, layer = min(steps)
+        ranks[layer] = ladders[layer].ranks[-2]
+    return ranks
+
+
+def candidates(tails: list[Curve], effects: list[Curve]) -> dict[str, list[Curve]]:
+    """Curves to spend a budget by: effects on the output, plain tails, and the geometric mean of the two."""
+    with np.errstate(invalid="ignore"):
+        mixed = [np.sqrt(tail * effect) for tail, effect in zip(tails, effects, strict=True)]
+    return {BY_EFFECT: effects, BY_ERROR: tails, MIXED: mixed}

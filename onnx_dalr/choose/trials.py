@@ -1,0 +1,226 @@
+"""Allocations side by side: each is a Plan, scored once on the select samples; the least distortion wins."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
+from typing import Protocol
+
+import numpy as np
+from scipy import stats
+
+from onnx_dalr.choose.allocate import Curve, Ranks
+from onnx_dalr.choose.space import Problem
+from onnx_dalr.plan.plan import REFUSED, Choice, Plan, Point
+from onnx_dalr.request.selection import rule_for
+
+BEST_EFFORT = "the target is not met, this is the closest"
+EQUAL = "one keep ratio for all layers"
+BY_ERROR = "ranks by the own error of each layer"
+BY_EFFECT = "ranks by what each layer does to the output"
+MIXED = "ranks half by what each layer does to the output, half by its own error"
+_FEWEST = 5
+_LEVEL = 0.8413  # one standard error, where samples are many
+
+
+@dataclass(frozen=True)
+class Trial:
+    """A plan's model, scored on the select samples.
+
+    Attributes:
+        drop: Score lost, as a fraction; infinite where outputs are not finite.
+        distortion: How far the outputs moved, in the task's own unit.
+        error: Of the worst output.
+        bytes: Its size on disk.
+        distortions: The distortion by sample, the same samples for every trial; empty where it is not known.
+        worst: Name of the output that lost most, where several count; else empty.
+        drop_bound: What the drop is below with the confidence that was asked for; None without.
+        error_bound: The same for the error.
+    """
+
+    drop: float
+    distortion: float
+    error: float = 0.0
+    bytes: int = 0
+    distortions: tuple[float, ...] = ()
+    worst: str = ""
+    drop_bound: float | None = None
+    error_bound: float | None = None
+
+    @property
+    def certain_drop(self) -> float:
+        """What counts against a tolerance."""
+        return self.drop if self.drop_bound is None else self.drop_bound
+
+    @property
+    def certain_error(self) -> float:
+        """What counts against a tolerance."""
+        return self.error if self.error_bound is None else self.error_bound
+
+    def clearly_beats(self, other: Trial) -> bool:
+        """Whether its distortion is less by more than one standard error of the paired differences, by Student's t.
+
+        The distortion of a few samples is made by one or two of them: a smaller mean alone says little, and what fewer
+        than five say of each other says nothing.
+        """
+        gain, n = other.distortion - self.distortion, len(self.distortions)
+        if not math.isfinite(gain) or n != len(other.distortions) or not n:
+            return gain > 0
+        if n < _FEWEST:
+            return False
+        differences = np.subtract(other.distortions, self.distortions)
+        return gain > float(stats.t.ppf(_LEVEL, n - 1) * np.std(differences, ddof=1)) / math.sqrt(n)
+
+
+Scorer = Callable[[Plan], Trial]
+
+
+class Effects(Protocol):
+    """What each layer does to the output: one curve per layer, in one unit."""
+
+    def near(self, ranks: Ranks) -> None:
+        """Looks closer at these ranks, where there is something to measure."""
+        ...
+
+    def curves(self) -> list[Curve]:
+        """By layer: predicted distortion of the output at every rank from 0 on."""
+        ...
+
+
+class Judge:
+    """What may be asked of the select samples: every plan is scored once and remembered.
+
+    Attributes:
+        effects: Makes what knows the effect of each layer; None where that is unaffordable.
+        trials: By factors and ranks.
+    """
+
+    def __init__(self, score: Scorer, effects: Callable[[Problem], Effects] | None = None) -> None:
+        self.effects = effects
+        self.trials: dict[Key, Trial] = {}
+        self._score = score
+        self._points: dict[Key, Point] = {}
+
+    def trial(self, problem: Problem, plan: Plan, name: str) -> Trial:
+        """Of a plan; `name` says how its ranks were chosen."""
+        key = key_of(plan)
+        if key not in self.trials:
+            trial = self._score(plan)
+            self.trials[key] = trial
+            size = (problem.params_at(list(key[1])), trial.bytes)
+            self._points[key] = Point(name, *size, trial.drop, trial.error, trial.distortion)
+        return self.trials[key]
+
+    def curve(self, chosen: Plan) -> tuple[Point, ...]:
+        """Every plan that was scored, the smallest first."""
+        points = (replace(point, chosen=key == key_of(chosen)) for key, point in self._points.items())
+        return tuple(sorted(points, key=lambda point: (point.params, point.bytes)))
+
+
+Key = tuple[str, tuple[int | None, ...]]
+
+
+def key_of(plan: Plan) -> Key:
+    """Factors and ranks: what makes the model."""
+    return plan.factors, tuple(choice.rank for choice in plan.choices)
+
+
+class Contest:
+    """Named choices of ranks and factors, side by side."""
+
+    def __init__(self, problem: Problem, judge: Judge) -> None:
+        self._problem, self._judge = problem, judge
+        self.entered: dict[str, Plan] = {}
+
+    def enter(self, name: str, ranks: Ranks, factors: str | None = None) -> Trial:
+        """Scores these ranks, with the problem's factors unless others are named."""
+        problem = self._problem.with_factors(factors or self._problem.factors)
+        self.entered[name] = plan_of(problem, ranks, name)
+        return self._judge.trial(problem, self.entered[name], name)
+
+    def trial(self, name: str) -> Trial:
+        """Of what was entered under a name."""
+        return self._judge.trials[key_of(self.entered[name])]
+
+    def ranks(self, name: str) -> Ranks:
+        """Of what was entered under a name."""
+        return [choice.rank for choice in self.entered[name].choices]
+
+    def distortion(self, name: str) -> float:
+        """Of what was entered under a name."""
+        return self.trial(name).distortion
+
+    def winner(self, names: Iterable[str] | None = None) -> str:
+        """The name with the least distortion, if clearly less than the first's, which is the one to expect most of.
+
+        One ratio for all wins where it does as well as any.
+        """
+        among = list(self.entered) if names is None else list(names)
+        least = min(among, key=lambda name: (self.distortion(name), name != EQUAL))
+        if self.distortion(least) == self.distortion(among[0]):
+            return least
+        return least if self.trial(least).clearly_beats(self.trial(among[0])) else among[0]
+
+    def why(self, won: str) -> str:
+        """The winner, and by how much it won."""
+        others = ", ".join(f"{name} {self.distortion(name):.3g}" for name in self.entered if name != won)
+        against = f" ({others})" if others else ""
+        least = min(map(self.distortion, self.entered)) == self.distortion(won)
+        rank = "the least distortion" if least else "no other has clearly less distortion"
+        return f"{won}, {rank} of the select samples: {self.distortion(won):.3g}{against}"
+
+    def result(self) -> Plan:
+        """The winner's plan."""
+        won = self.winner()
+        return self.finished(self.entered[won], self.why(won))
+
+    def finished(self, plan: Plan, why: str) -> Plan:
+        """A plan that was scored, with its reason and the curve of all that were."""
+        problem = self._problem.with_factors(plan.factors)
+        made = plan_of(problem, [choice.rank for choice in plan.choices], why)
+        return replace(made, evaluations=len(self._judge.trials), curve=self._judge.curve(plan))
+
+
+def plan_of(problem: Problem, ranks: Ranks, why: str) -> Plan:
+    """The plan of these ranks, with `why` as the reason of every one, or what keeps a layer from it."""
+    all_dense = all(rank is None for rank in ranks)
+    choices = []
+    for position, (layer, rank) in enumerate(zip(problem.layers, ranks, strict=True)):
+        spectrum = problem.spectrum(layer) if rank else None
+        effect = None if spectrum is None else spectrum.metric_tails
+        choices.append(
+            Choice(
+                layer=layer.name,
+                rank=rank,
+                reason=_reason(problem, position, rank, why, all_dense=all_dense),
+                expected_error=None if spectrum is None or rank is None else spectrum.expected_error(rank),
+                expected_distortion=None if effect is None else float(effect[rank]),
+                largest_rank=problem.sizes[position].largest_rank,
+            )
+        )
+    return Plan(problem.method.name, tuple(choices), target=str(problem.target), factors=problem.factors)
+
+
+def _reason(problem: Problem, position: int, rank: int | None, why: str, *, all_dense: bool) -> str:
+    """Why one layer has its rank."""
+    size, rule = problem.sizes[position], rule_for(problem.layers[position], problem.target.ranks)
+    if rule is not None:
+        beyond = rank is None and rule.rank is not None
+        return f"rank {rule.rank} {REFUSED}: {size.largest_rank} is the largest" if beyond else "as asked"
+    if problem.target.kind == "rank":
+        return "no --rank for it"
+    return why if rank is not None else "dense: " + _why_dense(problem, position, why, all_dense=all_dense)
+
+
+def _why_dense(problem: Problem, position: int, why: str, *, all_dense: bool) -> str:
+    largest = problem.sizes[position].largest_rank
+    if problem.ladders[position].ranks == (None,):
+        return f"no rank that may be chosen makes it smaller ({largest} is the largest)"
+    if all_dense:
+        return "the target is met without it"
+    if why.startswith(EQUAL):
+        return "too small beside the largest layer for a ratio to gain much"
+    if problem.target.kind == "energy":
+        return f"the largest rank that saves, {largest}, keeps too little of the variance"
+    return "its parameters are worth more than what leaving them out would save"

@@ -1,0 +1,1 @@
+"""optimize, analyze, apply, compare, inspect, check: each reads top to bottom."""

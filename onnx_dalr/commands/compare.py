@@ -1,0 +1,305 @@
+"""`compare`: two model files on the same samples, every one of which counts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from onnx import ModelProto
+
+from onnx_dalr._version import __version__
+from onnx_dalr.ahead.forecast import forecast_comparison
+from onnx_dalr.errors import InputError
+from onnx_dalr.graph.storage.model import Model, input_specs, load
+from onnx_dalr.look.first import look
+from onnx_dalr.look.independence import without_influence
+from onnx_dalr.progress import COMPARING, TIMING, Progress, Silent
+from onnx_dalr.quality.evaluate import Latency, Quality, evaluate, measure_latency
+from onnx_dalr.request.options import PathLike, Shared, read_options
+from onnx_dalr.samples import GivenLabels, InputSpec
+from onnx_dalr.samples.masks import kept_in
+from onnx_dalr.samples.sets import SampleSet, Sets, opened
+from onnx_dalr.session.session import Session, open_session, provider_line
+from onnx_dalr.shown import Shown
+from onnx_dalr.units import format_bytes, format_share
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+_SAME_ENDS = "compare takes two models with the same inputs and outputs"
+
+
+@dataclass(frozen=True)
+class ModelFacts:
+    """One of the two models.
+
+    Attributes:
+        path: Path of it, None for a ModelProto.
+        bytes: Size of the whole artifact.
+        params: Floating constants.
+    """
+
+    path: Path | None
+    bytes: int
+    params: int
+
+
+@dataclass(frozen=True, repr=False)
+class ModelComparison(Shown):
+    """What `compare` found. `str()` is the table, `to_json()` the same facts.
+
+    Attributes:
+        version: Of onnx-dalr.
+        a: The model that is compared with: "before", "the original" in the figures.
+        b: The other one: "after", "the new model".
+        description: What the samples were read from.
+        settings: Preprocessing that was applied.
+        available: Samples there.
+        seed: Of the choice of those used, where not all were.
+        samples: Ids of those used.
+        quality: B's outputs against A's, and both against the labels or the user's score.
+        latency: Interleaved medians of both models.
+        device: Device asked for.
+        provider: Execution provider that really ran.
+        notes: What a reader should know.
+    """
+
+    version: str
+    a: ModelFacts
+    b: ModelFacts
+    description: str
+    settings: dict[str, str]
+    available: int
+    seed: int
+    samples: tuple[str, ...]
+    quality: Quality
+    latency: Latency
+    device: str
+    provider: str
+    notes: tuple[str, ...]
+
+    def _view(self, width: int) -> RenderableType:
+        from onnx_dalr.report.comparison import comparison_view  # noqa: PLC0415 - reads this module
+
+        return comparison_view(self, width)
+
+    def _brief(self) -> str:
+        from onnx_dalr.report.figures import drop_in_brief  # noqa: PLC0415
+
+        a, b = (model.path.name if model.path else "in memory" for model in (self.a, self.b))
+        size = f"{format_bytes(self.a.bytes)} → {format_bytes(self.b.bytes)}"
+        return f"{a} → {b}: {size} ({format_share(self.b.bytes, self.a.bytes)}), {drop_in_brief(self.quality)}"
+
+    def to_json(self) -> str:
+        """The same facts as JSON text."""
+        from onnx_dalr.results.json import to_json  # noqa: PLC0415
+
+        return to_json(self)
+
+
+def compare(
+    a: PathLike | ModelProto,
+    b: PathLike | ModelProto,
+    *,
+    data: Any,
+    labels: GivenLabels | None = None,
+    task: str = "auto",
+    outputs: str | Iterable[str] = (),
+    score: str | Callable[..., Any] | None = None,
+    samples: int | None = None,
+    seed: int = 0,
+    batch_size: int | None = None,
+    device: str = "auto",
+    ops_library: PathLike | Sequence[PathLike] = (),
+    resize: tuple[int, int] | int | None = None,
+    mean: Sequence[float] | float | None = None,
+    std: Sequence[float] | float | None = None,
+    scale: float | None = None,
+    color: str | None = None,
+    layout: str | None = None,
+    preset: str | None = None,
+    crop: tuple[int, int] | float | str | None = None,
+    preprocess: str | Callable[[Any], Any] | None = None,
+    progress: Progress | None = None,
+) -> ModelComparison:
+    """Runs two models on the same samples and says what they differ in: outputs, score, size, latency.
+
+    There is no split: every sample counts, so these are samples that neither model was fitted on.
+
+    Args:
+        a: Path of the model to compare with, or a ModelProto.
+        b: The other one; its inputs and outputs have the same names.
+        data: Samples, in any form `optimize` takes as `calib`.
+        labels: Class per sample, where they come in no class folders: a `.npy`, a file with one integer a line, or
+            integers [N]; [N, …] are classes of tokens or pixels, -100 says that there is none.
+        task: "auto", "classify", "regress" or "embed": what the score is.
+        outputs: Names of the outputs whose loss counts; all that are the model's answer where left out.
+        score: A score of your own: a function (outputs, labels) → one number per sample, or one number, higher is
+            better; or "file.py:function". See `onnx_dalr.quality.score`.
+        samples: Use so many samples at most, drawn by `seed`.
+        seed: Of that draw.
+        batch_size: Samples run at a time.
+        device: "auto", "cpu" or "cuda".
+        ops_library: Shared libraries of custom operators that the models use; one or more.
+        resize: Image height and width; before a crop, one number is the shorter side.
+        mean: Subtracted from the pixels after `scale`, one value or one per channel.
+        std: Pixels are divided by it after that.
+        scale: Factor on the pixels 0..255; 1/255 where left out.
+        color: "rgb", "bgr" or "gray".
+        layout: "nchw" or "nhwc".
+        preset: Image settings by name; what is given beside it goes first.
+        crop: The middle of the image: (height, width), "center" for the model's size, or a fraction such as 0.875.
+        preprocess: A function from a Pillow image to an array without the batch axis, or "file.py:function".
+        progress: Where to report to while it runs.
+
+    Returns:
+        The differences: `print(result)` is the table. A model B that gives NaN or infinity is no error: see
+        `result.quality.finite`.
+
+    Raises:
+        InputError: Something given cannot be used, or the models differ in their inputs or outputs.
+    """
+    progress = progress or Silent()
+    shared: Shared = {
+        "task": task,
+        "outputs": outputs,
+        "score": score,
+        "device": device,
+        "ops_library": ops_library,
+        "labels": labels,
+        "samples": samples,
+        "seed": seed,
+        "batch_size": batch_size,
+        "holdout": 0.0,
+        "resize": resize,
+        "mean": mean,
+        "std": std,
+        "scale": scale,
+        "color": color,
+        "layout": layout,
+        "preset": preset,
+        "crop": crop,
+        "preprocess": preprocess,
+    }
+    how, options = read_options(data, shared)
+    models = load(a), load(b)
+    names = _names(*models)
+    specs = _common_inputs(*models, names)
+    _check_outputs(*models, names)
+    with opened(options, specs) as given:
+        progress.say(f"samples: {given.fit.source.description}")
+        if given.mask is not None:
+            progress.say(f"padding: {given.mask}")
+        for said in given.notes:
+            progress.say(f"note: {said}")
+        one, other = (open_session(model.source(), how.runtime) for model in models)
+        with _named(names[0]):
+            found = look(models[0], how, given, measured=True, progress=progress)
+        progress.say(provider_line(found.provider, how.runtime))
+        for line in found.lines:
+            progress.say(line)
+        assert found.task is not None
+        sets, apart = _separated(found.sets, other, names[1])
+        for said in apart:
+            progress.say(f"note: {said}")
+        every = sets.fit
+        with _named(names[1]):
+            other.run(next(iter(every))[1], one.outputs)
+        padding = partial(kept_in, name=sets.mask_input)
+        progress.expect(forecast_comparison(len(every), found.pace))
+        with progress.stage(COMPARING, len(every)) as advance:
+            quality = evaluate(one, other, every, found.task, every.labels, advance, padding=padding)
+        with progress.stage(TIMING, None):
+            count, smallest = every.one()
+            latency = measure_latency(one, other, smallest, count)
+        return ModelComparison(
+            version=__version__,
+            a=_facts(models[0]),
+            b=_facts(models[1]),
+            description=every.source.description,
+            settings=dict(every.source.settings),
+            available=len(every.source),
+            seed=seed,
+            samples=every.ids,
+            quality=quality,
+            latency=latency,
+            device=device,
+            provider=one.provider,
+            notes=(*given.notes, *found.notes, *apart, *_notes(every, quality), *quality.notes),
+        )
+
+
+def _separated(sets: Sets, other: Session, name: str) -> tuple[Sets, tuple[str, ...]]:
+    """The samples one by one where the other model, too, must not run them together, and why."""
+    if sets.fit.batch_size == 1:
+        return sets, ()
+    separated, found = without_influence(other, sets)
+    return separated, () if found.independent else (f"{name}: {found.note}",)
+
+
+def _facts(model: Model) -> ModelFacts:
+    return ModelFacts(model.path, model.size, model.params)
+
+
+def _names(a: Model, b: Model) -> tuple[str, str]:
+    """What messages call the two."""
+    return str(a.path or "the first model"), str(b.path or "the second model")
+
+
+def _common_inputs(a: Model, b: Model, names: tuple[str, str]) -> tuple[InputSpec, ...]:
+    """What both models can be fed: an axis that only one of them fixes is fixed.
+
+    Raises:
+        InputError: The inputs differ in names, element types or shapes.
+    """
+    one, other = input_specs(a.proto), {spec.name: spec for spec in input_specs(b.proto)}
+    _check_names("input", [spec.name for spec in one], list(other), names)
+    return tuple(_common(spec, other[spec.name], names) for spec in one)
+
+
+def _common(one: InputSpec, other: InputSpec, names: tuple[str, str]) -> InputSpec:
+    if one.shape is None or other.shape is None:
+        shape, fits = one.shape or other.shape, True
+    else:
+        pairs = list(zip(one.shape, other.shape, strict=False))
+        fits = len(one.shape) == len(other.shape) and all(x is None or y is None or x == y for x, y in pairs)
+        shape = tuple(x or y for x, y in pairs)
+    if one.dtype != other.dtype or not fits:
+        raise InputError(f"the inputs differ: {one} in {names[0]}, {other} in {names[1]}", _SAME_ENDS)
+    return replace(one, shape=shape)
+
+
+def _check_outputs(a: Model, b: Model, names: tuple[str, str]) -> None:
+    one, other = ([value.name for value in model.proto.graph.output] for model in (a, b))
+    _check_names("output", one, other, names)
+
+
+def _check_names(kind: str, one: Sequence[str], other: Sequence[str], names: tuple[str, str]) -> None:
+    pairs = ((names[0], [name for name in one if name not in other]), (names[1], [x for x in other if x not in one]))
+    only = [f"only {model} has {', '.join(map(repr, there))}" for model, there in pairs if there]
+    if only:
+        raise InputError(f"the {kind}s differ: {'; '.join(only)}", _SAME_ENDS)
+
+
+@contextmanager
+def _named(model: str) -> Iterator[None]:
+    """Says in an error which of the two models it is about."""
+    try:
+        yield
+    except InputError as error:
+        _, original, rest = error.message.partition("the original model ")
+        raise InputError(f"{model} {rest}" if original else f"{model}: {error.message}", error.hint) from error
+
+
+def _notes(every: SampleSet, quality: Quality) -> Iterator[str]:
+    if every.source.complete:
+        yield (
+            "the samples are complete feeds: every step starts from its recorded state, so drift that builds up over "
+            "many steps is not in these figures"
+        )
+    if quality.n < len(every):
+        yield f"{len(every) - quality.n} samples are left out: they fill no batch of {every.source.fixed_batch}"

@@ -1,0 +1,216 @@
+"""Probe + batches → Statistics: one pass over the fit samples in ONNX Runtime, in bounded memory."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from onnx_dalr.errors import InputError
+from onnx_dalr.factorize import Method, Need, Statistics
+from onnx_dalr.graph.layers import Layer, matrix
+from onnx_dalr.graph.probe import probe
+from onnx_dalr.graph.storage.model import Model
+from onnx_dalr.learn.rows import RowReader
+from onnx_dalr.samples.base import Batch
+from onnx_dalr.samples.masks import kept_in
+from onnx_dalr.session.session import Device, Session, open_session
+from onnx_dalr.units import format_bytes
+
+CHUNK_ROWS = 2048
+CHUNK_BYTES = 1 << 28
+MEMORY_SHARE = 0.5
+
+
+@dataclass(frozen=True, eq=False)
+class Capture:
+    """What one pass learned.
+
+    Attributes:
+        statistics: By layer name; a layer that no row reached, a seldom used branch say, has none.
+        provider: The execution provider that ran the probe, or "none" where every layer reads a model input.
+        notes: What a user should know: a mask that does not fit a tensor, say.
+    """
+
+    statistics: dict[str, Statistics]
+    provider: str
+    notes: tuple[str, ...]
+
+
+def capture(
+    model: Model,
+    layers: Sequence[Layer],
+    method: Method,
+    batches: Iterable[Batch],
+    *,
+    device: Device = "auto",
+    mask_input: str | None = None,
+    each: Callable[[Batch], None] = lambda batch: None,
+    metric: bool = False,
+) -> Capture:
+    """Runs the probe over the batches and sums up what each layer's weight sees.
+
+    The rows of a layer's users are all added up. Rows are handed on in chunks of a fixed number, so that neither
+    memory nor the sums depend on the batch size.
+
+    Args:
+        model: The original.
+        layers: The layers to look at.
+        method: Names the statistics to keep.
+        batches: Feeds of the fit samples.
+        device: Where to run.
+        mask_input: Model input that marks padding; its rows do not enter, wherever a tensor has axes of as many
+            samples and positions.
+        each: Called after every batch.
+        metric: Leave room for the gradients too.
+
+    Raises:
+        InputError: Statistics too large for this machine, a layer that sees NaN or infinity, or no rows at all.
+    """
+    made = {output for node in model.proto.graph.node for output in node.output}
+    tensors = list(dict.fromkeys(use.data for layer in layers for use in layer.uses))
+    computed = [name for name in tensors if name in made]
+    session = _probe_session(model, computed, device)
+    sinks = [_Sink(model, layer, needs_of(layer, method, metric=metric)) for layer in layers]
+
+    def check_memory() -> None:
+        _refuse_above_limit(f"{method.name} on {len(layers)} layers", sum(sink.bytes_after_flush for sink in sinks))
+
+    check_memory()
+    unmasked: set[str] = set()
+    for batch in batches:
+        values = dict(zip(computed, session.run(batch, computed) if session else [], strict=True)) | batch
+        reader = RowReader(1, kept_in(batch, mask_input))
+        for sink in sinks:
+            for use in sink.layer.uses:
+                rows = reader.read(values[use.data], use, sink.layer.n)
+                sink.add(rows.values, check_memory)
+                if not rows.masked:
+                    unmasked.add(sink.layer.name)
+        each(batch)
+    for sink in sinks:
+        check_memory()
+        sink.flush()
+    if layers and not any(sink.statistics.count for sink in sinks):
+        raise InputError(f"no row of the samples reached layer {layers[0].name!r}, nor any other", "is all masked?")
+    return Capture(
+        statistics={sink.layer.name: sink.statistics for sink in sinks if sink.statistics.count},
+        provider=session.provider if session else "none",
+        notes=tuple(_mask_notes(unmasked, mask_input)),
+    )
+
+
+class _Sink:
+    """Rows of one layer on their way into its Statistics, a fixed number at a time."""
+
+    def __init__(self, model: Model, layer: Layer, needs: Need) -> None:
+        self.layer = layer
+        self.statistics = Statistics(layer.m, layer.n, needs)
+        self._model = model
+        self._chunk = max(1, min(CHUNK_ROWS, CHUNK_BYTES // (8 * layer.n)))
+        self._waiting: list[NDArray[Any]] = []
+        self._count = 0
+
+    @property
+    def bytes_after_flush(self) -> int:
+        """Bytes of the statistics once the waiting rows are in them."""
+        held = self.statistics
+        return Statistics.bytes_needed(held.m, held.n, held.needs, held.count + self._count)
+
+    def add(self, rows: NDArray[Any], check_memory: Callable[[], None]) -> None:
+        if not np.isfinite(rows).all():
+            raise InputError(
+                f"layer {self.layer.name!r} sees NaN or infinity on these samples",
+                "check the preprocessing and the value range the model was trained on, or leave it out: "
+                f"--exclude {self.layer.name!r}",
+            )
+        while self._count + len(rows) >= self._chunk:
+            taken = self._chunk - self._count
+            self._wait(rows[:taken])
+            rows = rows[taken:]
+            check_memory()
+            self.flush()
+        # A copy: what is left must not keep the whole tensor of the batch alive.
+        self._wait(rows.copy())
+
+    def flush(self) -> None:
+        if not self._count:
+            return
+        rows = np.concatenate(self._waiting)
+        self._waiting, self._count = [], 0
+        # Looked up each time: held, the weights of all layers would be a second copy of the model.
+        reads_weight = Need.OUTPUT in self.statistics.needs
+        self.statistics.update(rows, matrix(self._model, self.layer) if reads_weight else None)
+
+    def _wait(self, rows: NDArray[Any]) -> None:
+        self._waiting.append(rows)
+        self._count += len(rows)
+
+
+def _probe_session(model: Model, computed: list[str], device: Device) -> Session | None:
+    if not computed:
+        return None
+    made, folder = model.in_memory(probe(model.proto, computed))
+    return open_session(made, device, folder)
+
+
+def _refuse_above_limit(what: str, needed: int) -> None:
+    limit = memory_limit()
+    if needed > limit:
+        raise InputError(
+            f"{what} needs {format_bytes(needed)} of statistics, more than the {format_bytes(limit)} allowed here",
+            "use --method dalr, fewer samples, or --exclude the largest layers",
+        )
+
+
+def needs_of(layer: Layer, method: Method, *, metric: bool = False) -> Need:
+    """The statistics a method reads of a layer, with the gradients where there is to be a metric."""
+    return method.needs(layer.m, layer.n) | (Need.METRIC if metric else Need.NONE)
+
+
+def passes(layers: Sequence[Layer], method: Method, limit: int, *, metric: bool = False) -> list[list[Layer]]:
+    """The layers in groups whose statistics fit into `limit` bytes each: one pass over the samples per group.
+
+    A layer that does not fit by itself is a group of its own.
+    """
+    groups: list[list[Layer]] = [[]]
+    held = 0
+    for layer in layers:
+        needs = needs_of(layer, method, metric=metric)
+        needed = Statistics.bytes_needed(layer.m, layer.n, needs, layer.n if Need.ROWS in needs else 0)
+        if groups[-1] and held + needed > limit:
+            groups.append([])
+            held = 0
+        groups[-1].append(layer)
+        held += needed
+    return groups
+
+
+def has_room_for_metric(layers: Sequence[Layer], method: Method) -> bool:
+    """Whether memory takes the gradients too; of a layer too large for both, the metric is what goes."""
+    needs = [(layer, needs_of(layer, method, metric=True)) for layer in layers]
+    needed = sum(Statistics.bytes_needed(layer.m, layer.n, need, 0) for layer, need in needs)
+    return len(layers) > 1 or needed <= memory_limit()
+
+
+def memory_limit() -> int:
+    """Bytes of statistics allowed: half of the machine's memory."""
+    try:
+        return int(MEMORY_SHARE * os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
+    except (AttributeError, ValueError, OSError):  # not a POSIX system
+        return 8 << 30
+
+
+def _mask_notes(unmasked: set[str], mask_input: str | None) -> Iterator[str]:
+    if unmasked:
+        names = sorted(unmasked)
+        shown = ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
+        what = "padding, if they hold any, enters their statistics"
+        yield f"mask {mask_input!r} does not fit the rows of {shown}: {what}"
+
+
+__all__ = ["Capture", "capture", "has_room_for_metric", "memory_limit", "needs_of", "passes"]

@@ -1,0 +1,213 @@
+"""The fit samples become Statistics, and these Spectra: as many layers at a time as memory allows."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from threadpoolctl import threadpool_limits
+
+from onnx_dalr.factorize import Settings, Spectrum, Statistics, metric_shrinkage, shrinkage_of
+from onnx_dalr.graph.layers import Layer, matrix
+from onnx_dalr.learn.capture import capture, has_room_for_metric, memory_limit, passes
+from onnx_dalr.learn.probes import MOST_SAMPLES, add_metric
+from onnx_dalr.learn.statistics_set import StatisticsSet
+from onnx_dalr.progress import CAPTURING, FACTORIZING, PROBING, numbered
+from onnx_dalr.quality.task import Task
+from onnx_dalr.request.context import Run
+from onnx_dalr.samples.sets import Sets, fed, fingerprint
+
+STATISTICS_FLOOR = 1 << 30
+"""Bytes of statistics that are always allowed at a time; above, as much as the model itself."""
+
+DEFAULT = "default"
+_CAUTIOUS, _NO_METRIC, _SVD = "cautious", "no metric", "svd-bc"
+_CAUTIOUS_METRIC = 0.8
+LARGE_MODEL = 500_000_000  # bytes from which every choice of factors would be another model in memory
+LARGE = 2048  # an eigendecomposition of this size takes seconds: of larger layers there is no more than svd-bc
+
+
+@dataclass(frozen=True, eq=False)
+class Learned:
+    """What the fit samples taught.
+
+    Attributes:
+        spectra: By the name of the factors, then by layer name. "default" is always there; others, to choose from on
+            the select samples, where there were too few samples to trust everything they say.
+        rows: Rows behind each, by layer name.
+        digests: Of the fit samples.
+        statistics: By layer name; empty where they were not to be kept.
+        passes: Forward passes over the fit samples it took beyond the first.
+        notes: What a user should know.
+    """
+
+    spectra: dict[str, dict[str, Spectrum]]
+    rows: dict[str, int]
+    digests: frozenset[str]
+    statistics: Mapping[str, Statistics]
+    passes: int
+    notes: tuple[str, ...]
+
+    @property
+    def calibration(self) -> str:
+        """Fingerprint of the fit samples."""
+        return fingerprint(self.digests)
+
+
+def learn(run: Run, layers: Sequence[Layer], sets: Sets, task: Task | None, *, keep: bool = False) -> Learned:
+    """Statistics and from them a Spectrum of every layer, in as few passes over the samples as memory allows.
+
+    Args:
+        run: The run.
+        layers: The layers to look at.
+        sets: Of which the fit samples are run.
+        task: What the outputs are; None for a model without any to seed gradients at.
+        keep: Hold on to the statistics.
+    """
+    method, metric = run.options.method, run.options.wants_metric and task is not None
+    groups = groups_of(run, layers, metric=metric)
+    kept: dict[str, Statistics] = {}
+    learned = Learned({}, {}, frozenset(), kept, 0, ())
+    for number, group in enumerate(groups, start=1):
+        weighed = metric and has_room_for_metric(group, method)
+        part = (number, len(groups))
+        seen: list[str] = []
+        with run.phase("capture"), run.progress.stage(numbered(CAPTURING, *part), len(sets.fit)) as advance:
+            captured = capture(
+                run.original,
+                group,
+                method,
+                fed(sets.fit, advance, seen),
+                device=run.options.runtime,
+                mask_input=sets.mask_input,
+                metric=weighed,
+            )
+        statistics, notes, extra = captured.statistics, captured.notes, 0
+        if metric and not weighed:
+            notes = (*notes, f"{group[0].name!r} has no output metric: its gradients do not fit into memory")
+        if weighed and statistics:
+            assert task is not None
+            few = min(len(sets.fit), MOST_SAMPLES)
+            with run.phase("metric"), run.progress.stage(numbered(PROBING, *part), few) as advance:
+                probed = add_metric(
+                    run.original,
+                    group,
+                    statistics,
+                    sets.fit,
+                    task,
+                    device=run.options.runtime,
+                    mask_input=sets.mask_input,
+                    advance=advance,
+                )
+            notes, extra = (*notes, *probed.notes), probed.passes
+            # What is kept says what there is: halves add up to the whole only if a lost metric is lost for the sum.
+            for lost in (each for each in statistics.values() if not each.metric_probes):
+                lost.drop_metric()
+        learned.rows.update((name, each.count) for name, each in statistics.items())
+        kept.update(statistics if keep else {})
+        factorize(run, group, statistics, learned.spectra, part=part, keep=keep)
+        learned = replace(
+            learned, digests=frozenset(seen), passes=learned.passes + extra, notes=(*learned.notes, *notes)
+        )
+    return learned
+
+
+def groups_of(run: Run, layers: Sequence[Layer], *, metric: bool) -> list[list[Layer]]:
+    """The layers in groups, each looked at in one pass over the samples: as many at a time as memory allows."""
+    limit = max(STATISTICS_FLOOR, run.original.size)
+    return passes(layers, run.options.method, min(memory_limit(), limit), metric=metric)
+
+
+def learn_from(run: Run, layers: Sequence[Layer], stats: StatisticsSet) -> Learned:
+    """Spectra from statistics that are there already; no sample is run."""
+    learned = Learned({}, {}, stats.samples, {}, 0, stats.notes)
+    learned.rows.update((layer.name, stats.facts(layer.name).rows) for layer in layers if layer.name in stats.layers)
+    factorize(run, layers, stats.layers, learned.spectra)
+    return replace(learned, statistics=stats.layers)
+
+
+def factorize(
+    run: Run,
+    layers: Sequence[Layer],
+    statistics: Mapping[str, Statistics],
+    into: dict[str, dict[str, Spectrum]],
+    *,
+    part: tuple[int, int] = (1, 1),
+    keep: bool = True,
+) -> None:
+    """Adds the spectra of layers to those by factors' name.
+
+    Args:
+        run: The run.
+        layers: The layers.
+        statistics: By layer name; layers without any are left out.
+        into: Factors' name → layer name → Spectrum.
+        part: Which group of layers this is, and of how many.
+        keep: Leave the statistics as they are; else one layer's at a time is let go.
+    """
+    present = [layer for layer in layers if layer.name in statistics]
+    total = sum(len(kinds_of_trust(run, statistics[layer.name])) for layer in present)
+    # One BLAS thread: two on a busy machine take many times as long for an eigendecomposition (METHODS §7).
+    with (
+        run.phase("factorize"),
+        run.progress.stage(numbered(FACTORIZING, *part), total) as advance,
+        threadpool_limits(1, user_api="blas"),
+    ):
+        for layer in present:
+            W = matrix(run.original, layer)
+            held = statistics[layer.name]
+            if not keep and isinstance(statistics, dict):
+                del statistics[layer.name]
+            for name, settings in trusts(run, W, held).items():
+                spectrum = run.options.method.spectrum(W, held, settings)
+                compacted = spectrum.compact() if W.dtype == np.float32 else spectrum
+                into.setdefault(name, {})[layer.name] = compacted
+                advance(1)
+
+
+def trusts(run: Run, W: NDArray[Any], held: Statistics) -> dict[str, Settings]:
+    """Settings to choose between where there are few rows, p < 2n, or probes: how far C and G are trusted (METHODS §3).
+
+    What the user fixed stays fixed. The last is `svd-bc`, which is all there is beside the default for large layers;
+    for large models there is no choice.
+    """
+    asked, weighs = run.options.settings, _weighs(run, held)
+    made: dict[str, Callable[[], Settings]] = {
+        DEFAULT: lambda: asked,
+        _CAUTIOUS: lambda: replace(
+            asked,
+            metric=max(_CAUTIOUS_METRIC, metric_shrinkage(W, held)) if weighs else asked.metric,
+            shrinkage=(1 + shrinkage_of(held)) / 2 if _shrinks(run, held) else asked.shrinkage,
+        ),
+        _NO_METRIC: lambda: replace(asked, metric=1.0),
+        _SVD: lambda: replace(asked, metric=1.0 if weighs else asked.metric, shrinkage=1.0),
+    }
+    return {name: made[name]() for name in kinds_of_trust(run, held)}
+
+
+def kinds_of_trust(run: Run, held: Statistics) -> list[str]:
+    """The names of the same."""
+    weighs = _weighs(run, held)
+    few = held.count < 2 * held.n or (weighs and held.metric_count < 2 * min(held.m, held.n))
+    if not run.options.method.takes_metric or not few or run.original.size > LARGE_MODEL:
+        return [DEFAULT]
+    wanted = {
+        DEFAULT: True,
+        _CAUTIOUS: (weighs or _shrinks(run, held)) and min(held.m, held.n) <= LARGE,
+        _NO_METRIC: weighs and min(held.m, held.n) <= LARGE,
+        _SVD: run.options.settings.shrinkage is None,
+    }
+    return [name for name, is_wanted in wanted.items() if is_wanted]
+
+
+def _weighs(run: Run, held: Statistics) -> bool:
+    """Whether there is a metric, and how far it is trusted is not fixed."""
+    return run.options.settings.metric == "auto" and held.metric_probes > 0
+
+
+def _shrinks(run: Run, held: Statistics) -> bool:
+    """Whether there is a covariance, and how far it is trusted is not fixed."""
+    return run.options.settings.shrinkage is None and not held.learned_nothing

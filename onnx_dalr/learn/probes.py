@@ -1,0 +1,217 @@
+"""Random probes through the gradient graph: what a layer's output directions are worth to the network (METHODS §3)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from onnx_dalr.errors import InputError
+from onnx_dalr.factorize import Statistics
+from onnx_dalr.gradient import Ended, activation_bytes, differentiate
+from onnx_dalr.graph.kinds.use import Use
+from onnx_dalr.graph.layers import Layer, matrix
+from onnx_dalr.graph.probe import probe
+from onnx_dalr.graph.storage.model import Model
+from onnx_dalr.learn.capture import CHUNK_ROWS
+from onnx_dalr.learn.rows import RowReader
+from onnx_dalr.learn.seeds import Seeder
+from onnx_dalr.quality.measures.base import Kept
+from onnx_dalr.quality.task import Task
+from onnx_dalr.samples.base import Batch
+from onnx_dalr.samples.masks import kept_in
+from onnx_dalr.samples.sets import SampleSet, watched
+from onnx_dalr.session.session import Device, Session, open_session, reference_session
+
+PROBES = 2
+PACKED_BELOW = 250_000_000  # bytes of the model
+MOST_SAMPLES = 2048
+MOST_BYTES = 1 << 30
+"""Of activations that the gradient graph may hold for one batch, roughly."""
+
+_HELD = 2  # times the values of a forward pass: 1.2 to 1.4 was measured, 3.8 for large convolutions
+_HELD_BY_ROWS = 6  # times what enters or leaves a layer, where the sizes of other values cannot be told
+_SHOWN = 3
+
+
+@dataclass(frozen=True)
+class Probed:
+    """What came of it.
+
+    Attributes:
+        samples: Samples that were probed.
+        passes: Forward passes it was worth: one for the outputs, three for every probe.
+        notes: What a user should know: which layers have no metric, and why.
+    """
+
+    samples: int
+    passes: int
+    notes: tuple[str, ...] = ()
+
+
+def add_metric(
+    model: Model,
+    layers: Sequence[Layer],
+    statistics: dict[str, Statistics],
+    samples: SampleSet,
+    task: Task,
+    *,
+    device: Device = "auto",
+    mask_input: str | None = None,
+    advance: Callable[[int], None] = lambda count: None,
+) -> Probed:
+    """Draws seeds at the outputs, takes them back to every layer, and adds g gᵀ to its statistics.
+
+    A layer that no path of known operators leads to keeps no metric, nor one whose gradients are not finite, nor any
+    where the gradient graph does not run. Masked rows are left out.
+
+    Args:
+        model: The original.
+        layers: The layers to look at.
+        statistics: By layer name, with METRIC among their needs; those of layers that no row reached may be missing.
+        samples: Fit samples.
+        task: Says what the outputs are.
+        device: Where to run.
+        mask_input: Model input that marks padding.
+        advance: Told of samples done.
+    """
+    reached = [layer for layer in layers if layer.name in statistics]
+    few = samples.spread(MOST_SAMPLES)
+    few = replace(few, batch_size=_batch_size(model, reached, statistics, samples))
+    try:
+        graph = _Graph(model, reached, statistics, task, device)
+        if not graph.sinks:
+            return Probed(0, 0, tuple(graph.notes))
+        count, notes = _probe(graph, few, mask_input, advance)
+    except InputError as error:
+        for layer in reached:
+            statistics[layer.name].forget_metric()
+        return Probed(0, 0, (f"no output metric: {error.message}",))
+    return Probed(count, 1 + 3 * PROBES, (*graph.notes, *notes))
+
+
+class _Sink:
+    """Gradient rows of one layer on their way into its Statistics, many samples at a time."""
+
+    def __init__(self, model: Model, layer: Layer, gradients: Mapping[str, str], held: Statistics) -> None:
+        """Takes the tensors that hold the gradients, by the outputs of the layer's nodes, and the statistics."""
+        self.layer = layer
+        self.uses = [(_output_side(use), gradients[use.output]) for use in layer.uses]
+        self.lost = False
+        self._model, self._held = model, held
+        self._waiting: list[tuple[NDArray[Any], NDArray[np.int32]]] = []
+        self._samples = 0  # times probes, that wait
+
+    def add(self, values: Mapping[str, NDArray[Any]], reader: RowReader) -> None:
+        """Takes the gradients of one probe of a batch; lets go of all where one is not finite."""
+        parts = [reader.read(values[name], use, self.layer.m) for use, name in self.uses]
+        self.lost = self.lost or not all(np.isfinite(part.values).all() for part in parts)
+        if self.lost:
+            self._held.forget_metric()
+            self._waiting.clear()
+            return
+        # Copies: what waits must not keep the gradients of all layers alive.
+        self._waiting += [(part.values.copy(), part.owners + self._samples) for part in parts]
+        self._samples += reader.samples
+        if sum(len(rows) for rows, _ in self._waiting) >= CHUNK_ROWS:
+            self.flush()
+
+    def flush(self) -> None:
+        """Adds what waits to the statistics."""
+        if self._waiting:
+            rows, owners = (np.concatenate(each) for each in zip(*self._waiting, strict=True))
+            self._held.update_metric(rows, matrix(self._model, self.layer), self._samples, owners)
+        self._waiting, self._samples = [], 0
+
+
+class _Graph:
+    """A session from seeds to gradients, and which layer each gradient belongs to."""
+
+    def __init__(
+        self,
+        model: Model,
+        layers: Sequence[Layer],
+        statistics: Mapping[str, Statistics],
+        task: Task,
+        device: Device,
+    ) -> None:
+        self.reference = reference_session(model, device, task.hidden)
+        self.seeder = Seeder(task)
+        names = self.seeder.outputs
+        seeded = list(names.values())
+        if not seeded:
+            raise InputError("no output that counts has gradients")
+        uses = [use for layer in layers for use in layer.uses]
+        gradients = differentiate(model.proto, seeded, list(dict.fromkeys(use.output for use in uses)))
+        self.seeds = {position: gradients.seeds[name] for position, name in names.items()}
+        whole = gradients.names.keys() - set(gradients.partial)  # what lies behind an ended path too is half known
+        self.sinks = [
+            _Sink(model, layer, gradients.names, statistics[layer.name])
+            for layer in layers
+            if all(use.output in whole for use in layer.uses)
+        ]
+        self.gradients = list(dict.fromkeys(name for sink in self.sinks for _, name in sink.uses))
+        without = len(layers) - len(self.sinks)
+        self.notes = [_unreached_note(without, len(layers), gradients.ended, seeded)] if without else []
+        if self.sinks:
+            made, folder = model.in_memory(probe(gradients.proto, self.gradients))
+            # Forward and back read a weight in two layouts: packed for both, a large model would be there thrice.
+            self.session: Session = open_session(made, device, folder, prepack=model.size < PACKED_BELOW)
+
+    def run(
+        self, batch: Batch, outputs: Sequence[Any], digests: Sequence[str], number: int, padding: Kept | None
+    ) -> dict[str, NDArray[Any]]:
+        """The gradients of one probe, by name."""
+        seeds = {
+            name: self.seeder.draw(outputs[position], position, digests, number, padding)
+            for position, name in self.seeds.items()
+        }
+        return dict(zip(self.gradients, self.session.run(batch | seeds, self.gradients), strict=True))
+
+
+def _unreached_note(without: int, layers: int, ended: Sequence[Ended], seeded: Sequence[str]) -> str:
+    why = f"no path leads from them to {_shown([repr(name) for name in seeded])}"
+    if ended:
+        why = "gradients end at " + "; ".join(f"{end.op} {end.node!r}: {end.reason}" for end in ended[:_SHOWN])
+    return f"{without} of {layers} layers have no output metric, their ranks go by measured sensitivity: {why}"
+
+
+def _probe(
+    graph: _Graph, samples: SampleSet, mask_input: str | None, advance: Callable[[int], None]
+) -> tuple[int, Sequence[str]]:
+    """Runs all probes; says on how many samples, and what to note of it."""
+    seen: list[str] = []
+    for indices, batch in watched(samples, seen):
+        outputs, kept = graph.reference.run(batch), kept_in(batch, mask_input)
+        for number in range(PROBES):
+            values = graph.run(batch, outputs, seen[-len(indices) :], number, kept)
+            reader = RowReader(len(indices), kept)
+            for sink in graph.sinks:
+                sink.add(values, reader)
+        advance(len(indices))
+    for sink in graph.sinks:
+        sink.flush()
+    lost = [sink.layer.name for sink in graph.sinks if sink.lost]
+    why = "their gradients are not finite, their ranks go by measured sensitivity"
+    return len(seen), [f"no output metric for {_shown(lost)}: {why}"] if lost else []
+
+
+def _shown(names: Sequence[str]) -> str:
+    return ", ".join(names[:_SHOWN]) + (f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else "")
+
+
+def _output_side(use: Use) -> Use:
+    """The same use seen from its output: every position is a row, features lie on the channel or the last axis."""
+    return replace(use, feature_axis=1 if use.op == "Conv" else -1, strides=(), pads=())
+
+
+def _batch_size(model: Model, layers: Sequence[Layer], statistics: Mapping[str, Statistics], samples: SampleSet) -> int:
+    """So many samples at a time that what the graph holds stays within bounds."""
+    count, feed = samples.one()
+    values = activation_bytes(model.proto, {name: array.shape for name, array in feed.items()}) / count
+    rows = sum(statistics[layer.name].count * (layer.m + layer.n) for layer in layers) / max(len(samples), 1)
+    held = max(_HELD * values, 4 * _HELD_BY_ROWS * rows, 1)
+    return int(np.clip(MOST_BYTES / held, 1, samples.batch_size))

@@ -1,0 +1,157 @@
+"""Plans as JSON files: reviewed, edited, committed and applied later, like a migration. docs/plan.md describes them."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from onnx_dalr._version import __version__
+from onnx_dalr.errors import InputError
+from onnx_dalr.plan.plan import Choice, Plan, Point
+from onnx_dalr.request.target import KEEP
+
+SCHEMA = 1
+"""Counts up with every change after which an older onnx-dalr would misread a plan."""
+
+_POINT = ("allocation", "params", "bytes", "drop", "error", "distortion", "chosen")
+
+
+def to_json(plan: Plan) -> str:
+    """A plan as JSON text."""
+    facts = {
+        "schema": SCHEMA,
+        "version": plan.version or __version__,
+        "model": plan.model,
+        "target": plan.target,
+        "method": plan.method,
+        "factors": plan.factors,
+        "settings": plan.settings,
+        "evaluations": plan.evaluations,
+        "passes": plan.passes,
+        "layers": [_choice(choice) for choice in plan.choices],
+        "curve": [{name: _number(getattr(point, name)) for name in _POINT} for point in plan.curve],
+    }
+    return json.dumps(facts, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def _choice(choice: Choice) -> dict[str, Any]:
+    return {
+        "layer": choice.layer,
+        "rank": KEEP if choice.rank is None else choice.rank,
+        "largest_rank": choice.largest_rank,
+        "expected_error": _number(choice.expected_error),
+        "expected_distortion": _number(choice.expected_distortion),
+        "reason": choice.reason,
+    }
+
+
+def _number(value: Any) -> Any:
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def load(path: str | os.PathLike[str]) -> Plan:
+    """Reads a plan file.
+
+    Raises:
+        InputError: It is none; the message names the field that is wrong.
+    """
+    file = Path(path)
+    try:
+        text = file.read_text(encoding="utf-8-sig")  # some editors put a mark at the beginning
+    except FileNotFoundError as error:
+        raise InputError(
+            f"no such plan: {file}", "make one: onnx-dalr analyze IN.onnx --calib PATH -o plan.json"
+        ) from error
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is no text"
+        raise InputError(f"cannot read {file}: {reason}", "a plan is a JSON file") from error
+    return from_json(text, str(file))
+
+
+def from_json(text: str, name: str = "the plan") -> Plan:
+    """The plan of a JSON text; `name` is what messages call it.
+
+    Raises:
+        InputError: It is no plan; the message names the field that is wrong.
+    """
+    try:
+        facts = json.loads(text, parse_constant=_no_constant, object_pairs_hook=_no_key_twice)
+    except (ValueError, RecursionError) as error:
+        raise InputError(
+            f"{name} is not JSON: {error}", "check the last edit; every entry but the last ends with a comma"
+        ) from error
+    _check(facts, name)
+    layers = facts["layers"]
+    for position, entry in enumerate(layers):
+        if any(entry["layer"] == other["layer"] for other in layers[:position]):
+            raise InputError(
+                f"{name}: layers[{position}].layer {entry['layer']!r} is there twice", "keep one of the two"
+            )
+    return Plan(
+        method=facts["method"],
+        choices=tuple(_from_entry(entry) for entry in layers),
+        evaluations=int(facts.get("evaluations", 0)),
+        passes=int(facts.get("passes", 0)),
+        curve=tuple(_point(entry) for entry in facts.get("curve", ())),
+        target=facts.get("target", ""),
+        factors=facts.get("factors", "default"),
+        settings=dict(facts.get("settings", {})),
+        model=facts["model"],
+        version=facts.get("version", ""),
+    )
+
+
+def _no_constant(name: str) -> None:
+    raise ValueError(f"{name} is no number of JSON")
+
+
+def _no_key_twice(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """An object of JSON, of whose keys Python would take the last and say nothing."""
+    made: dict[str, Any] = {}
+    for key, value in pairs:
+        if key in made:
+            raise ValueError(f"{key!r} is there twice in one object")
+        made[key] = value
+    return made
+
+
+def _check(facts: Any, name: str) -> None:
+    """Holds the facts against the schema file; the first field that is wrong is named."""
+    from jsonschema import Draft202012Validator  # noqa: PLC0415 - loaded when it is needed
+    from jsonschema.exceptions import best_match  # noqa: PLC0415
+
+    schema_number = facts.get("schema") if isinstance(facts, dict) else None
+    if isinstance(schema_number, int) and schema_number > SCHEMA:
+        raise InputError(
+            f"{name}: schema {schema_number} is newer than this onnx-dalr reads ({SCHEMA})", "update onnx-dalr"
+        )
+    schema = json.loads(files("onnx_dalr.plan").joinpath("plan.schema.json").read_text(encoding="utf-8"))
+    error = best_match(Draft202012Validator(schema).iter_errors(facts))
+    if error is None:
+        return
+    where = error.json_path.removeprefix("$").removeprefix(".")
+    wanted = error.schema.get("description") if isinstance(error.schema, dict) else None
+    raise InputError(
+        f"{name}: {f'{where}: ' if where else ''}{error.message}", wanted or "docs/plan.md describes a plan"
+    )
+
+
+def _from_entry(entry: dict[str, Any]) -> Choice:
+    largest = entry.get("largest_rank")
+    return Choice(
+        entry["layer"],
+        None if entry["rank"] == KEEP else int(entry["rank"]),  # 8.0 is a whole number too
+        entry.get("reason", "as the plan says"),
+        entry.get("expected_error"),
+        entry.get("expected_distortion"),
+        None if largest is None else int(largest),
+    )
+
+
+def _point(entry: dict[str, Any]) -> Point:
+    known: dict[str, Any] = {name: math.inf if entry[name] is None else entry[name] for name in _POINT}
+    return Point(**known | {name: int(known[name]) for name in ("params", "bytes")})

@@ -1,0 +1,147 @@
+"""Two models on held-out batches: error, agreement, accuracy, cosine, KL, latency, each with n and an interval."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from onnx_dalr.quality.comparison import Comparison
+from onnx_dalr.quality.figures import OutputQuality, Quality
+from onnx_dalr.quality.intervals import Estimate, ratio_of_medians
+from onnx_dalr.quality.measures.base import Kept
+from onnx_dalr.quality.task import Task, TaskName, nothing_to_compare
+from onnx_dalr.samples.base import Batch
+from onnx_dalr.session.session import Session
+
+__all__ = [
+    "Comparison",
+    "Labelled",
+    "Latency",
+    "OutputQuality",
+    "Quality",
+    "Task",
+    "TaskName",
+    "evaluate",
+    "measure_latency",
+]
+
+Labelled = tuple[list[int], Batch]
+MOST_RECALLED = 1 << 28
+"""Bytes of batches and outputs that are kept for the next candidate."""
+
+
+@dataclass(frozen=True)
+class Latency:
+    """Interleaved medians of single runs, in milliseconds.
+
+    Attributes:
+        before: The original.
+        after: The new model.
+        batch: Samples in the batch they ran on.
+        runs: Runs of each.
+        speedup: before / after, with its 95 % interval.
+    """
+
+    before: float
+    after: float
+    batch: int
+    runs: int
+    speedup: Estimate
+
+
+class Runs(Protocol):
+    """What runs a model."""
+
+    @property
+    def outputs(self) -> tuple[str, ...]:
+        """Names of the outputs."""
+        ...
+
+    def run(self, batch: Batch, outputs: Sequence[str] | None = None) -> list[Any]:
+        """The outputs on a batch."""
+        ...
+
+
+class Recalled:
+    """Batches, and what the original says on them: read and run once for all candidates, where memory takes them."""
+
+    def __init__(self, session: Session, batches: Iterable[Labelled], most_bytes: int = MOST_RECALLED) -> None:
+        self.outputs = session.outputs
+        self._session, self._batches, self._most = session, batches, most_bytes
+        self._known: dict[int, tuple[Labelled, list[Any]]] = {}  # by identity of the batch, which is held with it
+        self._complete = False
+
+    def __iter__(self) -> Iterator[Labelled]:
+        if self._complete:
+            yield from (labelled for labelled, _ in self._known.values())
+            return
+        self._known, size, fits = {}, 0, True
+        for labelled in self._batches:
+            said = self._session.run(labelled[1])
+            size += sum(y.nbytes for y in (*labelled[1].values(), *said) if isinstance(y, np.ndarray))
+            fits = fits and size <= self._most
+            if not fits:
+                self._known.clear()
+            self._known[id(labelled[1])] = (labelled, said)
+            yield labelled
+        self._complete = fits
+
+    def run(self, batch: Batch, outputs: Sequence[str] | None = None) -> list[Any]:
+        """What the original says on one of the batches."""
+        del outputs
+        return self._known[id(batch)][1]
+
+
+def evaluate(
+    original: Runs,
+    new: Runs,
+    batches: Iterable[Labelled],
+    task: Task,
+    labels: NDArray[np.int64] | None = None,
+    each: Callable[[int], None] = lambda count: None,
+    *,
+    intervals: bool = True,
+    padding: Callable[[Batch], Kept | None] = lambda batch: None,
+) -> Quality:
+    """Runs both models over the batches and compares what they say.
+
+    Args:
+        original: The model as it was.
+        new: The compressed one.
+        batches: (sample indices, feed) pairs.
+        task: Says what is scored.
+        labels: Class by sample index, int64; None without.
+        each: Called with the number of samples after every batch.
+        intervals: False where nobody reads that of a user's score: it takes up to 400 calls of the function.
+        padding: Which positions of a batch's samples are real, where a mask says so.
+
+    Raises:
+        InputError: A label is no class of the model, the original gives NaN or infinity, or the user's score fails.
+    """
+    sums = Comparison(task, labels, keep=True)
+    for indices, batch in batches:
+        sums.add(indices, original.run(batch), new.run(batch, original.outputs), padding(batch))
+        each(len(indices))
+    if not sums.seen:
+        raise nothing_to_compare()
+    return sums.quality([name for name in original.outputs if name not in task.hidden], intervals=intervals)
+
+
+def measure_latency(original: Session, new: Session, batch: Batch, count: int, budget: float = 1.0) -> Latency:
+    """Runs both models in turn on one batch: medians of 3 to 200 runs each, in about `budget` seconds."""
+    for session in (original, new):
+        session.run(batch)
+    times: tuple[list[float], list[float]] = ([], [])
+    deadline = time.perf_counter() + budget
+    while len(times[0]) < 3 or (len(times[0]) < 200 and time.perf_counter() < deadline):
+        for session, taken in zip((original, new), times, strict=True):
+            start = time.perf_counter()
+            session.run(batch)
+            taken.append(1000 * (time.perf_counter() - start))
+    before, after = (float(np.median(taken)) for taken in times)
+    return Latency(before, after, count, len(times[0]), ratio_of_medians(np.array(times[0]), np.array(times[1])))

@@ -1,0 +1,44 @@
+"""What every step of one run shares."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+from onnx_dalr.graph.storage.model import Model
+from onnx_dalr.progress import Progress
+from onnx_dalr.request.options import Options
+
+UNNAMED = "model.onnx"
+
+
+@dataclass(frozen=True, eq=False)
+class Run:
+    """One call of `optimize`, `analyze` or `apply`.
+
+    Attributes:
+        original: The model as it is.
+        options: How.
+        progress: Where to report to.
+        file: Name of the file to be written, as far as it is known: external data is referred to by it.
+        seconds: Wall time by phase so far.
+        notes: What a reader of the report should know, so far.
+    """
+
+    original: Model
+    options: Options
+    progress: Progress
+    file: str = UNNAMED
+    seconds: dict[str, float] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+
+    @contextmanager
+    def phase(self, name: str) -> Iterator[None]:
+        """Adds the wall time of the block to the phase's seconds."""
+        start = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - start

@@ -1,0 +1,235 @@
+"""The options that `optimize`, `analyze` and `apply` share between the command line and Python, in groups."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypedDict
+
+from onnx_dalr.errors import InputError
+from onnx_dalr.factorize import METHODS, Method, Ridge, Settings
+from onnx_dalr.quality.score import UserScore, load_score
+from onnx_dalr.quality.task import TaskName
+from onnx_dalr.samples import GivenLabels, ImageSettings
+from onnx_dalr.session.session import DeviceName, Runtime
+
+DEFAULT_BATCH = 32
+PathLike = str | os.PathLike[str]
+
+
+@dataclass(frozen=True, eq=False)
+class SampleOptions:
+    """Where the samples come from and how they are divided. See `optimize` for the meaning of each."""
+
+    calib: Any
+    eval: Any = None
+    eval_labels: GivenLabels | None = None
+    labels: GivenLabels | None = None
+    samples: int | None = None
+    seed: int = 0
+    batch_size: int | None = None
+    holdout: float = 0.3
+    mask_input: str | None = None
+    image: ImageSettings = field(default_factory=ImageSettings)
+
+    def __post_init__(self) -> None:
+        if self.batch_size is not None and self.batch_size < 1:
+            raise InputError(f"--batch-size {self.batch_size} must be at least 1", "leave it out for 32")
+        for option, given, of in (("--labels", self.labels, "calib"), ("--eval-labels", self.eval_labels, "eval")):
+            if given is not None and getattr(self, of) is None:
+                raise InputError(f"{option} is given and no samples that it is for", f"give --{of}, or leave it out")
+
+
+@dataclass(frozen=True)
+class Options:
+    """Everything beside model, output, samples and target. See `optimize`."""
+
+    method: Method
+    settings: Settings = Settings()  # noqa: RUF009 - frozen
+    include: tuple[str, ...] = ()
+    exclude: tuple[str, ...] = ()
+    task: TaskName = "auto"
+    outputs: tuple[str, ...] = ()
+    score: UserScore | None = None
+    device: DeviceName = "auto"
+    ops_libraries: tuple[Path, ...] = ()
+
+    @property
+    def runtime(self) -> Runtime:
+        """How sessions are opened."""
+        return Runtime(self.device, self.ops_libraries)
+
+    @property
+    def wants_metric(self) -> bool:
+        """Whether gradients are to be captured."""
+        return self.method.takes_metric and self.settings.metric is not None
+
+    def described(self) -> dict[str, str]:
+        """The settings of the factors that are not the default, as a plan carries them."""
+        found = {}
+        if self.settings.ridge is not None:
+            found["ridge"] = str(self.settings.ridge)
+        if self.settings.shrinkage is not None:
+            found["shrinkage"] = f"{self.settings.shrinkage:g}"
+        if self.method.takes_metric and self.settings.metric is None:
+            found["metric"] = "none"
+        return found
+
+
+def make_options(
+    *,
+    method: str = "dalr",
+    ridge: str | float | None = None,
+    shrinkage: str | float | None = None,
+    metric: bool = True,
+    include: str | Iterable[str] = (),
+    exclude: str | Iterable[str] = (),
+    task: str = "auto",
+    outputs: str | Iterable[str] = (),
+    score: str | Callable[..., Any] | None = None,
+    device: str = "auto",
+    ops_library: PathLike | Sequence[PathLike] = (),
+) -> Options:
+    """Checks what was typed.
+
+    Raises:
+        InputError: An unknown name, or a setting that cannot be read or means nothing to the method.
+    """
+    chosen = METHODS[_one_of("--method", method, tuple(METHODS))]
+    if ridge is not None and not chosen.takes_ridge:
+        raise InputError(f"--ridge means nothing to --method {method}", "it belongs to --method dalr-2017")
+    for option, given in (("--shrinkage", shrinkage is not None), ("--no-metric", not metric)):
+        if given and not chosen.takes_metric:
+            raise InputError(f"{option} means nothing to --method {method}", "it belongs to --method dalr")
+    return Options(
+        method=chosen,
+        settings=Settings(
+            ridge=None if ridge is None else _parse_ridge(ridge),
+            shrinkage=None if shrinkage is None else _parse_shrinkage(shrinkage),
+            metric="auto" if metric else None,
+        ),
+        include=(include,) if isinstance(include, str) else tuple(include),
+        exclude=(exclude,) if isinstance(exclude, str) else tuple(exclude),
+        task=_one_of("--task", task, ("auto", "classify", "regress", "embed")),  # type: ignore[arg-type]
+        outputs=(outputs,) if isinstance(outputs, str) else tuple(outputs),
+        score=None if score is None else load_score(score),
+        device=_one_of("--device", device, ("auto", "cpu", "cuda")),  # type: ignore[arg-type]
+        ops_libraries=tuple(map(_library, paths(ops_library))),
+    )
+
+
+def from_plan(settings: dict[str, str]) -> dict[str, Any]:
+    """The arguments of `make_options` for settings that a plan carries."""
+    found: dict[str, Any] = {name: settings[name] for name in ("ridge", "shrinkage") if name in settings}
+    return found | ({"metric": False} if settings.get("metric") == "none" else {})
+
+
+def _one_of(option: str, value: str, known: Sequence[str]) -> str:
+    if value not in known:
+        raise InputError(f"{option} {value!r} is not known", f"one of {', '.join(known)}")
+    return value
+
+
+def _library(path: Path) -> Path:
+    if not path.is_file():
+        what = "is a folder" if path.is_dir() else "is not there"
+        raise InputError(f"--ops-library {path} {what}", "give the shared library (.so, .dll, .dylib) of the operators")
+    return path
+
+
+def paths(given: PathLike | Sequence[PathLike]) -> list[Path]:
+    """One path or several, as a list."""
+    return [Path(given)] if isinstance(given, str | os.PathLike) else [Path(path) for path in given]
+
+
+def _parse_ridge(text: str | float) -> Ridge:
+    """Reads 1e-3 (relative to the mean squared input) or "abs:1000"."""
+    number = str(text)
+    try:
+        value = float(number.removeprefix("abs:"))
+    except ValueError:
+        value = -1.0
+    if not 0 <= value < float("inf"):
+        raise InputError(f"--ridge {text!r} is not a ridge", "write 1e-3 (relative) or abs:1000")
+    return Ridge(value, absolute=number.startswith("abs:"))
+
+
+def _parse_shrinkage(text: str | float) -> float:
+    """Reads a share from 0, the covariance as it was seen, to 1, none of it."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 <= value <= 1:
+        raise InputError(f"--shrinkage {text!r} is not a share from 0 to 1", "leave it out for OAS")
+    return value
+
+
+class Shared(TypedDict, total=False):
+    """The options that `optimize`, `analyze` and `apply` have in common; `optimize` says what each means."""
+
+    method: str
+    ridge: str | float | None
+    shrinkage: str | float | None
+    metric: bool
+    include: str | Iterable[str]
+    exclude: str | Iterable[str]
+    task: str
+    outputs: str | Iterable[str]
+    score: str | Callable[..., Any] | None
+    device: str
+    ops_library: PathLike | Sequence[PathLike]
+    eval: Any
+    eval_labels: GivenLabels | None
+    labels: GivenLabels | None
+    samples: int | None
+    seed: int
+    batch_size: int | None
+    holdout: float
+    mask_input: str | None
+    resize: tuple[int, int] | int | None
+    mean: Sequence[float] | float | None
+    std: Sequence[float] | float | None
+    scale: float | None
+    color: str | None
+    layout: str | None
+    preset: str | None
+    crop: tuple[int, int] | float | str | None
+    preprocess: str | Callable[[Any], Any] | None
+
+
+_HOW = (
+    "method",
+    "ridge",
+    "shrinkage",
+    "metric",
+    "include",
+    "exclude",
+    "task",
+    "outputs",
+    "score",
+    "device",
+    "ops_library",
+)
+_IMAGE = ("resize", "mean", "std", "scale", "color", "layout", "preset", "crop", "preprocess")
+
+
+def read_options(calib: Any, shared: Shared) -> tuple[Options, SampleOptions]:
+    """Sorts what the functions of the API were given.
+
+    Raises:
+        InputError: As `make_options`.
+        TypeError: An option that does not exist.
+    """
+    given = dict(shared)
+    image: dict[str, Any] = {name: given.pop(name) for name in _IMAGE if name in given}
+    for name in ("mean", "std"):
+        if isinstance(image.get(name), int | float):
+            image[name] = (float(image[name]),)
+        elif image.get(name) is not None:
+            image[name] = tuple(map(float, image[name]))
+    how: dict[str, Any] = {name: given.pop(name) for name in _HOW if name in given}
+    samples: dict[str, Any] = given
+    return make_options(**how), SampleOptions(calib, **samples, image=ImageSettings(**image))

@@ -1,0 +1,1 @@
+"""What the commands return: facts, without their looks."""

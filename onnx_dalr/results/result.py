@@ -1,0 +1,194 @@
+"""The one result object: its text is the table, its JSON has the same facts."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from onnx_dalr.graph.layers import Skipped
+from onnx_dalr.plan.plan import Point
+from onnx_dalr.quality.evaluate import Latency, Quality
+from onnx_dalr.request.wording import in_python
+from onnx_dalr.shown import Shown
+from onnx_dalr.units import format_bytes, format_share
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+
+@dataclass(frozen=True)
+class LayerResult:
+    """One Layer before and after.
+
+    Attributes:
+        name: Layer name.
+        weight: Name of its weight in the original.
+        op: Operator.
+        nodes: Names of the nodes that use it.
+        m: Outputs.
+        n: Inputs.
+        rank: New rank, or None where it stayed dense.
+        break_even: The largest rank that saves parameters.
+        params_before: Parameters of the weight.
+        params_after: Parameters of the factors and what the bias grew by.
+        bytes_before: Bytes of the weight.
+        bytes_after: Bytes of the same after.
+        method: Factorization that was used, None where it stayed dense.
+        calibration_error: √(Σ‖y−ŷ‖² / Σ‖y‖²) of y = W x over the fit rows.
+        expected_error: The same ratio expected on unseen rows.
+        expected_distortion: What this layer alone is expected to do to the network's output, in the task's unit (KL,
+            1 − cosine or squared error), by its output metric; None without one.
+        rows: Rows that entered the statistics.
+        ridge: λ, None where the method has none or it is infinite (shrinkage 1).
+        shrinkage: a, None where the method has none.
+        metric_shrinkage: s of the output metric, None without one; at 1 it has no say.
+        reason: Why this rank.
+    """
+
+    name: str
+    weight: str
+    op: str
+    nodes: tuple[str, ...]
+    m: int
+    n: int
+    rank: int | None
+    break_even: int
+    params_before: int
+    params_after: int
+    bytes_before: int
+    bytes_after: int
+    method: str | None
+    calibration_error: float | None
+    expected_error: float | None
+    expected_distortion: float | None
+    rows: int
+    ridge: float | None
+    shrinkage: float | None
+    metric_shrinkage: float | None
+    reason: str
+
+
+@dataclass(frozen=True)
+class SampleSets:
+    """The samples and what each served.
+
+    Attributes:
+        description: What was read.
+        settings: Preprocessing that was applied.
+        seed: Of the split.
+        holdout: Fraction outside fit.
+        fit: Ids of the samples the statistics are of.
+        select: Ids of those decisions were made on.
+        report: Ids of those the quality figures are of.
+        report_description: What they were read from, where it is a source of its own.
+        select_is_report: They are one set.
+        fingerprint: Hash of the content of the fit samples.
+    """
+
+    description: str
+    settings: dict[str, str]
+    seed: int
+    holdout: float
+    fit: tuple[str, ...]
+    select: tuple[str, ...]
+    report: tuple[str, ...]
+    report_description: str | None
+    select_is_report: bool
+    fingerprint: str
+
+
+@dataclass(frozen=True, repr=False)
+class Result(Shown):
+    """What `optimize` did.
+
+    `str(result)` is the table; `to_json()` the same facts for machines.
+
+    Attributes:
+        version: Of onnx-dalr.
+        input: Path of the original, None for a ModelProto.
+        output: Path written, None for a dry run or a ModelProto result.
+        dry_run: Nothing was written.
+        method: Factorization asked for.
+        factors: How far covariance and metric were trusted, "default" or what did better on the select samples, where
+            a layer that got a rank had so few of them that this was a choice.
+        target: What was asked for, in words.
+        bytes_before: Size of the original artifact.
+        bytes_after: Size of the new one.
+        params_before: Floating constants of the original.
+        params_after: Floating constants of the new model.
+        layers: Every Layer.
+        skipped: Every node that looks like one and is not.
+        samples: The sample sets; None where statistics came from files and no samples beside them. Where these are
+            there to report on alone, fit and select are empty.
+        quality: Held-out quality of the file on disk; None where nothing was held out.
+        latency: Interleaved medians of both models.
+        device: Device asked for.
+        provider: Execution provider that really ran.
+        evaluations: Candidate models scored on the select set.
+        passes: Forward passes that measured the sensitivity of the layers.
+        metric_passes: Forward passes over (some of) the fit samples that the output metric was worth.
+        curve: Every candidate that was scored on the select samples, the smallest first.
+        seconds: Wall time by phase.
+        notes: What a reader should know.
+        model: The new model, where no output path was given.
+    """
+
+    version: str
+    input: Path | None
+    output: Path | None
+    dry_run: bool
+    method: str
+    factors: str
+    target: str
+    bytes_before: int
+    bytes_after: int
+    params_before: int
+    params_after: int
+    layers: tuple[LayerResult, ...]
+    skipped: tuple[Skipped, ...]
+    samples: SampleSets | None
+    quality: Quality | None
+    latency: Latency | None
+    device: str
+    provider: str
+    evaluations: int
+    passes: int
+    metric_passes: int
+    curve: tuple[Point, ...]
+    seconds: dict[str, float]
+    notes: tuple[str, ...]
+    model: Any = field(default=None, repr=False, compare=False)
+
+    def _view(self, width: int) -> RenderableType:
+        from onnx_dalr.report.summary import result_view  # noqa: PLC0415 - summary.py reads this module
+
+        return result_view(self, width, words=in_python)
+
+    def _brief(self) -> str:
+        from onnx_dalr.report.figures import drop_in_brief  # noqa: PLC0415
+
+        place = "dry run" if self.dry_run else self.output.name if self.output else "in memory"
+        before, after = self.bytes_before, self.bytes_after
+        size = f"{format_bytes(before)} → {format_bytes(after)} ({format_share(after, before)})"
+        return f"{place}: {size}, {drop_in_brief(self.quality) if self.quality else 'quality not measured'}"
+
+    def to_text(self, *, verbose: bool = False, width: int = 120) -> str:
+        """The table as `str()` has it, or with more in it.
+
+        Args:
+            verbose: Also why each layer has its rank, every model that was tried, and where the time went.
+            width: Characters a line has.
+
+        Returns:
+            Plain text.
+        """
+        from onnx_dalr.report.summary import render_result  # noqa: PLC0415 - reads this module
+
+        return render_result(self, width, verbose=verbose)
+
+    def to_json(self) -> str:
+        """The facts of the table, and the sample ids, as JSON text."""
+        from onnx_dalr.results.json import to_json  # noqa: PLC0415
+
+        return to_json(self)

@@ -1,0 +1,1 @@
+"""A Plan becomes a file: made, verified, put in its place."""

@@ -1,0 +1,246 @@
+"""Files that come into place together, in one step each, or not at all."""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from onnx_dalr.errors import InputError
+from onnx_dalr.files import staged, together
+
+as_root = pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may write everywhere")
+posix = pytest.mark.skipif(os.name != "posix", reason="files of POSIX")
+
+
+# One file
+
+
+def leftovers(folder: Path) -> list[str]:
+    return sorted(file.name for file in folder.iterdir())
+
+
+def test_what_is_staged_appears_when_the_block_ends(tmp_path: Path) -> None:
+    out = tmp_path / "out.onnx"
+    with staged(out, force=False) as path:
+        path.write_bytes(b"proto")
+        path.with_name("out.onnx.data").write_bytes(b"data")
+        assert not out.exists()
+        assert path.parent.parent == tmp_path
+    assert (out.read_bytes(), (tmp_path / "out.onnx.data").read_bytes()) == (b"proto", b"data")
+    assert leftovers(tmp_path) == ["out.onnx", "out.onnx.data"]
+
+
+@pytest.mark.parametrize("raised", [KeyboardInterrupt, SystemExit, ValueError, MemoryError, InputError])
+def test_nothing_stays_behind_when_the_block_fails(tmp_path: Path, raised: Callable[[str], BaseException]) -> None:
+    out = tmp_path / "out.onnx"
+    out.write_bytes(b"old")
+    with pytest.raises(BaseException, match="stop"), staged(out, force=True) as path:  # noqa: PT012
+        path.write_bytes(b"half")
+        path.with_name("out.onnx.data").write_bytes(b"half")
+        raise raised("stop")
+    assert leftovers(tmp_path) == ["out.onnx"]
+    assert out.read_bytes() == b"old"
+
+
+def test_a_full_disk_is_the_users_error_and_leaves_nothing(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="No space left on device"), staged(tmp_path / "out.onnx", force=False) as path:  # noqa: PT012
+        path.write_bytes(b"half")
+        raise OSError(28, "No space left on device")
+    assert leftovers(tmp_path) == []
+
+
+def test_an_existing_file_is_not_overwritten(tmp_path: Path) -> None:
+    out = tmp_path / "out.onnx"
+    out.write_bytes(b"old")
+    with pytest.raises(InputError, match="exists already") as caught, staged(out, force=False):
+        pytest.fail("the block must not begin")
+    assert "--force" in caught.value.hint
+    assert out.read_bytes() == b"old"
+
+
+def test_an_existing_data_file_is_not_overwritten_either(tmp_path: Path) -> None:
+    data = tmp_path / "out.onnx.data"
+    data.write_bytes(b"of another model")
+    with pytest.raises(InputError), staged(tmp_path / "out.onnx", force=False) as path:  # noqa: PT012
+        path.write_bytes(b"proto")
+        path.with_name(data.name).write_bytes(b"new")
+    assert data.read_bytes() == b"of another model"
+    assert leftovers(tmp_path) == [data.name]
+
+
+def test_with_force_a_file_is_replaced(tmp_path: Path) -> None:
+    out = tmp_path / "out.onnx"
+    out.write_bytes(b"old")
+    with staged(out, force=True) as path:
+        path.write_bytes(b"new")
+        assert out.read_bytes() == b"old"
+    assert out.read_bytes() == b"new"
+    assert leftovers(tmp_path) == ["out.onnx"]
+
+
+def test_with_force_a_folder_is_still_not_replaced(tmp_path: Path) -> None:
+    out = tmp_path / "out.onnx"
+    out.mkdir()
+    with pytest.raises(InputError), staged(out, force=True) as path:  # noqa: PT012
+        path.write_bytes(b"new")
+        path.with_name("out.onnx.data").write_bytes(b"new")
+    assert leftovers(tmp_path) == ["out.onnx"]
+
+
+def test_no_such_folder(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="no such folder") as caught, staged(tmp_path / "no" / "m.onnx", force=False):
+        pytest.fail("the block must not begin")
+    assert caught.value.hint
+
+
+@as_root
+def test_a_folder_that_may_not_be_written(tmp_path: Path) -> None:
+    tmp_path.chmod(0o500)
+    with pytest.raises(InputError, match="cannot write"), staged(tmp_path / "m.onnx", force=False):
+        pytest.fail("the block must not begin")
+    tmp_path.chmod(0o700)
+
+
+# Several files
+
+
+NAMES = ("model.onnx", "plan.json", "report.json")
+
+
+@pytest.fixture(params=["nothing there", "older files there", "a file system without links"])
+def folder(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Where three files and a data file go; they may be there already."""
+    if request.param != "nothing there":
+        for name in (*NAMES, "model.onnx.data"):
+            (tmp_path / name).write_text(f"old {name}")
+    if request.param == "a file system without links":
+
+        def refused(*_arguments: Any, **_named: Any) -> None:
+            raise OSError(1, "Operation not permitted")
+
+        monkeypatch.setattr(os, "link", refused)
+    return tmp_path
+
+
+def contents(folder: Path) -> dict[str, str]:
+    return {file.name: file.read_text() for file in folder.iterdir()}
+
+
+def write(folder: Path) -> None:
+    """Three files and a data file, as one run writes them."""
+    with together() as files:
+        for name in NAMES:
+            with files.at(folder / name, force=True) as path:
+                path.write_text(f"new {name}")
+                if name == "model.onnx":
+                    path.with_name("model.onnx.data").write_text("new model.onnx.data")
+
+
+def test_files_come_into_place_together(folder: Path) -> None:
+    write(folder)
+    assert contents(folder) == {name: f"new {name}" for name in (*NAMES, "model.onnx.data")}
+
+
+@pytest.mark.parametrize("error", [OSError(28, "No space left on device"), KeyboardInterrupt()], ids=["full", "killed"])
+@pytest.mark.parametrize("failing", range(4))
+def test_where_one_cannot_be_moved_all_is_as_it_was(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, failing: int, error: BaseException
+) -> None:
+    before, moves, replace = contents(folder), [], os.replace
+
+    def moving(source: Path, target: Path) -> None:
+        if Path(target).parent == folder and Path(source).read_text().startswith("new"):
+            moves.append(target)
+            if len(moves) == failing + 1:
+                raise error
+        replace(source, target)
+
+    monkeypatch.setattr(os, "replace", moving)
+    with pytest.raises(InputError if isinstance(error, OSError) else KeyboardInterrupt) as raised:
+        write(folder)
+    assert len(moves) == failing + 1
+    if isinstance(error, OSError):
+        assert str(raised.value).startswith(f"cannot write {moves[-1]}: No space left on device")
+    assert contents(folder) == before
+
+
+def test_an_interrupt_after_a_move_takes_it_back(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    before, replace = contents(folder), os.replace
+    moved = iter((False, True))
+
+    def moving(source: Path, target: Path) -> None:
+        replace(source, target)
+        if Path(target).parent == folder and next(moved, False):
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(os, "replace", moving)
+    with pytest.raises(KeyboardInterrupt):
+        write(folder)
+    assert contents(folder) == before
+
+
+def test_a_file_that_is_not_finished_keeps_the_others_out(folder: Path) -> None:
+    before = contents(folder)
+
+    def fail() -> None:
+        with together() as files:
+            with files.at(folder / "plan.json", force=True) as path:
+                path.write_text("new")
+            with files.at(folder / "model.onnx", force=True) as path:
+                path.write_text("half")
+                raise ValueError
+
+    with pytest.raises(ValueError):  # noqa: PT011
+        fail()
+    assert contents(folder) == before
+
+
+def test_a_file_that_appeared_meanwhile_keeps_all_of_them_out(tmp_path: Path) -> None:
+    def work() -> None:
+        with together() as files:
+            for name in NAMES:
+                with files.at(tmp_path / name, force=False) as path:
+                    path.write_text("new")
+            (tmp_path / "report.json").write_text("of another program")
+
+    with pytest.raises(InputError, match=r"report\.json exists already"):
+        work()
+    assert contents(tmp_path) == {"report.json": "of another program"}
+
+
+@posix
+def test_what_replaces_a_file_has_its_rights_and_what_is_new_those_of_new_files(tmp_path: Path) -> None:
+    (tmp_path / "plan.json").write_text("old")
+    (tmp_path / "plan.json").chmod(0o640)
+    write(tmp_path)
+    assert stat.S_IMODE((tmp_path / "plan.json").stat().st_mode) == 0o640
+    (tmp_path / "usual").write_text("")
+    assert (tmp_path / "model.onnx").stat().st_mode == (tmp_path / "usual").stat().st_mode
+
+
+@posix
+def test_a_link_is_replaced_and_not_what_it_leads_to_and_comes_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "precious").write_text("precious")
+    (tmp_path / "plan.json").symlink_to(tmp_path / "precious")
+    replace = os.replace
+
+    def moving(source: Path, target: Path) -> None:
+        if Path(target).name == "report.json":
+            raise OSError(28, "No space left on device")
+        replace(source, target)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "replace", moving)
+        with pytest.raises(InputError):
+            write(tmp_path)
+    assert (tmp_path / "plan.json").is_symlink()
+    write(tmp_path)
+    assert not (tmp_path / "plan.json").is_symlink()
+    assert (tmp_path / "precious").read_text() == "precious"
