@@ -8,13 +8,16 @@ from onnx_dalr._version import __version__
 from onnx_dalr.errors import DalrError, InputError, NothingToGainError, TargetError, VerificationError
 
 if TYPE_CHECKING:
-    from onnx_dalr.commands.analyze import Analysis
-    from onnx_dalr.commands.check import CheckResult, check
-    from onnx_dalr.commands.compare import ModelComparison, compare
-    from onnx_dalr.commands.inspect import Inspection, inspect
+    from onnx_dalr.choose.analysis import Analysis
+    from onnx_dalr.commands.check import check
+    from onnx_dalr.commands.compare import compare
+    from onnx_dalr.commands.inspect import inspect
     from onnx_dalr.commands.optimize import analyze, apply, optimize
     from onnx_dalr.learn.statistics_set import StatisticsSet
     from onnx_dalr.plan.plan import Plan
+    from onnx_dalr.results.check import CheckResult
+    from onnx_dalr.results.compare import ModelComparison
+    from onnx_dalr.results.inspect import Inspection
     from onnx_dalr.results.result import Result
 
 FUNCTIONS = {
@@ -28,13 +31,13 @@ FUNCTIONS = {
 """The module of each. The command line calls them there; from here they speak Python."""
 
 _CLASSES = {
-    "Analysis": "onnx_dalr.commands.analyze",
+    "Analysis": "onnx_dalr.choose.analysis",
     "Plan": "onnx_dalr.plan.plan",
     "StatisticsSet": "onnx_dalr.learn.statistics_set",
     "Result": "onnx_dalr.results.result",
-    "Inspection": "onnx_dalr.commands.inspect",
-    "CheckResult": "onnx_dalr.commands.check",
-    "ModelComparison": "onnx_dalr.commands.compare",
+    "Inspection": "onnx_dalr.results.inspect",
+    "CheckResult": "onnx_dalr.results.check",
+    "ModelComparison": "onnx_dalr.results.compare",
 }
 
 __all__ = [

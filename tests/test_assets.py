@@ -15,7 +15,7 @@ import pytest
 from PIL import Image
 
 import onnx_dalr
-from onnx_dalr.results.result import SampleSets
+from onnx_dalr.samples.sets import SampleSets
 
 pytestmark = pytest.mark.assets
 

@@ -37,9 +37,10 @@ from onnx_dalr.progress import Silent
 from onnx_dalr.quality.evaluate import evaluate
 from onnx_dalr.quality.task import Task
 from onnx_dalr.request.context import Run
-from onnx_dalr.request.options import Options, SampleOptions
+from onnx_dalr.request.options import Options
 from onnx_dalr.request.selection import select
 from onnx_dalr.request.target import Target, make_target
+from onnx_dalr.samples.options import SampleOptions
 from onnx_dalr.samples.sets import Sets, opened
 from onnx_dalr.session.session import open_session
 

@@ -35,8 +35,9 @@ from onnx_dalr.learn.capture import capture
 from onnx_dalr.look.first import look
 from onnx_dalr.quality.evaluate import Quality, evaluate
 from onnx_dalr.quality.task import Task
-from onnx_dalr.request.options import SampleOptions, make_options
+from onnx_dalr.request.options import make_options
 from onnx_dalr.samples.masks import kept_in
+from onnx_dalr.samples.options import SampleOptions
 from onnx_dalr.samples.sets import SampleSet, Sets, opened
 from onnx_dalr.session.session import Session, open_session
 from onnx_dalr.units import parse_points

@@ -31,9 +31,9 @@ from numpy.typing import NDArray
 import onnx_dalr
 from onnx_dalr.graph.storage.model import input_specs, load
 from onnx_dalr.quality.padding import values_kept
-from onnx_dalr.request.options import SampleOptions
 from onnx_dalr.samples import ImageSettings, InputSpec
 from onnx_dalr.samples.masks import kept_in
+from onnx_dalr.samples.options import SampleOptions
 from onnx_dalr.samples.sets import opened
 
 ort.set_default_logger_severity(4)

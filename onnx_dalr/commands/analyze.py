@@ -2,171 +2,36 @@
 
 from __future__ import annotations
 
-import weakref
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from onnx_dalr._version import __version__
 from onnx_dalr.ahead.announce import announce_size, announce_time
-from onnx_dalr.choose.decide import check_confidence, check_target, decide
+from onnx_dalr.choose.analysis import Analysis, check_ranks
+from onnx_dalr.choose.decide import check_confidence, check_target
 from onnx_dalr.errors import InputError, NothingToGainError
 from onnx_dalr.graph.layers import Layer, Skipped, find
 from onnx_dalr.graph.storage.model import Model, input_specs, metadata
 from onnx_dalr.learn.capture import needs_of
-from onnx_dalr.learn.learn import Learned, learn, learn_from
+from onnx_dalr.learn.learn import learn, learn_from
 from onnx_dalr.learn.statistics_file import gathered, load_statistics
 from onnx_dalr.learn.statistics_set import METRIC_TASK, StatisticsSet, model_hash
 from onnx_dalr.look.first import FirstLook, look
-from onnx_dalr.plan.plan import Plan
 from onnx_dalr.quality.evaluate import Task
 from onnx_dalr.request.context import Run
-from onnx_dalr.request.options import Options, SampleOptions
+from onnx_dalr.request.options import Options
 from onnx_dalr.request.selection import check_pattern, left_out, select
 from onnx_dalr.request.target import Target, make_target
 from onnx_dalr.request.without_samples import check_given
-from onnx_dalr.request.wording import speaks_python, told_to
+from onnx_dalr.samples.options import SampleOptions
 from onnx_dalr.samples.sets import Sets, opened
 from onnx_dalr.session.session import provider_line
-from onnx_dalr.shown import Shown
 
 if TYPE_CHECKING:
-    from rich.console import RenderableType
+    pass
 
 _MASK_INPUT = "mask input"
-
-
-class Analysis(Shown):
-    """A model, and what the samples of the target domain say of its layers.
-
-    It holds the samples open for the plans to come: close it, use it in a `with`, or let it go.
-
-    Attributes:
-        run: What the run shares.
-        layers: The layers that take part.
-        skipped: Nodes that look like one and do not.
-        sets: The samples, None where statistics came from files alone; `sets.only_report` where beside them there are
-            samples to measure quality on and no others.
-        learned: What the fit samples taught.
-        task: What the model is for; None without samples.
-        provider: The execution provider that ran it, "none" where nothing ran.
-    """
-
-    def __init__(
-        self,
-        run: Run,
-        layers: Sequence[Layer],
-        skipped: Sequence[Skipped],
-        sets: Sets | None,
-        learned: Learned,
-        task: Task | None,
-        provider: str,
-        settings: dict[str, str],
-    ) -> None:
-        self.run, self.layers = run, list(layers)
-        self.skipped = [told_to(run.progress, one) for one in skipped]
-        self.sets, self.learned, self.task, self.provider = sets, learned, task, provider
-        self._settings = settings
-        self._closing: weakref.finalize[Any, Any] | None = None
-
-    @speaks_python
-    def plan(
-        self,
-        *,
-        rank: int | str | Sequence[int | str] | None = None,
-        size: str | float | None = None,
-        params: str | float | None = None,
-        max_drop: str | float | None = None,
-        max_error: str | float | None = None,
-        energy: str | float | None = None,
-        rank_multiple: int = 1,
-        min_rank: int = 1,
-        confidence: str | float | None = None,
-        best_effort: bool = False,
-    ) -> Plan:
-        """The ranks for a target: one of those of `optimize`, `max_drop=0.01` where none is given.
-
-        Args:
-            rank: A rank for every layer, or "GLOB=64" and "GLOB=keep" for some.
-            size: Bytes on disk of the whole artifact, "12MB", "40%" or a number.
-            params: Parameters of the whole model, "6M", "40%" or a number.
-            max_drop: Score that may be lost, "1%" or 0.01.
-            max_error: Relative error of the worst output, 0.02.
-            energy: Share of each layer's own output variance to keep, 0.99.
-            rank_multiple: Choose ranks that are multiples of it.
-            min_rank: Choose no rank below it.
-            confidence: Hold `max_drop` or `max_error` with this confidence, "95%" or 0.95.
-            best_effort: Where the target cannot be met, plan the closest model there is.
-
-        Returns:
-            The plan, to look at, to save and to apply.
-
-        Raises:
-            InputError: The target cannot be read, or there is nothing to measure it on (exit code 2).
-            TargetError: It cannot be met (3).
-            NothingToGainError: No layer can be made smaller (5).
-        """
-        asked = (rank, size, params, max_drop, max_error, energy, rank_multiple, min_rank, confidence, best_effort)
-        return self.plan_for(make_target(*asked))
-
-    def plan_for(self, target: Target) -> Plan:
-        """The same for a Target that is made already."""
-        check_ranks(target, self.layers, self.skipped)
-        if self.sets is not None:
-            check_confidence(target, self.task, self.sets)
-        has_select = self.sets is not None and self.task is not None and len(self.sets.select) > 0
-        check_target(self.run, target, self.layers, select=has_select)
-        # Ranks that are asked for, and one kind of factors: there is nothing to choose, and no model to score for it.
-        asked = target.kind == "rank" and len(self.learned.spectra) == 1
-        plan = decide(self.run, target, self.layers, self.learned, None if asked else self.sets, self.task)
-        return plan.finished(model_hash(self.run.original), self.run.options.described(), __version__)
-
-    def forget(self) -> None:
-        """Lets go of what was learned; no plan can be made any more."""
-        self.learned = Learned({}, {}, frozenset(), {}, 0, ())
-
-    @property
-    def stats(self) -> StatisticsSet:
-        """The statistics behind it, to apply plans with, to save and to add up with those of other samples."""
-        return StatisticsSet(
-            model=model_hash(self.run.original),
-            method=self.run.options.method.name,
-            settings=self._settings,
-            version=__version__,
-            samples=self.learned.digests,
-            layers=self.learned.statistics,
-            notes=self.learned.notes,
-        )
-
-    def _view(self, width: int) -> RenderableType:
-        from onnx_dalr.report.planned import analysis_view  # noqa: PLC0415 - heavy: rich
-
-        return analysis_view(self, width)
-
-    def _brief(self) -> str:
-        path, fitted = self.run.original.path, len(self.learned.digests)
-        layers = f"{len(self.layers)} layers, {len(self.skipped)} skipped"
-        return f"{path.name if path else 'in memory'}: {layers}; {self.run.options.method.name} from {fitted} samples"
-
-    def close(self) -> None:
-        """Lets go of the samples."""
-        if self._closing is not None:
-            self._closing()
-
-    def closed_by(self, stack: ExitStack) -> Analysis:
-        """The same analysis, which closes what the stack holds when it is closed or let go."""
-        self._closing = weakref.finalize(self, stack.close)
-        return self
-
-    def __enter__(self) -> Analysis:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
 
 @contextmanager
@@ -296,17 +161,6 @@ def _settings(sets: Sets | None, task: Task | None, options: Options) -> dict[st
     if options.wants_metric and task is not None:
         found[METRIC_TASK] = task.summary
     return found
-
-
-def check_ranks(target: Target, layers: Sequence[Layer], skipped: Sequence[Skipped]) -> None:
-    """Refuses patterns of `--rank` that match no layer.
-
-    Raises:
-        InputError: One matches none.
-    """
-    for rule in target.ranks:
-        if rule.pattern != "*":
-            check_pattern("--rank", rule.pattern, layers, skipped)
 
 
 def _choose_layers(

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from onnx import ModelProto
@@ -18,87 +17,18 @@ from onnx_dalr.graph.storage.model import Model, input_specs, load
 from onnx_dalr.look.first import look
 from onnx_dalr.look.independence import without_influence
 from onnx_dalr.progress import COMPARING, TIMING, Progress, Silent
-from onnx_dalr.quality.evaluate import Latency, Quality, evaluate, measure_latency
+from onnx_dalr.quality.evaluate import Quality, evaluate, measure_latency
 from onnx_dalr.request.options import PathLike, Shared, read_options
+from onnx_dalr.results.compare import ModelComparison, ModelFacts
 from onnx_dalr.samples import GivenLabels, InputSpec
 from onnx_dalr.samples.masks import kept_in
 from onnx_dalr.samples.sets import SampleSet, Sets, opened
 from onnx_dalr.session.session import Session, open_session, provider_line
-from onnx_dalr.shown import Shown
-from onnx_dalr.units import format_bytes, format_share
 
 if TYPE_CHECKING:
-    from rich.console import RenderableType
+    pass
 
 _SAME_ENDS = "compare takes two models with the same inputs and outputs"
-
-
-@dataclass(frozen=True)
-class ModelFacts:
-    """One of the two models.
-
-    Attributes:
-        path: Path of it, None for a ModelProto.
-        bytes: Size of the whole artifact.
-        params: Floating constants.
-    """
-
-    path: Path | None
-    bytes: int
-    params: int
-
-
-@dataclass(frozen=True, repr=False)
-class ModelComparison(Shown):
-    """What `compare` found. `str()` is the table, `to_json()` the same facts.
-
-    Attributes:
-        version: Of onnx-dalr.
-        a: The model that is compared with: "before", "the original" in the figures.
-        b: The other one: "after", "the new model".
-        description: What the samples were read from.
-        settings: Preprocessing that was applied.
-        available: Samples there.
-        seed: Of the choice of those used, where not all were.
-        samples: Ids of those used.
-        quality: B's outputs against A's, and both against the labels or the user's score.
-        latency: Interleaved medians of both models.
-        device: Device asked for.
-        provider: Execution provider that really ran.
-        notes: What a reader should know.
-    """
-
-    version: str
-    a: ModelFacts
-    b: ModelFacts
-    description: str
-    settings: dict[str, str]
-    available: int
-    seed: int
-    samples: tuple[str, ...]
-    quality: Quality
-    latency: Latency
-    device: str
-    provider: str
-    notes: tuple[str, ...]
-
-    def _view(self, width: int) -> RenderableType:
-        from onnx_dalr.report.comparison import comparison_view  # noqa: PLC0415 - reads this module
-
-        return comparison_view(self, width)
-
-    def _brief(self) -> str:
-        from onnx_dalr.report.figures import drop_in_brief  # noqa: PLC0415
-
-        a, b = (model.path.name if model.path else "in memory" for model in (self.a, self.b))
-        size = f"{format_bytes(self.a.bytes)} → {format_bytes(self.b.bytes)}"
-        return f"{a} → {b}: {size} ({format_share(self.b.bytes, self.a.bytes)}), {drop_in_brief(self.quality)}"
-
-    def to_json(self) -> str:
-        """The same facts as JSON text."""
-        from onnx_dalr.results.json import to_json  # noqa: PLC0415
-
-        return to_json(self)
 
 
 def compare(

@@ -10,7 +10,8 @@ from typing import Any, Unpack
 
 from onnx import ModelProto
 
-from onnx_dalr.commands.analyze import Analysis, analysis_of
+from onnx_dalr.choose.analysis import Analysis
+from onnx_dalr.commands.analyze import analysis_of
 from onnx_dalr.errors import InputError
 from onnx_dalr.graph.storage.model import Model, load
 from onnx_dalr.plan.file import load as load_plan

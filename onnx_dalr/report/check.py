@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from rich.console import RenderableType
 
-from onnx_dalr.commands.check import CheckResult
 from onnx_dalr.report.text import add_row, table
+from onnx_dalr.results.check import CheckResult
 
 
 def check_view(found: CheckResult) -> RenderableType:

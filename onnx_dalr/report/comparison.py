@@ -7,10 +7,10 @@ from collections.abc import Iterable
 from rich.console import Group, RenderableType
 from rich.text import Text
 
-from onnx_dalr.commands.compare import ModelComparison, ModelFacts
 from onnx_dalr.report.figures import outputs_table, quality_rows, speed_text
 from onnx_dalr.report.summary import few_samples
 from onnx_dalr.report.text import PLAIN_WIDTH, add_row, facts_table, note_lines
+from onnx_dalr.results.compare import ModelComparison, ModelFacts
 from onnx_dalr.units import format_bytes, format_share
 
 

@@ -9,12 +9,12 @@ from rich.cells import cell_len
 from rich.console import Group, RenderableType
 from rich.text import Text
 
-from onnx_dalr.commands.inspect import Inspection, TensorFacts, is_small
 from onnx_dalr.errors import one_line
 from onnx_dalr.graph.layers import Skipped
 from onnx_dalr.graph.roles import in_short
 from onnx_dalr.report.names import cut, middle, shortened
 from onnx_dalr.report.text import PLAIN_WIDTH, add_row, skipped_view, table
+from onnx_dalr.results.inspect import Inspection, TensorFacts, is_small
 from onnx_dalr.units import format_bytes, format_count, format_share
 
 TOP = 20

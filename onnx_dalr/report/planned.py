@@ -14,7 +14,7 @@ from onnx_dalr.report.text import PLAIN_WIDTH, as_text, fitting_table, skipped_v
 from onnx_dalr.units import format_count
 
 if TYPE_CHECKING:
-    from onnx_dalr.commands.analyze import Analysis
+    from onnx_dalr.choose.analysis import Analysis
 
 _KEPT = (0.75, 0.5, 0.25, 0.1, 0.05)
 """Shares of a layer's parameters at which an analysis shows its error."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypedDict
 
@@ -13,33 +13,10 @@ from onnx_dalr.factorize import METHODS, Method, Ridge, Settings
 from onnx_dalr.quality.score import UserScore, load_score
 from onnx_dalr.quality.task import TaskName
 from onnx_dalr.samples import GivenLabels, ImageSettings
+from onnx_dalr.samples.options import SampleOptions
 from onnx_dalr.session.session import DeviceName, Runtime
 
-DEFAULT_BATCH = 32
 PathLike = str | os.PathLike[str]
-
-
-@dataclass(frozen=True, eq=False)
-class SampleOptions:
-    """Where the samples come from and how they are divided. See `optimize` for the meaning of each."""
-
-    calib: Any
-    eval: Any = None
-    eval_labels: GivenLabels | None = None
-    labels: GivenLabels | None = None
-    samples: int | None = None
-    seed: int = 0
-    batch_size: int | None = None
-    holdout: float = 0.3
-    mask_input: str | None = None
-    image: ImageSettings = field(default_factory=ImageSettings)
-
-    def __post_init__(self) -> None:
-        if self.batch_size is not None and self.batch_size < 1:
-            raise InputError(f"--batch-size {self.batch_size} must be at least 1", "leave it out for 32")
-        for option, given, of in (("--labels", self.labels, "calib"), ("--eval-labels", self.eval_labels, "eval")):
-            if given is not None and getattr(self, of) is None:
-                raise InputError(f"{option} is given and no samples that it is for", f"give --{of}, or leave it out")
 
 
 @dataclass(frozen=True)

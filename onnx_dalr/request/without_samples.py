@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from onnx_dalr.errors import InputError
-from onnx_dalr.request.options import Options, SampleOptions
+from onnx_dalr.request.options import Options
+from onnx_dalr.samples.options import SampleOptions
 
 
 def check_given(how: Options, which: SampleOptions, *, thumbnails: bool) -> None:

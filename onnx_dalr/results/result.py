@@ -10,6 +10,7 @@ from onnx_dalr.graph.layers import Skipped
 from onnx_dalr.plan.plan import Point
 from onnx_dalr.quality.evaluate import Latency, Quality
 from onnx_dalr.request.wording import in_python
+from onnx_dalr.samples.sets import SampleSets
 from onnx_dalr.shown import Shown
 from onnx_dalr.units import format_bytes, format_share
 
@@ -67,35 +68,6 @@ class LayerResult:
     shrinkage: float | None
     metric_shrinkage: float | None
     reason: str
-
-
-@dataclass(frozen=True)
-class SampleSets:
-    """The samples and what each served.
-
-    Attributes:
-        description: What was read.
-        settings: Preprocessing that was applied.
-        seed: Of the split.
-        holdout: Fraction outside fit.
-        fit: Ids of the samples the statistics are of.
-        select: Ids of those decisions were made on.
-        report: Ids of those the quality figures are of.
-        report_description: What they were read from, where it is a source of its own.
-        select_is_report: They are one set.
-        fingerprint: Hash of the content of the fit samples.
-    """
-
-    description: str
-    settings: dict[str, str]
-    seed: int
-    holdout: float
-    fit: tuple[str, ...]
-    select: tuple[str, ...]
-    report: tuple[str, ...]
-    report_description: str | None
-    select_is_report: bool
-    fingerprint: str
 
 
 @dataclass(frozen=True, repr=False)

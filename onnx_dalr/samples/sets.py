@@ -13,8 +13,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from onnx_dalr.errors import InputError
-from onnx_dalr.request.options import DEFAULT_BATCH, SampleOptions
-from onnx_dalr.results.result import SampleSets
 from onnx_dalr.samples import (
     CLASS_FOLDERS,
     Batch,
@@ -30,8 +28,38 @@ from onnx_dalr.samples import (
     open_samples,
     split,
 )
+from onnx_dalr.samples.options import DEFAULT_BATCH, SampleOptions
 
 _LOOKED_AT = 64  # samples that tell a mask by its values
+
+
+@dataclass(frozen=True)
+class SampleSets:
+    """The samples and what each served.
+
+    Attributes:
+        description: What was read.
+        settings: Preprocessing that was applied.
+        seed: Of the split.
+        holdout: Fraction outside fit.
+        fit: Ids of the samples the statistics are of.
+        select: Ids of those decisions were made on.
+        report: Ids of those the quality figures are of.
+        report_description: What they were read from, where it is a source of its own.
+        select_is_report: They are one set.
+        fingerprint: Hash of the content of the fit samples.
+    """
+
+    description: str
+    settings: dict[str, str]
+    seed: int
+    holdout: float
+    fit: tuple[str, ...]
+    select: tuple[str, ...]
+    report: tuple[str, ...]
+    report_description: str | None
+    select_is_report: bool
+    fingerprint: str
 
 
 @dataclass(frozen=True, eq=False)

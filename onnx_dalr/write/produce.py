@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from onnx_dalr._version import __version__
+from onnx_dalr.choose.analysis import Analysis
 from onnx_dalr.choose.decide import note, substitutions
 from onnx_dalr.choose.space import sizes_of
-from onnx_dalr.commands.analyze import Analysis
 from onnx_dalr.files import Files, together
 from onnx_dalr.graph.rewrite import rewrite
 from onnx_dalr.graph.storage.model import count_params, save

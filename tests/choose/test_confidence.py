@@ -21,8 +21,8 @@ from onnx_dalr.quality.intervals import Estimate, mean_estimate, paired_drop, sa
 from onnx_dalr.quality.measures import Classes, Numbers, Values
 from onnx_dalr.quality.score import UserScore
 from onnx_dalr.quality.task import Measured, Task
-from onnx_dalr.request.options import SampleOptions
 from onnx_dalr.request.target import Target, make_target
+from onnx_dalr.samples.options import SampleOptions
 from onnx_dalr.samples.sets import Sets, opened
 from tests.choose.search_cases import decided, named
 from tests.choose.test_tolerance import kept

@@ -211,7 +211,11 @@ def test_a_signal_in_the_middle_is_exit_130_and_leaves_nothing(
 @posix
 @pytest.mark.parametrize(
     ("module", "step", "phase"),
-    [("learn", "capture", "capturing"), ("decide", "evaluate", "scoring"), ("verify", "evaluate", "verifying")],
+    [
+        ("learn.learn", "capture", "capturing"),
+        ("choose.decide", "evaluate", "scoring"),
+        ("write.verify", "evaluate", "verifying"),
+    ],
 )
 def test_an_interrupt_leaves_the_terminal_as_it_was(
     demo: Path, tmp_path: Path, module: str, step: str, phase: str

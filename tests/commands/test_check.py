@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 
-from onnx_dalr.commands.check import BudgetLine, CheckResult, check
+from onnx_dalr.commands.check import check
 from onnx_dalr.errors import InputError
+from onnx_dalr.results.check import BudgetLine, CheckResult
 from tests.graph.helpers import model
 
 

@@ -10,13 +10,14 @@ import pytest
 from onnx import ModelProto, external_data_helper
 
 from onnx_dalr.choose.reachable import Reachable, reachable
-from onnx_dalr.commands.inspect import Inspection, inspect, is_small
+from onnx_dalr.commands.inspect import inspect
 from onnx_dalr.errors import InputError
 from onnx_dalr.graph.layers import find
 from onnx_dalr.graph.rewrite import rewrite
 from onnx_dalr.graph.storage.model import Model, artifact_size, count_params
 from onnx_dalr.report.inspection import inspection_view
 from onnx_dalr.report.text import as_text
+from onnx_dalr.results.inspect import Inspection, is_small
 from tests.graph.helpers import model, thin
 
 

@@ -20,7 +20,7 @@ from onnx import ModelProto
 from onnxruntime.quantization import CalibrationDataReader
 
 import onnx_dalr
-from onnx_dalr.commands.analyze import Analysis
+from onnx_dalr.choose.analysis import Analysis
 from onnx_dalr.factorize import METHODS, Statistics
 from onnx_dalr.graph.storage import model as room
 from onnx_dalr.learn.statistics_file import save_statistics

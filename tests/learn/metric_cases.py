@@ -21,8 +21,8 @@ from onnx_dalr.learn.capture import capture
 from onnx_dalr.learn.probes import Probed, add_metric
 from onnx_dalr.learn.seeds import Seeder
 from onnx_dalr.quality.task import Task, TaskName
-from onnx_dalr.request.options import SampleOptions
 from onnx_dalr.samples import Batch
+from onnx_dalr.samples.options import SampleOptions
 from onnx_dalr.samples.sets import SampleSet, opened, watched
 from tests.quality.task_cases import of_model
 

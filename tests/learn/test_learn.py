@@ -21,7 +21,8 @@ from onnx_dalr.learn.statistics_set import StatisticsSet, model_hash
 from onnx_dalr.progress import Silent
 from onnx_dalr.quality.task import Task
 from onnx_dalr.request.context import Run
-from onnx_dalr.request.options import SampleOptions, make_options
+from onnx_dalr.request.options import make_options
+from onnx_dalr.samples.options import SampleOptions
 from onnx_dalr.samples.sets import Sets, fingerprint, opened
 from tests.learn.metric_cases import ENDS, TWO, model, numbers
 from tests.quality.task_cases import CLASSIFY

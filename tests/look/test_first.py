@@ -16,7 +16,8 @@ from onnx_dalr.look import first
 from onnx_dalr.look.first import FirstLook, look
 from onnx_dalr.quality.measures import Classes, Dense, Numbers
 from onnx_dalr.quality.score import UserScore
-from onnx_dalr.request.options import SampleOptions, make_options
+from onnx_dalr.request.options import make_options
+from onnx_dalr.samples.options import SampleOptions
 from onnx_dalr.samples.sets import opened
 
 HEADER = '<ir_version: 8, opset_import: ["" : 17]>'

@@ -18,7 +18,7 @@ import onnx_dalr
 from onnx_dalr.graph.storage.model import input_specs, load
 from onnx_dalr.look.independence import Independence, check_independence, without_influence
 from onnx_dalr.progress import Silent
-from onnx_dalr.request.options import SampleOptions
+from onnx_dalr.samples.options import SampleOptions
 from onnx_dalr.samples.sets import Sets, opened
 from onnx_dalr.session.session import open_session
 

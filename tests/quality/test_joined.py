@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from onnx_dalr.errors import InputError
-from onnx_dalr.request.options import SampleOptions
 from onnx_dalr.samples import Mask
+from onnx_dalr.samples.options import SampleOptions
 from onnx_dalr.samples.sets import SampleSet, Sets, opened
 from tests.samples.conftest import spec
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-from onnx_dalr.commands.compare import ModelComparison, ModelFacts
 from onnx_dalr.graph.layers import Skipped
 from onnx_dalr.plan.plan import Choice, Plan, Point
 from onnx_dalr.quality.evaluate import Latency, OutputQuality, Quality
 from onnx_dalr.quality.intervals import Estimate
-from onnx_dalr.results.result import LayerResult, Result, SampleSets
+from onnx_dalr.results.compare import ModelComparison, ModelFacts
+from onnx_dalr.results.result import LayerResult, Result
+from onnx_dalr.samples.sets import SampleSets
 
 BY_EFFECT = "ranks by what each layer does to the output, the smallest model that stays within the drop"
 DENSE = "dense: its parameters are worth more than what leaving them out would save"

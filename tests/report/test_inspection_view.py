@@ -8,10 +8,11 @@ import pytest
 from onnx import ModelProto, numpy_helper
 from rich.cells import cell_len
 
-from onnx_dalr.commands.inspect import Inspection, inspect
+from onnx_dalr.commands.inspect import inspect
 from onnx_dalr.report.inspection import inspection_view
 from onnx_dalr.report.names import cut, middle, shortened
 from onnx_dalr.report.text import as_text
+from onnx_dalr.results.inspect import Inspection
 from tests.golden import assert_golden
 from tests.graph.helpers import model, values
 from tests.survival.layouts import odd_offsets

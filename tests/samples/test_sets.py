@@ -10,8 +10,8 @@ import pytest
 from PIL import Image
 
 from onnx_dalr.errors import InputError
-from onnx_dalr.request.options import SampleOptions
 from onnx_dalr.samples import InputSpec, class_orders
+from onnx_dalr.samples.options import SampleOptions
 from onnx_dalr.samples.sets import Sets, opened
 
 ROWS = [InputSpec("x", (None, 3), np.dtype("float32"))]

@@ -1,0 +1,82 @@
+"""What `compare` found."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from onnx_dalr.quality.evaluate import Latency, Quality
+from onnx_dalr.shown import Shown
+from onnx_dalr.units import format_bytes, format_share
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+
+@dataclass(frozen=True)
+class ModelFacts:
+    """One of the two models.
+
+    Attributes:
+        path: Path of it, None for a ModelProto.
+        bytes: Size of the whole artifact.
+        params: Floating constants.
+    """
+
+    path: Path | None
+    bytes: int
+    params: int
+
+
+@dataclass(frozen=True, repr=False)
+class ModelComparison(Shown):
+    """What `compare` found. `str()` is the table, `to_json()` the same facts.
+
+    Attributes:
+        version: Of onnx-dalr.
+        a: The model that is compared with: "before", "the original" in the figures.
+        b: The other one: "after", "the new model".
+        description: What the samples were read from.
+        settings: Preprocessing that was applied.
+        available: Samples there.
+        seed: Of the choice of those used, where not all were.
+        samples: Ids of those used.
+        quality: B's outputs against A's, and both against the labels or the user's score.
+        latency: Interleaved medians of both models.
+        device: Device asked for.
+        provider: Execution provider that really ran.
+        notes: What a reader should know.
+    """
+
+    version: str
+    a: ModelFacts
+    b: ModelFacts
+    description: str
+    settings: dict[str, str]
+    available: int
+    seed: int
+    samples: tuple[str, ...]
+    quality: Quality
+    latency: Latency
+    device: str
+    provider: str
+    notes: tuple[str, ...]
+
+    def _view(self, width: int) -> RenderableType:
+        from onnx_dalr.report.comparison import comparison_view  # noqa: PLC0415 - reads this module
+
+        return comparison_view(self, width)
+
+    def _brief(self) -> str:
+        from onnx_dalr.report.figures import drop_in_brief  # noqa: PLC0415
+
+        a, b = (model.path.name if model.path else "in memory" for model in (self.a, self.b))
+        size = f"{format_bytes(self.a.bytes)} → {format_bytes(self.b.bytes)}"
+        return f"{a} → {b}: {size} ({format_share(self.b.bytes, self.a.bytes)}), {drop_in_brief(self.quality)}"
+
+    def to_json(self) -> str:
+        """The same facts as JSON text."""
+        from onnx_dalr.results.json import to_json  # noqa: PLC0415
+
+        return to_json(self)
