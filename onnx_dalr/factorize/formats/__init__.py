@@ -1,0 +1,10 @@
+"""Formats: how the numbers of a weight are stored. One file each, gathered here by name."""
+
+from __future__ import annotations
+
+from onnx_dalr.factorize.formats.base import Encoded, Format, Step
+from onnx_dalr.factorize.formats.keep import Keep
+
+__all__ = ["FORMATS", "Encoded", "Format", "Step"]
+
+FORMATS: dict[str, Format] = {format.name: format for format in (Keep(),)}

@@ -1,0 +1,58 @@
+"""What every format is: how the numbers of a weight are stored, and what makes floats of them again."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from onnx_dalr.factorize.shape import Shape
+
+
+@dataclass(frozen=True)
+class Step:
+    """One operator on the way from stored arrays to the floats that a node multiplies by.
+
+    Attributes:
+        op: Its name among the standard operators.
+        operand: Key, among the arrays of the `Encoded`, of its second operand; None where it has none.
+        attributes: Of the node; the attribute "to" of None is the element type that the layer computes in.
+    """
+
+    op: str
+    operand: str | None = None
+    attributes: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, eq=False)
+class Encoded:
+    """One weight as it is stored. No ONNX: whoever writes nodes makes them of the steps.
+
+    Attributes:
+        arrays: What is stored, by the ending of its name: "" for what the steps begin with. Each is laid out
+            [out, in, *kernel], with axes of length 1 where it is broadcast, and of the element type of the file.
+        steps: Applied to the array "", in order.
+    """
+
+    arrays: Mapping[str, NDArray[Any]]
+    steps: tuple[Step, ...] = ()
+
+
+class Format(Protocol):
+    """How numbers are stored. A format is a file in this folder and a line in `FORMATS`."""
+
+    @property
+    def name(self) -> str:
+        """As plans and the command line write it."""
+        ...
+
+    def bytes(self, shape: Shape, dtype: np.dtype[Any]) -> int:
+        """What a weight of this shape takes in the file; `dtype` is the element type it has in the original."""
+        ...
+
+    def encode(self, values: NDArray[Any], dtype: np.dtype[Any]) -> Encoded:
+        """A weight, [out, in, *kernel], as it is stored."""
+        ...

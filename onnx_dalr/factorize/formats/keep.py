@@ -1,0 +1,29 @@
+"""The element type a weight has in the original."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from onnx_dalr.factorize.form import KEPT
+from onnx_dalr.factorize.formats.base import Encoded
+from onnx_dalr.factorize.shape import Shape
+
+
+@dataclass(frozen=True)
+class Keep:
+    """Stores numbers as they were stored."""
+
+    name: str = KEPT
+
+    def bytes(self, shape: Shape, dtype: np.dtype[Any]) -> int:
+        """m·n elements."""
+        return shape.params * dtype.itemsize
+
+    def encode(self, values: NDArray[Any], dtype: np.dtype[Any]) -> Encoded:
+        """The values, rounded to the element type."""
+        with np.errstate(over="ignore"):  # what does not fit into float16 is found by the verification
+            return Encoded({"": values.astype(dtype)})
