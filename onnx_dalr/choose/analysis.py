@@ -9,7 +9,8 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from onnx_dalr._version import __version__
-from onnx_dalr.choose.decide import check_confidence, check_target, decide
+from onnx_dalr.choose.decide import decide
+from onnx_dalr.choose.feasible import check_confidence, check_target
 from onnx_dalr.graph.layers import Layer, Skipped
 from onnx_dalr.learn.learn import Learned
 from onnx_dalr.learn.statistics_set import StatisticsSet, model_hash

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from onnx_dalr.ahead.announce import announce_size, announce_time
 from onnx_dalr.choose.analysis import Analysis, check_ranks
-from onnx_dalr.choose.decide import check_confidence, check_target
+from onnx_dalr.choose.feasible import check_confidence, check_target
 from onnx_dalr.errors import InputError, NothingToGainError
 from onnx_dalr.graph.layers import Layer, Skipped, find
 from onnx_dalr.graph.storage.model import Model, input_specs, metadata
