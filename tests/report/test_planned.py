@@ -14,13 +14,14 @@ from onnx_dalr import Analysis, Plan
 from onnx_dalr.plan.plan import Choice, Point
 from onnx_dalr.report.planned import render_analysis, render_plan
 from tests.cli import tiny
+from tests.forms import UNTOUCHED, pair
 
 PLAN = Plan(
     method="dalr",
     choices=(
-        Choice("fc6", 12, "the best of four", 0.12345, 0.0012345, 255),
-        Choice("fc7", None, "dense: too small", largest_rank=255),
-        Choice("fc8", 3, "the best of four"),
+        Choice("fc6", pair(12), "the best of four", 0.12345, 0.0012345, 255),
+        Choice("fc7", UNTOUCHED, "dense: too small", largest_rank=255),
+        Choice("fc8", pair(3), "the best of four"),
     ),
     target="size 40%",
     curve=(
@@ -59,7 +60,7 @@ def test_a_plan_without_a_curve_has_no_empty_table() -> None:
 
 
 def test_names_and_reasons_are_text_and_no_markup() -> None:
-    text = str(Plan("svd", (Choice("block[red]/fc\n2", 1, "[bold]because[/bold]"),), target="rank 1"))
+    text = str(Plan("svd", (Choice("block[red]/fc\n2", pair(1), "[bold]because[/bold]"),), target="rank 1"))
     assert "block[red]/fc\\n2" in text
     assert "[bold]because[/bold]" in text
     assert "\x1b" not in text
@@ -84,9 +85,9 @@ def test_an_analysis_shows_the_curve_of_every_layer_and_what_was_skipped(analysi
 
 def test_the_errors_of_an_analysis_are_those_of_the_ranks_that_keep_so_much(analysis: Analysis) -> None:
     shown = [float(cell) for cell in str(analysis).splitlines()[2].split()[4:]]
-    spectrum = analysis.learned.spectra["default"]["fc6"]
+    spectra = analysis.learned.of("fc6")
     ranks = [192, 128, 64, 25, 12]  # k·(512 + 512) of 512·512
-    assert shown == [pytest.approx(spectrum.expected_error(rank), abs=5e-5) for rank in ranks]
+    assert shown == [pytest.approx(spectra.expected_error(pair(rank)), abs=5e-5) for rank in ranks]
     assert shown == sorted(shown)
 
 

@@ -52,6 +52,7 @@ LAYER = {
     "m",
     "n",
     "rank",
+    "form",
     "break_even",
     "params_before",
     "params_after",
@@ -142,6 +143,7 @@ def test_fields_and_json_agree(result: onnx_dalr.Result, facts: dict[str, Any]) 
     assert result.quality is not None
     assert facts["quality"]["accuracy_after"]["value"] == result.quality.accuracy_after.value  # type: ignore[union-attr]
     assert [layer["rank"] for layer in facts["layers"]] == [layer.rank for layer in result.layers] == [8, None, None]
+    assert [layer["form"] for layer in facts["layers"]] == ["pair 8", "dense", "dense"]
     assert facts["samples"]["fit"] == list(result.samples.fit)
     assert "model" not in facts
 
