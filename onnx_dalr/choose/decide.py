@@ -13,6 +13,7 @@ from json import dumps
 import numpy as np
 
 from onnx_dalr._version import __version__
+from onnx_dalr.candidate.loadable import loadable
 from onnx_dalr.choose.allocate import Ranks
 from onnx_dalr.choose.effects import MetricEffects
 from onnx_dalr.choose.search import TOLERANCES, make_plan, most_trials
@@ -39,7 +40,6 @@ from onnx_dalr.samples.sets import Sets
 from onnx_dalr.samples.split import SHARED_BELOW
 from onnx_dalr.session.session import open_session, reference_session
 from onnx_dalr.units import format_bytes
-from onnx_dalr.write.destination import loadable
 
 _NO_FINGERPRINT = "0" * 16
 
