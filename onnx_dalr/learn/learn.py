@@ -12,13 +12,14 @@ from threadpoolctl import threadpool_limits
 
 from onnx_dalr.factorize import Settings, Spectrum, Statistics, metric_shrinkage, shrinkage_of
 from onnx_dalr.graph.layers import Layer, matrix
-from onnx_dalr.learn.capture import capture, has_room_for_metric, memory_limit, passes
+from onnx_dalr.learn.capture import capture, has_room_for_metric, passes
 from onnx_dalr.learn.probes import MOST_SAMPLES, add_metric
 from onnx_dalr.learn.statistics_set import StatisticsSet
 from onnx_dalr.progress import CAPTURING, FACTORIZING, PROBING, numbered
 from onnx_dalr.quality.task import Task
 from onnx_dalr.request.context import Run
 from onnx_dalr.samples.sets import Sets, fed, fingerprint
+from onnx_dalr.session.memory import memory_limit
 
 STATISTICS_FLOOR = 1 << 30
 """Bytes of statistics that are always allowed at a time; above, as much as the model itself."""

@@ -14,7 +14,8 @@ from onnx_dalr.progress import TIMING, VERIFYING, Progress
 from onnx_dalr.quality.evaluate import Latency, Quality, Task, evaluate, measure_latency
 from onnx_dalr.samples.masks import kept_in
 from onnx_dalr.samples.sets import Sets, watched
-from onnx_dalr.session.session import Device, Session, all_finite, open_session
+from onnx_dalr.session.session import Device, Session, open_session
+from onnx_dalr.session.values import all_finite
 
 SLOWER = 1.05
 NOTICEABLE_MS = 0.02
