@@ -14,7 +14,9 @@ from onnx_dalr.factorize.spectrum import Spectrum
 from onnx_dalr.factorize.statistics import Float64, Statistics
 
 SMALLEST_METRIC_SHRINKAGE = 0.05
-_REACHED = 1e-6
+"""However many the probes: a direction in which none had a gradient is not free, samples to come may use it."""
+
+_REACHED = 1e-6  # of the largest eigenvalue of WᵀW
 
 
 @dataclass(frozen=True, eq=False)
@@ -111,7 +113,7 @@ def metric_shrinkage(W: NDArray[Any], stats: Statistics) -> float:
 def _on_outputs(W: NDArray[Any], stats: Statistics, a: float, s: float) -> _Oblique:
     """U = eig(Lᵀ W C Wᵀ L), A = L^-ᵀ U, D = L U with G = L Lᵀ, in the m outputs: any root of G gives the same W'."""
     S, WWt, t = stats.output_covariance, gram(W.T), stats.trace / stats.n
-    unit = stats.metric_trace / stats.m
+    unit = stats.metric_trace / stats.m  # G in units of t_G is shrunk toward the identity
     root, inverse = roots((1 - s) * stats.output_metric / unit + s * np.eye(stats.m))
     values, U = eigenvectors(root.T @ ((1 - a) * S + a * t * WWt) @ root)
     A, D = _unit_columns(inverse @ U, root @ U)

@@ -76,6 +76,7 @@ def dalr(
     s = metric_shrinkage(W, stats) if metric == "auto" else metric
     if s < 1 and stats.metric_trace > 0:
         return two_sided(W, stats, a, s)
+    # t_G·I weighs all outputs alike: the factors are those without a metric, their tails in its unit all the same.
     plain = _one_sided(W, stats, a)
     return replace(plain, metric_tails=plain.tails * stats.metric_trace / stats.m, metric_shrinkage=1.0)
 

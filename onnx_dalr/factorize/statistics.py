@@ -12,10 +12,8 @@ from numpy.typing import NDArray
 Float64 = NDArray[np.float64]
 
 SKETCH_WIDTH = 64
-_TILE = (
-    2048  # columns of a Gram computed at a time: one huge X @ X.T crashes OpenBLAS with several threads (METHODS §7)
-)
-
+# Columns of a Gram computed at a time: one huge X @ X.T crashes OpenBLAS with several threads (METHODS §7).
+_TILE = 2048
 _CHUNK = 4096  # gradient rows taken to double precision at a time
 _INTEGERS = ("m", "n", "count", "metric_rows", "metric_probes")
 _ALWAYS = ("total", "squares", "metric_spread")
@@ -284,7 +282,7 @@ class Statistics:
 
     @property
     def trace_of_square(self) -> float:
-        """Tr C²: exact where the input moment is kept, else estimated as ‖C Ω‖²/64."""
+        """Tr C²: exact where the input moment is kept, else estimated as ‖C Ω‖²/64, as E[Ω Ωᵀ] = 64·I."""
         if self.input is not None:
             return float(np.sum(self.input_covariance**2))
         assert self.sketch is not None
