@@ -1,4 +1,4 @@
-"""What each layer does to the output, in the task's unit: by its metric, or measured where it has none (METHODS §4)."""
+"""What each layer does to the output, in the task's unit: by its metric, or measured without one (methods.md §4.1)."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """How much the network's own output moves when one layer is compressed: measured at a few ranks near the chosen ones.
 
 Tails of different layers are errors of different things. Measured distortions of the output are in one unit, and a tail
-scaled by distortion/tail, interpolated between the ranks that were measured, is a curve in that unit (METHODS §4).
+scaled by distortion/tail, interpolated between the ranks that were measured, is a curve in that unit (methods.md §4.1).
 """
 
 from __future__ import annotations

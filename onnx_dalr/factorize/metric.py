@@ -1,4 +1,4 @@
-"""The output metric: factors weighed by what each output direction of a layer does to the network (METHODS §3)."""
+"""The output metric: factors weighed by what each output direction of a layer does to the network (methods.md §3)."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ class _Oblique:
 
 
 def two_sided(W: NDArray[Any], stats: Statistics, a: float, s: float) -> Spectrum:
-    """Min tr[G (W−W') C (W−W')ᵀ] over rank k, with C = (1−a)·Ĉ + a·t·I and G = (1−s)·Ĝ + s·t_G·I (METHODS §3).
+    """Min tr[G (W−W') C (W−W')ᵀ] over rank k, with C = (1−a)·Ĉ + a·t·I and G = (1−s)·Ĝ + s·t_G·I (methods.md §3).
 
     Args:
         W: [m, n].
@@ -157,7 +157,7 @@ def _on_inputs(W: NDArray[Any], stats: Statistics, a: float, s: float) -> _Obliq
 
 
 def _unit_columns(A: Float64, D: Float64) -> tuple[Float64, Float64]:
-    """The same A Dᵀ with columns of A of length one, as in an orthogonal projection: the gauge of METHODS §7."""
+    """The same A Dᵀ with columns of A of length one, as in an orthogonal projection: the gauge of methods.md §7.3."""
     length = np.linalg.norm(A, axis=0)
     length[length == 0] = 1.0
     return A / length, D * length

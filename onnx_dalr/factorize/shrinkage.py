@@ -1,4 +1,4 @@
-"""How far the covariance of few rows is to be trusted (METHODS §2)."""
+"""How far the covariance of few rows is to be trusted (methods.md §2.2)."""
 
 from __future__ import annotations
 

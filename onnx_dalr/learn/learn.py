@@ -151,7 +151,7 @@ def factorize(
     """
     present = [layer for layer in layers if layer.name in statistics]
     total = sum(len(kinds_of_trust(run, statistics[layer.name])) for layer in present)
-    # One BLAS thread: two on a busy machine take many times as long for an eigendecomposition (METHODS §7).
+    # One BLAS thread: two on a busy machine take many times as long for an eigendecomposition (methods.md §7.2).
     with (
         run.phase("factorize"),
         run.progress.stage(numbered(FACTORIZING, *part), total) as advance,
@@ -170,7 +170,7 @@ def factorize(
 
 
 def trusts(run: Run, W: NDArray[Any], held: Statistics) -> dict[str, Settings]:
-    """Settings to choose between where there are few rows, p < 2n, or probes: how far C and G are trusted (METHODS §3).
+    """Settings to choose between where rows, p < 2n, or probes are few: how far C and G are trusted (methods.md §3.6).
 
     What the user fixed stays fixed. The last is `svd-bc`, which is all there is beside the default for large layers;
     for large models there is no choice.

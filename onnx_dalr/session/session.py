@@ -115,7 +115,7 @@ def open_session(
     ort = onnxruntime()
     options = ort.SessionOptions()
     options.log_severity_level = FATAL_ONLY
-    # Idle ONNX Runtime threads would spin while NumPy's work, and the other way round (METHODS §7).
+    # Idle ONNX Runtime threads would spin while NumPy's work, and the other way round (methods.md §7.2).
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     if not prepack:
         options.add_session_config_entry("session.disable_prepacking", "1")
