@@ -199,7 +199,13 @@ def optimize(
         options = options_of(given, options)
     run = Run(load(model), options, progress or Silent(), Path(output or UNNAMED).name)
     destination = Destination(
-        _path(output), _path(json), force, dry_run, _path(thumbnails), _path(save_plan), _path(save_stats)
+        output=_path(output),
+        report=_path(json),
+        force=force,
+        dry_run=dry_run,
+        thumbnails=_path(thumbnails),
+        plan=_path(save_plan),
+        stats=_path(save_stats),
     )
     files = paths(stats)
     read = files_read(calib, eval, labels, eval_labels, *files, *options.ops_libraries, plan, code=(preprocess, score))
