@@ -161,7 +161,7 @@ def _capturing(work: Work, pace: Pace, speed: Speed) -> float:
 
 
 def _probing(work: Work, pace: Pace, speed: Speed) -> float:
-    """One forward pass for the outputs; forward and back is worth three, for every probe (METHODS §3)."""
+    """One forward pass for the outputs; forward and back is worth three, for every probe (methods.md §3.4)."""
     added = speed.product * work.probes * sum(each.rows * _gradients(each) for each in work.layers)
     run = work.probed * (pace.read + (1 + 3 * work.probes) * pace.run)
     return work.passes * (_LOADS_OF_GRADIENTS * pace.load + run) + work.probed * added

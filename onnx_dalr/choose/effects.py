@@ -1,8 +1,9 @@
 """What each layer does to the network's output, in the task's unit: by its metric, or measured where it has none.
 
-Both are the distortion of the output with only that layer compressed (METHODS §4). The metric's is to second order, for
-every form and without a run. The measured one is known in the forms that were looked at; between them, a tail scaled by
-distortion/tail is a curve in the same unit, which tails of different layers, errors of different things, are not.
+Both are the distortion of the output with only that layer compressed (methods.md §4.1). The metric's is to second
+order, for every form and without a run. The measured one is known in the forms that were looked at; between them, a
+tail scaled by distortion/tail is a curve in the same unit, which tails of different layers, errors of different things,
+are not.
 """
 
 from __future__ import annotations

@@ -12,6 +12,7 @@ from rich.text import Text
 from onnx_dalr.cli import options as o
 from onnx_dalr.cli.common import TerminalProgress, exit_codes, out, reporting_on, show
 from onnx_dalr.errors import one_line
+from onnx_dalr.files import files_read, together
 
 _PLANS = (
     "rank",
@@ -91,17 +92,16 @@ def analyze(
     given = dict(locals())
     with exit_codes():
         from onnx_dalr.commands.optimize import analyze as run  # noqa: PLC0415
-        from onnx_dalr.files import together  # noqa: PLC0415
         from onnx_dalr.graph.storage.model import load  # noqa: PLC0415
         from onnx_dalr.report.planned import analysis_view, plan_view  # noqa: PLC0415
         from onnx_dalr.request.target import make_target  # noqa: PLC0415
         from onnx_dalr.write.destination import Destination  # noqa: PLC0415 - heavy: not for --help
-        from onnx_dalr.write.produce import Extras, files_read  # noqa: PLC0415
 
-        written = {"-o": None if str(output) == "-" else output, "--save-stats": save_stats}
+        plan_file = None if str(output) == "-" else output
+        written = Destination(force=force, thumbnails=thumbnails, plan=plan_file, stats=save_stats, plan_option="-o")
         read = files_read(calib, labels, *(stats or ()), *(ops_library or ()), code=(preprocess, score))
         original = load(model)
-        Destination(None, None, force=force, dry_run=False, thumbnails=thumbnails).check(original, read, written)
+        written.check(original, read)
         target = make_target(**o.shared_options({name: given.pop(name) for name in _PLANS}))
         for name in ("output", "save_stats", "verbose", "quiet"):
             del given[name]
@@ -109,7 +109,7 @@ def analyze(
         with run(**shared, target=target, progress=TerminalProgress(quiet=quiet)) as analysis:
             plan = analysis.plan_for(target)
             with together() as files:
-                Extras(written["-o"], save_stats, force).write(files, analysis, plan)
+                written.write_beside(files, analysis, plan)
             with reporting_on(output, save_stats):
                 if str(output) == "-":
                     sys.stdout.write(plan.to_json())

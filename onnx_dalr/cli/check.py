@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 from rich.text import Text
 
-from onnx_dalr.cli.common import exit_codes, reporting_on, show_line, write_json
+from onnx_dalr.cli.common import check_json, exit_codes, reporting_on, show_line, write_json
 from onnx_dalr.errors import one_line
 
 _OVER_BUDGET = 3
@@ -34,8 +34,9 @@ def check(
     with exit_codes():
         from onnx_dalr.commands.check import check as run  # noqa: PLC0415 - heavy: not for --help
 
+        check_json(json, [*models, *([baseline] if baseline else [])])
         result = run(models, max_size=max_size, max_params=max_params, baseline=baseline, max_growth=max_growth)
-        write_json(json, result.to_json(), [*models, *([baseline] if baseline else [])])
+        write_json(json, result.to_json())
         if str(json) != "-":
             with reporting_on(json):
                 for line in result.lines:

@@ -8,7 +8,8 @@ from typing import Annotated
 import typer
 
 from onnx_dalr.cli import options as o
-from onnx_dalr.cli.common import TerminalProgress, exit_codes, out, reporting_on, show, write_json
+from onnx_dalr.cli.common import TerminalProgress, check_json, exit_codes, out, reporting_on, show, write_json
+from onnx_dalr.files import files_read
 
 
 def compare(
@@ -59,9 +60,9 @@ def compare(
 
         for name in ("json", "verbose", "quiet"):
             del given[name]
+        check_json(json, files_read(a, b, data, labels, *(ops_library or ()), code=(preprocess, score)))
         found = run(**o.shared_options(given), progress=TerminalProgress(quiet=quiet))
-        code = [Path(text.rpartition(":")[0]) for text in (score, preprocess) if text is not None]
-        write_json(json, found.to_json(), [a, b, data, *([labels] if labels else []), *(ops_library or []), *code])
+        write_json(json, found.to_json())
         if str(json) != "-":
             with reporting_on(json):
                 show(comparison_view(found, out.width, verbose=verbose))

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from onnx_dalr.cli.common import exit_codes, out, reporting_on, show, write_json
+from onnx_dalr.cli.common import check_json, exit_codes, out, reporting_on, show, write_json
 
 
 def inspect(
@@ -27,8 +27,9 @@ def inspect(
         from onnx_dalr.commands.inspect import inspect as run  # noqa: PLC0415 - heavy: not for --help
         from onnx_dalr.report.inspection import inspection_view  # noqa: PLC0415
 
+        check_json(json, [model])
         found = run(model)
-        write_json(json, found.to_json(), [model])
+        write_json(json, found.to_json())
         if str(json) != "-":
             with reporting_on(json):
                 show(inspection_view(found, out.width, top=None if everything or not top else top))

@@ -13,6 +13,7 @@ from onnx import ModelProto
 from onnx_dalr.choose.analysis import Analysis
 from onnx_dalr.commands.analyze import analysis_of
 from onnx_dalr.errors import InputError
+from onnx_dalr.files import files_read
 from onnx_dalr.graph.storage.model import Model, load
 from onnx_dalr.plan.file import load as load_plan
 from onnx_dalr.plan.fit import check_plan, fitted_to, options_of
@@ -24,7 +25,7 @@ from onnx_dalr.request.target import Target, make_target
 from onnx_dalr.results.result import Result
 from onnx_dalr.samples import GivenLabels
 from onnx_dalr.write.destination import Destination
-from onnx_dalr.write.produce import Extras, files_read, produce
+from onnx_dalr.write.produce import produce
 
 
 def optimize(
@@ -197,25 +198,32 @@ def optimize(
     if given is not None:
         options = options_of(given, options)
     run = Run(load(model), options, progress or Silent(), Path(output or UNNAMED).name)
-    destination = Destination(_path(output), _path(json), force, dry_run, _path(thumbnails))
-    extras = Extras(_path(save_plan), _path(save_stats), force)
+    destination = Destination(
+        output=_path(output),
+        report=_path(json),
+        force=force,
+        dry_run=dry_run,
+        thumbnails=_path(thumbnails),
+        plan=_path(save_plan),
+        stats=_path(save_stats),
+    )
     files = paths(stats)
     read = files_read(calib, eval, labels, eval_labels, *files, *options.ops_libraries, plan, code=(preprocess, score))
-    destination.check(run.original, read, {"--save-plan": extras.plan, "--save-stats": extras.stats})
+    destination.check(run.original, read)
     with analysis_of(
         run,
         sample_options,
         stats=files,
         target=target,
         only=None if given is None else check_plan(given, run.original),
-        keep=extras.stats is not None,
+        keep=destination.stats is not None,
         thumbnails=None if thumbnails is None else (Path(thumbnails), force),
         written=True,
     ) as analysis:
         if given is not None:
-            return produce(analysis, fitted_to(given, run, analysis.layers), destination, extras)
+            return produce(analysis, fitted_to(given, run, analysis.layers), destination)
         assert target is not None
-        return produce(analysis, analysis.plan_for(target), destination, extras)
+        return produce(analysis, analysis.plan_for(target), destination)
 
 
 def analyze(

@@ -1,4 +1,4 @@
-"""What a layer saw on the fit samples, as sums that add up over batches, shards and machines (METHODS §2, §7)."""
+"""What a layer saw on the fit samples, as sums that add up over batches, shards and machines (methods.md §2, §7.2)."""
 
 from __future__ import annotations
 
@@ -12,10 +12,8 @@ from numpy.typing import NDArray
 Float64 = NDArray[np.float64]
 
 SKETCH_WIDTH = 64
-_TILE = (
-    2048  # columns of a Gram computed at a time: one huge X @ X.T crashes OpenBLAS with several threads (METHODS §7)
-)
-
+# Columns of a Gram computed at a time: one huge X @ X.T crashes OpenBLAS with several threads (methods.md §7.2).
+_TILE = 2048
 _CHUNK = 4096  # gradient rows taken to double precision at a time
 _INTEGERS = ("m", "n", "count", "metric_rows", "metric_probes")
 _ALWAYS = ("total", "squares", "metric_spread")
@@ -60,7 +58,7 @@ class Statistics:
         sketch: Σ x (xᵀ Ω), [n, 64], or None.
         rows: With ROWS and fewer than n rows: the rows, [count, n] float64; else None.
         metric: Over gradient rows g, with METRIC: Σ g gᵀ, [m, m], or, where m > n, Σ (Wᵀg)(Wᵀg)ᵀ, [n, n]: only
-            Wᵀ G W enters a factorization (METHODS §3), and unlike coordinates of a QR it adds up. Else None.
+            Wᵀ G W enters a factorization (methods.md §3), and unlike coordinates of a QR it adds up. Else None.
         metric_rows: Gradient rows that entered.
         metric_probes: Samples times probes behind them, however many rows each brought; 0 means there is no metric.
         metric_power: Σ ‖g‖².
@@ -118,7 +116,7 @@ class Statistics:
         """Adds gradient rows g, [p, m], of the network's output with respect to the layer's output y = W x (+ b).
 
         Args:
-            g: One row per row x of the layer and probe (METHODS §3: g = Jᵀv for a random seed v).
+            g: One row per row x of the layer and probe (methods.md §3: g = Jᵀv for a random seed v).
             weight: W, [m, n]; read where m > n.
             probes: Samples times probes that these rows are of; 0 for more rows of probes that have been counted. A
                 probe counts even where it brings no rows.
@@ -284,7 +282,7 @@ class Statistics:
 
     @property
     def trace_of_square(self) -> float:
-        """Tr C²: exact where the input moment is kept, else estimated as ‖C Ω‖²/64."""
+        """Tr C²: exact where the input moment is kept, else estimated as ‖C Ω‖²/64, as E[Ω Ωᵀ] = 64·I."""
         if self.input is not None:
             return float(np.sum(self.input_covariance**2))
         assert self.sketch is not None

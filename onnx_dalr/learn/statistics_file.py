@@ -16,10 +16,10 @@ import numpy as np
 from onnx_dalr._version import __version__
 from onnx_dalr.errors import InputError, one_line
 from onnx_dalr.factorize import Method, Need, Statistics
+from onnx_dalr.files import staged
 from onnx_dalr.graph.layers import Layer
 from onnx_dalr.learn.statistics_set import LayerFacts, LazyLayers, StatisticsSet, check_fits, merged, model_hash
 from onnx_dalr.samples.arrays.archives import check_archive
-from onnx_dalr.write.destination import replacing
 
 __all__ = [
     "SCHEMA",
@@ -30,6 +30,7 @@ __all__ = [
     "merged",
     "model_hash",
     "save_statistics",
+    "write_statistics",
 ]
 
 SCHEMA = 1
@@ -42,7 +43,17 @@ _SLACK = 65_536
 
 
 def save_statistics(stats: StatisticsSet, path: Path) -> None:
-    """Writes a set as `.npz` in one step, through a temporary file beside it; the same set gives the same bytes.
+    """Writes a set as `write_statistics`, in one step and in place of an older file.
+
+    Raises:
+        InputError: It cannot be written, or a layer of a set that lies in a file cannot be read.
+    """
+    with staged(path) as written:
+        write_statistics(stats, written)
+
+
+def write_statistics(stats: StatisticsSet, path: Path) -> None:
+    """Writes a set as `.npz`; the same set gives the same bytes.
 
     Layers that no row reached are left out.
 
@@ -50,10 +61,11 @@ def save_statistics(stats: StatisticsSet, path: Path) -> None:
     thirty times as long and saves a quarter.
 
     Raises:
-        InputError: It cannot be written, or a layer of a set that lies in a file cannot be read.
+        InputError: A layer of a set that lies in a file cannot be read.
+        OSError: The file cannot be written.
     """
     facts = {name: stats.facts(name) for name in stats.layers if stats.facts(name).rows}
-    with replacing(path) as file, zipfile.ZipFile(file, "w") as archive:
+    with zipfile.ZipFile(path, "w") as archive:
         archive.writestr(zipfile.ZipInfo(_HEADER), json.dumps(_header(stats, facts), indent=1))
         for position, name in enumerate(facts):
             for key, array in stats.layers[name].to_arrays().items():

@@ -28,7 +28,9 @@ from onnx_dalr.request.options import Options
 from onnx_dalr.samples import Batch, class_orders
 from onnx_dalr.samples.masks import kept_in
 from onnx_dalr.samples.sets import SampleSet, Sets
-from onnx_dalr.session.session import Session, be_ready, not_numbers, open_session, reference_session
+from onnx_dalr.session.installed import be_ready
+from onnx_dalr.session.session import Session, open_session, reference_session
+from onnx_dalr.session.values import not_numbers
 
 _FEW = 128
 _FEW_OF_LARGE = 32

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from onnx_dalr.factorize.form import KEPT, Form
+from onnx_dalr.files import write_text
 from onnx_dalr.request.wording import speaks_python
 from onnx_dalr.shown import Shown
 
@@ -142,10 +144,6 @@ class Plan(Shown):
         Raises:
             InputError: It cannot be written.
         """
-        from pathlib import Path  # noqa: PLC0415
-
-        from onnx_dalr.write.destination import write_text  # noqa: PLC0415 - reads the graph room
-
         write_text(Path(path), self.to_json())
 
     @staticmethod

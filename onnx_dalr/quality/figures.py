@@ -70,7 +70,7 @@ class Quality:
         accuracy_before: Top-1 of the original (with usable labels).
         accuracy_after: Top-1 of the new model.
         expected_drop: Accuracy lost as the original's own probabilities see it, E[p(its answer) − p(new answer)]: finer
-            than counting, and as good as the original's calibration (METHODS §11).
+            than counting, and as good as the original's calibration (methods.md §11).
         kl: Mean KL divergence of the new class probabilities from the original's, in nats.
         cosine: Mean cosine of the new output rows to the original's, of embeddings.
         score: Name of the score that lost most, or that of the user's function.
