@@ -17,7 +17,7 @@ from rich.text import Text
 
 import onnx_dalr
 from onnx_dalr import Plan
-from onnx_dalr.plan.plan import Choice
+from onnx_dalr.plan.choice import Choice
 from onnx_dalr.report.html import as_html
 from onnx_dalr.report.text import add_row, as_text, table
 from onnx_dalr.shown import Shown

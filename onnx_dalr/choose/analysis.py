@@ -12,7 +12,7 @@ from onnx_dalr._version import __version__
 from onnx_dalr.choose.decide import check_confidence, check_target, decide
 from onnx_dalr.graph.layers import Layer, Skipped
 from onnx_dalr.learn.learn import Learned
-from onnx_dalr.learn.statistics_set import StatisticsSet, model_hash
+from onnx_dalr.learn.statistics_set import StatisticsSet
 from onnx_dalr.plan.plan import Plan
 from onnx_dalr.quality.evaluate import Task
 from onnx_dalr.request.context import Run
@@ -109,7 +109,7 @@ class Analysis(Shown):
         # Ranks that are asked for, and one kind of factors: there is nothing to choose, and no model to score for it.
         asked = target.kind == "rank" and len(self.learned.spectra) == 1
         plan = decide(self.run, target, self.layers, self.learned, None if asked else self.sets, self.task)
-        return plan.finished(model_hash(self.run.original), self.run.options.described(), __version__)
+        return plan.finished(self.run.original.content_hash, self.run.options.described(), __version__)
 
     def forget(self) -> None:
         """Lets go of what was learned; no plan can be made any more."""
@@ -119,7 +119,7 @@ class Analysis(Shown):
     def stats(self) -> StatisticsSet:
         """The statistics behind it, to apply plans with, to save and to add up with those of other samples."""
         return StatisticsSet(
-            model=model_hash(self.run.original),
+            model=self.run.original.content_hash,
             method=self.run.options.method.name,
             settings=self._settings,
             version=__version__,

@@ -19,7 +19,7 @@ from onnx_dalr.choose.search import TOLERANCES, make_plan, most_trials
 from onnx_dalr.choose.sensitivity import Sensitivity, is_affordable, samples_for
 from onnx_dalr.choose.space import Problem
 from onnx_dalr.choose.trials import BEST_EFFORT, Judge, Scorer, Trial, plan_of
-from onnx_dalr.errors import NothingToGainError, TargetError
+from onnx_dalr.errors import TargetError
 from onnx_dalr.factorize import Spectrum
 from onnx_dalr.graph.answers import exposing
 from onnx_dalr.graph.layers import Layer
@@ -27,6 +27,7 @@ from onnx_dalr.graph.overridable import overridable
 from onnx_dalr.graph.rewrite import Substitution, rewrite
 from onnx_dalr.graph.storage.model import count_params, metadata, saved_size
 from onnx_dalr.learn.learn import DEFAULT, Learned
+from onnx_dalr.plan.choice import compressed_of
 from onnx_dalr.plan.plan import Plan
 from onnx_dalr.progress import LOADING, SCORING, numbered
 from onnx_dalr.quality.evaluate import Recalled, Task, evaluate
@@ -211,10 +212,7 @@ def refuse_all_dense(plan: Plan) -> Plan:
     Raises:
         NothingToGainError: All layers stay dense.
     """
-    if not plan.compressed:
-        reasons = list(dict.fromkeys(choice.reason for choice in plan.choices))
-        shown = "; ".join(reasons[:2]) + ("; …" if len(reasons) > 2 else "")
-        raise NothingToGainError(f"nothing to gain: every layer stays dense ({shown})", "ask for a smaller model")
+    compressed_of(plan.choices)
     return plan
 
 

@@ -12,7 +12,8 @@ from scipy import stats
 
 from onnx_dalr.choose.allocate import Curve, Ranks
 from onnx_dalr.choose.space import Problem
-from onnx_dalr.plan.plan import REFUSED, Choice, Plan, Point
+from onnx_dalr.plan.choice import REFUSED, Choice, Point
+from onnx_dalr.plan.plan import Plan
 from onnx_dalr.request.selection import rule_for
 
 BEST_EFFORT = "the target is not met, this is the closest"

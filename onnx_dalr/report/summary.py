@@ -10,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from onnx_dalr.errors import one_line
-from onnx_dalr.plan.plan import REFUSED, Point
+from onnx_dalr.plan.choice import REFUSED, Point
 from onnx_dalr.quality.evaluate import Quality
 from onnx_dalr.report.advice import next_steps
 from onnx_dalr.report.figures import outputs_table, quality_rows, speed_text

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from onnx_dalr.graph.layers import Skipped
-from onnx_dalr.plan.plan import Point
+from onnx_dalr.plan.choice import Point
 from onnx_dalr.quality.evaluate import Latency, Quality
 from onnx_dalr.request.wording import in_python
 from onnx_dalr.samples.sets import SampleSets

@@ -16,7 +16,7 @@ from onnx_dalr.files import Files, together
 from onnx_dalr.graph.rewrite import rewrite
 from onnx_dalr.graph.storage.model import count_params, save
 from onnx_dalr.learn.learn import DEFAULT, Learned
-from onnx_dalr.learn.statistics_file import save_statistics
+from onnx_dalr.learn.statistics_set import save_statistics
 from onnx_dalr.plan.plan import Plan
 from onnx_dalr.progress import REWRITING, SAVING, counted
 from onnx_dalr.request.wording import told_to

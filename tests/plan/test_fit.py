@@ -16,8 +16,8 @@ from onnx import ModelProto
 import onnx_dalr
 from onnx_dalr import Analysis, InputError, NothingToGainError, Plan, StatisticsSet
 from onnx_dalr.factorize import METHODS, Statistics
-from onnx_dalr.learn.statistics_file import load_statistics, save_statistics
-from onnx_dalr.plan.plan import Choice
+from onnx_dalr.learn.statistics_set import load_statistics, save_statistics
+from onnx_dalr.plan.choice import Choice
 from onnx_dalr.report.summary import render_result
 from tests.cli import tiny
 

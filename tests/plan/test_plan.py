@@ -6,7 +6,8 @@ from dataclasses import FrozenInstanceError
 
 import pytest
 
-from onnx_dalr.plan.plan import Choice, Plan
+from onnx_dalr.plan.choice import Choice
+from onnx_dalr.plan.plan import Plan
 
 PLAN = Plan("dalr", (Choice("a", 4, "as asked"), Choice("b", None, "no --rank for it"), Choice("c", 2, "as asked")))
 

@@ -11,7 +11,7 @@ import pytest
 
 import onnx_dalr
 from onnx_dalr import Analysis, Plan
-from onnx_dalr.plan.plan import Choice, Point
+from onnx_dalr.plan.choice import Choice, Point
 from onnx_dalr.report.planned import render_analysis, render_plan
 from tests.cli import tiny
 
