@@ -6,7 +6,7 @@ import weakref
 from collections.abc import Sequence
 from contextlib import ExitStack
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from onnx_dalr._version import __version__
 from onnx_dalr.choose.decide import check_confidence, check_target, decide
@@ -21,9 +21,6 @@ from onnx_dalr.request.target import Target, make_target
 from onnx_dalr.request.wording import speaks_python, told_to
 from onnx_dalr.samples.sets import Sets
 from onnx_dalr.shown import Shown
-
-if TYPE_CHECKING:
-    from rich.console import RenderableType
 
 
 class Analysis(Shown):
@@ -127,11 +124,6 @@ class Analysis(Shown):
             layers=self.learned.statistics,
             notes=self.learned.notes,
         )
-
-    def _view(self, width: int) -> RenderableType:
-        from onnx_dalr.report.planned import analysis_view  # noqa: PLC0415 - heavy: rich
-
-        return analysis_view(self, width)
 
     def _brief(self) -> str:
         path, fitted = self.run.original.path, len(self.learned.digests)

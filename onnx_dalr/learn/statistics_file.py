@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from onnx_dalr._version import __version__
-from onnx_dalr.errors import InputError, one_line
+from onnx_dalr.errors import InputError, first_line, one_line
 from onnx_dalr.factorize import Need, Statistics
 from onnx_dalr.learn.lazy_layers import LayerFacts, LazyLayers
 from onnx_dalr.samples.arrays.archives import check_archive
@@ -171,5 +171,4 @@ def _reading(path: Path) -> Iterator[None]:
     except OSError as error:
         raise InputError(f"cannot read {path}: {error.strerror or error}", "check the file and its rights") from error
     except Exception as error:  # zipfile, json and numpy raise nearly anything on a broken file
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise InputError(f"{path} is damaged: {reason}", _AGAIN) from error
+        raise InputError(f"{path} is damaged: {first_line(error)}", _AGAIN) from error

@@ -6,7 +6,7 @@ from rich.console import Group
 from rich.text import Text
 
 from onnx_dalr.learn.statistics_set import StatisticsSet
-from onnx_dalr.report.text import add_row, facts_table, fitting_table, note_lines
+from onnx_dalr.report.parts import add_row, facts_table, fitting_table, note_lines
 from onnx_dalr.units import format_count
 
 

@@ -18,7 +18,6 @@ from onnx_dalr import Analysis, InputError, NothingToGainError, Plan, Statistics
 from onnx_dalr.factorize import METHODS, Statistics
 from onnx_dalr.learn.statistics_set import load_statistics, save_statistics
 from onnx_dalr.plan.choice import Choice
-from onnx_dalr.report.summary import render_result
 from tests.cli import tiny
 
 WIDTHS = (16, 64, 64, 4)
@@ -270,7 +269,7 @@ def test_the_report_names_factors_that_a_compressed_layer_used(
     cautious = replace(ranks(plan, second=rank), factors="cautious", settings={"metric": "none"})
     result = onnx_dalr.apply(model, cautious, calib=tiny.rows(samples))
     assert result.factors == used
-    told = render_result(result, verbose=True)
+    told = result.to_text(verbose=True)
     assert ("cautious: did better" in told) == (used == "cautious")
 
 
