@@ -10,7 +10,7 @@ from dataclasses import replace
 import numpy as np
 from threadpoolctl import threadpool_limits
 
-from onnx_dalr.ahead.forecast import Extent, Pace, Speed, Work, forecast, moments
+from onnx_dalr.ahead.forecast import Extent, Speed, Work, forecast, moments
 from onnx_dalr.choose import allocate
 from onnx_dalr.choose.decide import problem_of
 from onnx_dalr.choose.search import make_plan, most_trials
@@ -21,6 +21,7 @@ from onnx_dalr.gradient import entries_on
 from onnx_dalr.graph.layers import Layer
 from onnx_dalr.learn.learn import LARGE, LARGE_MODEL, groups_of
 from onnx_dalr.learn.probes import MOST_SAMPLES, PROBES
+from onnx_dalr.look.pace import Pace
 from onnx_dalr.quality.task import Task
 from onnx_dalr.request.context import Run
 from onnx_dalr.request.target import Target

@@ -97,7 +97,7 @@ class Analysis(Shown):
         return self.plan_for(make_target(*asked))
 
     def plan_for(self, target: Target) -> Plan:
-        """The same for a Target that is made already."""
+        """The ranks for a Target that is made already; see `plan`."""
         check_ranks(target, self.layers, self.skipped)
         if self.sets is not None:
             check_confidence(target, self.task, self.sets)
@@ -136,7 +136,7 @@ class Analysis(Shown):
             self._closing()
 
     def closed_by(self, stack: ExitStack) -> Analysis:
-        """The same analysis, which closes what the stack holds when it is closed or let go."""
+        """This analysis, which closes what the stack holds when it is closed or let go."""
         self._closing = weakref.finalize(self, stack.close)
         return self
 

@@ -16,7 +16,7 @@ from onnx_dalr.factorize import Spectrum
 from onnx_dalr.graph.layers import Layer
 from onnx_dalr.graph.overridable import Override
 from onnx_dalr.progress import MEASURING, Progress, Silent, numbered
-from onnx_dalr.quality.evaluate import Comparison, Labelled, Task
+from onnx_dalr.quality.evaluate import Labelled, SideBySide, Task
 from onnx_dalr.samples.masks import kept_in
 from onnx_dalr.session.session import Session
 
@@ -84,7 +84,7 @@ class Sensitivity:
     def _distortion(self, layer: Layer, rank: int) -> float:
         factors = self._spectra[layer.name].factors(rank)
         replaced: dict[str, Any] = self._overrides[layer.name].feed(factors.A @ factors.B, factors.shift)
-        comparison = Comparison(self._task, None)
+        comparison = SideBySide(self._task, None)
         for (indices, batch), before, padding in zip(self._batches, self._before, self._padding, strict=True):
             comparison.add(indices, before, self._session.run(batch | replaced), padding)
         self.passes += 1

@@ -155,7 +155,7 @@ def _read_layer(path: Path, place: str, facts: LayerFacts) -> Statistics:
 
 
 def _stored(facts: LayerFacts) -> dict[str, int]:
-    """The same facts as `Statistics.to_arrays` names them."""
+    """The facts under the names that `Statistics.to_arrays` gives them."""
     return {"m": facts.m, "n": facts.n, "needs": facts.needs.value, "count": facts.rows}
 
 

@@ -61,7 +61,7 @@ class Plan(Shown):
         return tuple(choice for choice in self.choices if choice.rank is not None)
 
     def finished(self, model: str, settings: dict[str, str], version: str) -> Plan:
-        """The same plan with what it is for."""
+        """This plan with what it is for and what it was made with."""
         return replace(self, model=model, settings=settings, version=version)
 
     def _brief(self) -> str:

@@ -41,7 +41,7 @@ def points_text(drop: Estimate) -> str:
 
 
 def score_text(drop: Estimate) -> str:
-    """The same in the score's own unit."""
+    """A drop in the unit of a score of the user's own, with its interval; a gain is called one."""
     if drop.value < 0:
         return f"gained {-drop.value:.4f} [{-drop.high:.4f}, {-drop.low:.4f}]"
     return f"lost {number_text(drop)}"

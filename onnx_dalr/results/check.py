@@ -75,6 +75,6 @@ class CheckResult(Shown):
         return f"failed: over {over} of {of}" if over else f"passed: {of}"
 
     def to_json(self) -> str:
-        """The same facts as JSON text."""
+        """The facts of the table as JSON text."""
         lines = [{name: getattr(line, name) for name in _WRITTEN} for line in self.lines]
         return to_json({"passed": self.passed, "lines": lines})

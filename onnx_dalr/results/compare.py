@@ -65,5 +65,5 @@ class ModelComparison(Shown):
         return f"{a} → {b}: {format_change(self.a.bytes, self.b.bytes)}, {self.quality.drop_in_brief}"
 
     def to_json(self) -> str:
-        """The same facts as JSON text."""
+        """The facts of the table as JSON text."""
         return to_json(self)

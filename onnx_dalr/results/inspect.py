@@ -176,7 +176,7 @@ class Inspection(Shown):
         return self._written("text", width=width, top=top)
 
     def to_json(self) -> str:
-        """The same facts as JSON text."""
+        """The facts of the table as JSON text."""
         return to_json(self)
 
 
