@@ -115,26 +115,19 @@ def compare(
     names = _names(*models)
     specs = common_ends(*models, names)
     with opened(options, specs) as given:
-        progress.say(f"samples: {given.fit.source.description}")
-        if given.mask is not None:
-            progress.say(f"padding: {given.mask}")
-        for said in given.notes:
-            progress.say(f"note: {said}")
+        _say(progress, _of_samples(given))
         one, other = (open_session(model.source(), how.runtime) for model in models)
         with _named(names[0]):
             found = look(models[0], how, given, measured=True, progress=progress)
-        progress.say(provider_line(found.provider, how.runtime))
-        for line in found.lines:
-            progress.say(line)
-        assert found.task is not None
+        _say(progress, (provider_line(found.provider, how.runtime), *found.lines))
         sets, apart = _separated(found.sets, other, names[1])
-        for said in apart:
-            progress.say(f"note: {said}")
+        _say(progress, (f"note: {said}" for said in apart))
         every = sets.fit
         with _named(names[1]):
             other.run(next(iter(every))[1], one.outputs)
-        padding = partial(kept_in, name=sets.mask_input)
         progress.expect(forecast_comparison(len(every), found.pace))
+        assert found.task is not None
+        padding = partial(kept_in, name=sets.mask_input)
         with progress.stage(COMPARING, len(every)) as advance:
             quality = evaluate(one, other, every, found.task, every.labels, advance, padding=padding)
         with progress.stage(TIMING, None):
@@ -155,6 +148,19 @@ def compare(
             provider=one.provider,
             notes=(*given.notes, *found.notes, *apart, *_notes(every, quality), *quality.notes),
         )
+
+
+def _say(progress: Progress, lines: Iterable[str]) -> None:
+    for line in lines:
+        progress.say(line)
+
+
+def _of_samples(given: Sets) -> Iterator[str]:
+    """What is said of the samples before any is run."""
+    yield f"samples: {given.fit.source.description}"
+    if given.mask is not None:
+        yield f"padding: {given.mask}"
+    yield from (f"note: {said}" for said in given.notes)
 
 
 def _separated(sets: Sets, other: Session, name: str) -> tuple[Sets, tuple[str, ...]]:

@@ -26,8 +26,8 @@ def common_ends(a: Model, b: Model, names: tuple[str, str]) -> tuple[InputSpec, 
     one, other = input_specs(a.proto), {spec.name: spec for spec in input_specs(b.proto)}
     _check_names("input", [spec.name for spec in one], list(other), names)
     common = tuple(_common(spec, other[spec.name], names) for spec in one)
-    outputs = ([value.name for value in model.proto.graph.output] for model in (a, b))
-    _check_names("output", *outputs, names)
+    ours, theirs = ([value.name for value in model.proto.graph.output] for model in (a, b))
+    _check_names("output", ours, theirs, names)
     return common
 
 

@@ -108,7 +108,7 @@ class SideBySide:
         return sum(float(np.mean(part)) for part in self._distortions() if len(part))
 
     def distortions(self) -> tuple[float, ...]:
-        """How far the outputs of each sample moved: `distortion` is the mean. Empty where an output has no row per sample."""
+        """How far each sample's outputs moved, `distortion` being the mean; empty where one has no row per sample."""
         parts = self._distortions()
         if len({len(part) for part in parts}) != 1:
             return ()
@@ -229,10 +229,6 @@ class SideBySide:
             return None
         labels = None if self.labels is None else self.labels[self.kept.indices]
         return self.task.score.measure(self.kept.joined(names), labels, finite=self.finite, intervals=intervals)
-
-
-def _lost(figures: Figures) -> Lost:
-    return Lost(figures.loss, tuple(figures.losses.tolist()), figures.error)
 
 
 def _first(figures: Sequence[Figures], name: str) -> Any:
