@@ -14,11 +14,8 @@ from onnx_dalr.results.compare import ModelComparison, ModelFacts
 
 def comparison_view(found: ModelComparison, width: int = PLAIN_WIDTH, *, verbose: bool = False) -> Group:
     """Both models, their size, speed and score, what B's outputs differ in from A's, and the same by output."""
-    quality, made = found.quality, facts_table()
-    for name, line in _model_rows(found):
-        add_row(made, name, line)
-    for name, line in quality_rows(quality, verbose=verbose, of="A"):
-        add_row(made, name, line)
+    quality = found.quality
+    made = facts_table([*_model_rows(found), *quality_rows(quality, verbose=verbose, of="A")])
     if not quality.finite:
         said = "no: B gives NaN or infinity where A does not, which counts as 0 in these figures"
         add_row(made, "finite", said, style="bold red")

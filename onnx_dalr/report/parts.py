@@ -17,11 +17,13 @@ _SHOWN_NAMES = 3
 _LEAST_NAME = 16  # characters that a column of names needs at least
 
 
-def facts_table() -> Table:
+def facts_table(facts: Iterable[tuple[str, str]] = ()) -> Table:
     """Names in bold and what there is to say of each, folded where it is long."""
     made = Table.grid(padding=(0, 2))
     made.add_column(style="bold", no_wrap=True)
     made.add_column(overflow="fold")
+    for name, said in facts:
+        add_row(made, name, said)
     return made
 
 

@@ -6,18 +6,15 @@ from rich.console import Group
 from rich.text import Text
 
 from onnx_dalr.learn.statistics_set import StatisticsSet
-from onnx_dalr.report.parts import add_row, facts_table, fitting_table, note_lines
+from onnx_dalr.report.parts import facts_table, fitting_table, note_lines
 from onnx_dalr.units import format_count
 
 
 def statistics_view(held: StatisticsSet, width: int) -> Group:
     """What it is of, and for each layer how many rows entered which sums."""
-    made = facts_table()
-    add_row(made, "model", held.model)
-    add_row(made, "samples", f"{len(held.samples)}")
-    add_row(made, "method", f"{held.method}, by onnx-dalr {held.version}")
-    for name, value in held.settings.items():
-        add_row(made, name, value)
+    facts = [("model", held.model), ("samples", f"{len(held.samples)}")]
+    facts.append(("method", f"{held.method}, by onnx-dalr {held.version}"))
+    made = facts_table([*facts, *held.settings.items()])
     columns = [("layer", "left"), ("shape", "right"), ("rows", "right"), ("sums", "left")]
     rows = []
     for name in held.layers:

@@ -6,7 +6,6 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 
 from rich.console import Group, RenderableType
-from rich.table import Table
 from rich.text import Text
 
 from onnx_dalr.errors import one_line
@@ -15,7 +14,6 @@ from onnx_dalr.report.advice import next_steps
 from onnx_dalr.report.figures import few_samples, outputs_table, quality_rows, size_rows, speed_text
 from onnx_dalr.report.parts import (
     PLAIN_WIDTH,
-    add_row,
     facts_table,
     fitting_table,
     note_lines,
@@ -42,7 +40,7 @@ def result_view(
         verbose: Also why each layer has its rank, every model that was tried, and where the time went.
         words: What a sentence with options in it becomes; left as it is, it names them as the command line does.
     """
-    parts: list[RenderableType] = [*few_samples(result.quality), _summary(result, verbose=verbose)]
+    parts: list[RenderableType] = [*few_samples(result.quality), facts_table(_facts(result, verbose=verbose))]
     if result.quality is not None and len(result.quality.outputs) > 1:
         parts += [Text(), outputs_table(result.quality.outputs, result.quality.worst, width)]
     if result.notes:
@@ -57,14 +55,7 @@ def result_view(
     return Group(*parts)
 
 
-def _summary(result: Result, *, verbose: bool) -> Table:
-    made = facts_table()
-    for name, line in _summary_rows(result, verbose=verbose):
-        add_row(made, name, line)
-    return made
-
-
-def _summary_rows(result: Result, *, verbose: bool) -> Iterator[tuple[str, str]]:
+def _facts(result: Result, *, verbose: bool) -> Iterator[tuple[str, str]]:
     if result.output:
         yield "written", str(result.output)
     else:
@@ -141,11 +132,11 @@ def _verbose(result: Result, width: int) -> list[RenderableType]:
     parts += reason_lines((layer.name, layer.rank, layer.reason) for layer in result.layers)
     if len(result.curve) > 1:
         parts += [Text(), curve_view(result.curve, width)]
-    made = facts_table()
+    facts = [("seconds", ", ".join(f"{name} {seconds:.1f}" for name, seconds in result.seconds.items()))]
     if result.factors != "default":
-        add_row(made, "factors", f"{result.factors}: did better on the select samples than trusting few samples fully")
-    add_row(made, "seconds", ", ".join(f"{name} {seconds:.1f}" for name, seconds in result.seconds.items()))
-    return [*parts, Text(), made]
+        why = f"{result.factors}: did better on the select samples than trusting few samples fully"
+        facts.insert(0, ("factors", why))
+    return [*parts, Text(), facts_table(facts)]
 
 
 def _change(before: int, after: int) -> str:
