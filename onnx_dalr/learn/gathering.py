@@ -32,7 +32,7 @@ def gathered(
 
     Args:
         paths: Of the files, at least one.
-        model: `model_hash` of the run's model.
+        model: Content hash of the run's model.
         method: Of the run.
         settings: Of the run.
         layers: Of the run.

@@ -12,9 +12,8 @@ from onnx_dalr.units import format_count
 
 def statistics_view(held: StatisticsSet, width: int) -> Group:
     """What it is of, and for each layer how many rows entered which sums."""
-    facts = [("model", held.model), ("samples", f"{len(held.samples)}")]
-    facts.append(("method", f"{held.method}, by onnx-dalr {held.version}"))
-    made = facts_table([*facts, *held.settings.items()])
+    method = f"{held.method}, by onnx-dalr {held.version}"
+    of = [("model", held.model), ("samples", f"{len(held.samples)}"), ("method", method), *held.settings.items()]
     columns = [("layer", "left"), ("shape", "right"), ("rows", "right"), ("sums", "left")]
     rows = []
     for name in held.layers:
@@ -22,4 +21,4 @@ def statistics_view(held: StatisticsSet, width: int) -> Group:
         sums = ", ".join(need.name.lower().replace("_", " ") for need in facts.needs if need.name)
         rows.append(((name, f"{facts.m}×{facts.n}", format_count(facts.rows), sums), ""))
     notes = [Text(), *note_lines(held.notes)] if held.notes else []
-    return Group(made, Text(), fitting_table(columns, rows, width), *notes)
+    return Group(facts_table(of), Text(), fitting_table(columns, rows, width), *notes)
