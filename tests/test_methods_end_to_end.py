@@ -19,7 +19,7 @@ from onnx import ModelProto
 
 import onnx_dalr
 from onnx_dalr.factorize import Statistics
-from onnx_dalr.learn.statistics_file import StatisticsSet, load_statistics
+from onnx_dalr.learn.statistics_set import StatisticsSet, load_statistics
 from tests.cli import tiny
 
 METHODS = ("svd", "svd-bc", "dalr-2017", "dalr")

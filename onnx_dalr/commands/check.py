@@ -5,15 +5,11 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from onnx_dalr.errors import InputError
 from onnx_dalr.graph.storage.model import Model, load
 from onnx_dalr.results.check import BudgetLine, CheckResult
 from onnx_dalr.units import format_bytes, parse_amount
-
-if TYPE_CHECKING:
-    pass
 
 
 def check(

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING
 
 from onnx import ModelProto
 
@@ -24,9 +23,6 @@ from onnx_dalr.results.inspect import (
     TensorFacts,
     is_small,
 )
-
-if TYPE_CHECKING:
-    pass
 
 
 def inspect(model: str | os.PathLike[str] | ModelProto) -> Inspection:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Unpack
 
@@ -15,7 +16,7 @@ from onnx_dalr.commands.analyze import analysis_of
 from onnx_dalr.errors import InputError
 from onnx_dalr.files import files_read
 from onnx_dalr.graph.storage.model import Model, load
-from onnx_dalr.plan.file import load as load_plan
+from onnx_dalr.plan.file import load as read_plan
 from onnx_dalr.plan.fit import check_plan, fitted_to, options_of
 from onnx_dalr.plan.plan import Plan
 from onnx_dalr.progress import Progress, Silent
@@ -194,9 +195,9 @@ def optimize(
         "preprocess": preprocess,
     }
     options, sample_options = read_options(calib, {**how, **which, **image})
-    given = load_plan(plan) if isinstance(plan, str | os.PathLike) else plan
+    given = Plan(**read_plan(plan)) if isinstance(plan, str | os.PathLike) else plan
     if given is not None:
-        options = options_of(given, options)
+        options = options_of(given.method, given.settings, options)
     run = Run(load(model), options, progress or Silent(), Path(output or UNNAMED).name)
     destination = Destination(
         output=_path(output),
@@ -215,13 +216,14 @@ def optimize(
         sample_options,
         stats=files,
         target=target,
-        only=None if given is None else check_plan(given, run.original),
+        only=None if given is None else check_plan(given.choices, given.model, run.original),
         keep=destination.stats is not None,
         thumbnails=None if thumbnails is None else (Path(thumbnails), force),
         written=True,
     ) as analysis:
         if given is not None:
-            return produce(analysis, fitted_to(given, run, analysis.layers), destination)
+            choices, curve = fitted_to(given.choices, given.curve, run, analysis.layers)
+            return produce(analysis, replace(given, choices=choices, curve=curve), destination)
         assert target is not None
         return produce(analysis, analysis.plan_for(target), destination)
 

@@ -17,7 +17,6 @@ _TILE = 2048
 _CHUNK = 4096  # gradient rows taken to double precision at a time
 _INTEGERS = ("m", "n", "count", "metric_rows", "metric_probes")
 _ALWAYS = ("total", "squares", "metric_spread")
-_OPTIONAL = ("output_total", "output", "input", "sketch", "metric")
 
 
 class Need(Flag):
@@ -37,6 +36,21 @@ class Need(Flag):
     """The rows themselves while there are fewer than n of them, the second moment of x from then on."""
     METRIC = 16
     """Second moment of the gradients at the layer's output: m×m, or through W n×n where that is smaller."""
+
+
+_OPTIONAL = {
+    "output_total": Need.OUTPUT,
+    "output": Need.OUTPUT,
+    "input": Need.INPUT | Need.ROWS,
+    "sketch": Need.SKETCH,
+    "metric": Need.METRIC,
+}
+"""The sums that are not always there, and what each is kept for."""
+
+_EMPTY_WITHOUT = {"rows": Need.ROWS} | dict.fromkeys(
+    ("metric_rows", "metric_probes", "metric_power", "metric_spread"), Need.METRIC
+)
+"""What else there is for a need alone: rows, and numbers that are 0 without it."""
 
 
 class Statistics:
@@ -154,6 +168,21 @@ class Statistics:
         """Forgets it and the room for it: these are the statistics of a layer that was never asked for gradients."""
         self.forget_metric()
         self.metric, self.needs = None, self.needs & ~Need.METRIC
+
+    def restricted(self, needs: Need) -> Statistics:
+        """These statistics with no more than the sums that are needed, as if only those had been kept.
+
+        Raises:
+            ValueError: They do not keep all of them.
+        """
+        if needs == self.needs:
+            return self
+        if needs not in self.needs:
+            raise ValueError(f"statistics of {self.needs} do not hold {needs}")
+        without = {name for name, need in (_OPTIONAL | _EMPTY_WITHOUT).items() if not need & needs}
+        kept = {name: array for name, array in self.to_arrays().items() if name not in without}
+        empty = Statistics(self.m, self.n, Need.NONE).to_arrays()
+        return Statistics.from_arrays(empty | kept | {"needs": np.array(needs.value, np.int64)})
 
     def __add__(self, other: Statistics) -> Statistics:
         """The statistics of both sets of rows.

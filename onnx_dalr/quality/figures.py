@@ -108,6 +108,15 @@ class Quality:
     lost: tuple[Lost, ...] = field(default=(), repr=False, compare=False)
     distortions: tuple[float, ...] = field(default=(), repr=False, compare=False)
 
+    @property
+    def drop_in_brief(self) -> str:
+        """What was lost of which score, without n and interval: for the one line that a result is told by."""
+        if not self.finite:
+            return "gives NaN or infinity"
+        drop, ones_own = self.drop.value, self.score_before is not None
+        amount = f"{abs(drop):.4g}" if ones_own else f"{round(100 * abs(drop), 2):g} points"
+        return f"{self.score} {'gained' if drop < 0 else 'lost'} {amount}"
+
     def drop_bound(self, level: float) -> float:
         """What every loss that counts is below, one-sided at a confidence of `level`.
 

@@ -12,7 +12,7 @@ from onnx_dalr.choose.analysis import Analysis
 from onnx_dalr.errors import InputError
 from onnx_dalr.files import Files, ReadsAndWrites, ToWrite, same_file
 from onnx_dalr.graph.storage.model import Model
-from onnx_dalr.learn.statistics_file import write_statistics
+from onnx_dalr.learn.statistics_set import write_set
 from onnx_dalr.plan.plan import Plan
 from onnx_dalr.results.result import Result
 from onnx_dalr.session.session import check_path
@@ -101,7 +101,7 @@ class Destination:
             return
         if self.stats is not None:
             with files.at(self.stats, force=self.force) as path:
-                write_statistics(analysis.stats, path)
+                write_set(analysis.stats, path)
         if self.plan is not None:
             files.write_text(self.plan, plan.to_json(), force=self.force)
 

@@ -19,7 +19,7 @@ from onnx_dalr.graph.storage.model import input_specs
 from onnx_dalr.learn import learn as room
 from onnx_dalr.learn.capture import needs_of
 from onnx_dalr.learn.learn import Learned, factorize, learn, learn_from, trusts
-from onnx_dalr.learn.statistics_set import StatisticsSet, model_hash
+from onnx_dalr.learn.statistics_set import StatisticsSet
 from onnx_dalr.progress import Silent
 from onnx_dalr.quality.task import Task
 from onnx_dalr.request.context import Run
@@ -146,7 +146,7 @@ def test_where_memory_is_short_layers_go_in_groups_and_come_to_the_same(
 
 def test_spectra_of_statistics_that_were_kept_are_the_same() -> None:
     whole = learned(run_of(), keep=True)
-    held = StatisticsSet(model_hash(MLP), "dalr", {}, "0", whole.digests, whole.statistics, ("as noted",))
+    held = StatisticsSet(MLP.content_hash, "dalr", {}, "0", whole.digests, whole.statistics, ("as noted",))
     run = run_of()
     found = learn_from(run, LAYERS, held)
     assert_same(found.spectra, whole.spectra)

@@ -15,9 +15,9 @@ from hypothesis import strategies as st
 
 from onnx_dalr import InputError, Plan, __version__
 from onnx_dalr.graph.storage.model import load
-from onnx_dalr.learn.statistics_set import model_hash
-from onnx_dalr.plan.file import SCHEMA, from_json, to_json
-from onnx_dalr.plan.plan import Choice, Point
+from onnx_dalr.plan import file
+from onnx_dalr.plan.choice import Choice, Point
+from onnx_dalr.plan.file import SCHEMA
 from tests.forms import UNTOUCHED, form, pair
 
 MODEL = "0123456789abcdef" * 2
@@ -42,6 +42,11 @@ PLAN = Plan(
 )
 
 Edit = Callable[[dict[str, Any]], object]
+to_json = Plan.to_json
+
+
+def from_json(text: str, name: str = "the plan") -> Plan:
+    return Plan(**file.from_json(text, name))
 
 
 def edited(edit: Edit) -> str:
@@ -307,7 +312,7 @@ def page() -> str:
 def test_the_example_of_the_page_is_a_plan_for_the_demo_model(demo: Path) -> None:
     example = page().split("```json\n")[1].split("```")[0]
     plan = from_json(example)
-    assert plan.model == model_hash(load(demo / "digits-target.onnx"))
+    assert plan.model == load(demo / "digits-target.onnx").content_hash
     assert [choice.layer for choice in plan.choices] == ["fc6", "fc7", "fc8"]
     assert plan.to_json() == example
 

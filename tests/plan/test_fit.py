@@ -16,9 +16,8 @@ from onnx import ModelProto
 import onnx_dalr
 from onnx_dalr import Analysis, InputError, NothingToGainError, Plan, StatisticsSet
 from onnx_dalr.factorize import METHODS, Statistics
-from onnx_dalr.learn.statistics_file import load_statistics, save_statistics
-from onnx_dalr.plan.plan import Choice
-from onnx_dalr.report.summary import render_result
+from onnx_dalr.learn.statistics_set import load_statistics, save_statistics
+from onnx_dalr.plan.choice import Choice
 from tests.cli import tiny
 from tests.forms import form, pair
 
@@ -271,7 +270,7 @@ def test_the_report_names_factors_that_a_compressed_layer_used(
     cautious = replace(ranks(plan, second=rank), factors="cautious", settings={"metric": "none"})
     result = onnx_dalr.apply(model, cautious, calib=tiny.rows(samples))
     assert result.factors == used
-    told = render_result(result, verbose=True)
+    told = result.to_text(verbose=True)
     assert ("cautious: did better" in told) == (used == "cautious")
 
 

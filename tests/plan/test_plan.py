@@ -6,7 +6,8 @@ from dataclasses import FrozenInstanceError
 
 import pytest
 
-from onnx_dalr.plan.plan import Choice, Plan
+from onnx_dalr.plan.choice import Choice
+from onnx_dalr.plan.plan import Plan
 from tests.forms import UNTOUCHED, pair
 
 PLAN = Plan(

@@ -6,7 +6,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from onnx_dalr.graph.layers import Skipped
-from onnx_dalr.plan.plan import Choice, Plan, Point
+from onnx_dalr.plan.choice import Choice, Point
+from onnx_dalr.plan.plan import Plan
 from onnx_dalr.quality.evaluate import Latency, OutputQuality, Quality
 from onnx_dalr.quality.intervals import Estimate
 from onnx_dalr.results.compare import ModelComparison, ModelFacts

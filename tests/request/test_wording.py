@@ -16,7 +16,7 @@ import onnx_dalr
 from onnx_dalr import DalrError, InputError, Plan, Result, StatisticsSet, TargetError
 from onnx_dalr.cli.main import app
 from onnx_dalr.commands import optimize as pipeline
-from onnx_dalr.plan.plan import Choice
+from onnx_dalr.plan.choice import Choice
 from onnx_dalr.progress import Silent
 from onnx_dalr.request.wording import in_python, parameters, told_in_python
 from onnx_dalr.session.refusals import cannot_load
