@@ -17,6 +17,7 @@ from onnx_dalr.plan.plan import Plan
 from onnx_dalr.progress import REWRITING, SAVING
 from onnx_dalr.request.wording import told_to
 from onnx_dalr.results.result import LayerResult, Result
+from onnx_dalr.tune import tuned
 from onnx_dalr.write.destination import Destination
 from onnx_dalr.write.verify import refuse_larger, verify
 
@@ -33,7 +34,8 @@ def produce(analysis: Analysis, plan: Plan, destination: Destination) -> Result:
     plan = told_to(run.progress, plan)
     original, options = run.original, run.options
     with run.phase("rewrite"), run.progress.stage(REWRITING, len(plan.compressed)) as advance:
-        proto = build(run, analysis.layers, learned, plan.forms, plan.factors, advance).proto
+        made = build(run, analysis.layers, learned, plan.forms, plan.factors, advance)
+    proto = tuned(made, plan, analysis).proto
     layer_results = tuple(_layer_results(analysis, learned, plan))
     factors = _factors(learned, plan)
     fitted, calibration, passes = learned.digests, learned.calibration, learned.passes
