@@ -77,16 +77,17 @@ class Analysis(Shown):
         """The ranks for a target: one of those of `optimize`, `max_drop=0.01` where none is given.
 
         Args:
-            rank: A rank for every layer, or "GLOB=64" and "GLOB=keep" for some.
-            size: Bytes on disk of the whole artifact, "12MB", "40%" or a number.
-            params: Parameters of the whole model, "6M", "40%" or a number.
-            max_drop: Score that may be lost, "1%" or 0.01.
-            max_error: Relative error of the worst output, 0.02.
-            energy: Share of each layer's own output variance to keep, 0.99.
+            rank: Target: a rank for every layer, or "GLOB=64" for some (one or a list); beside another target,
+                "GLOB=64" and "GLOB=keep" pin single layers.
+            size: Target: bytes on disk of the whole artifact, "12MB", "40%" or a number.
+            params: Target: parameters of the whole model, "6M", "40%" or a number.
+            max_drop: Target: score that may be lost, "1%" or 0.01. The default target, with 1 %.
+            max_error: Target: relative error of the worst output, 0.02.
+            energy: Target: share of each layer's own output variance to keep, 0.99 (LRDKT's rule).
             rank_multiple: Choose ranks that are multiples of it.
             min_rank: Choose no rank below it.
-            confidence: Hold `max_drop` or `max_error` with this confidence, "95%" or 0.95.
-            best_effort: Where the target cannot be met, plan the closest model there is.
+            confidence: Hold `max_drop` or `max_error` with this confidence, "95%" or 0.95, not just on the samples.
+            best_effort: Where the target cannot be met, take the closest model there is, with a note.
 
         Returns:
             The plan, to look at, to save and to apply.
@@ -96,8 +97,9 @@ class Analysis(Shown):
             TargetError: It cannot be met (3).
             NothingToGainError: No layer can be made smaller (5).
         """
-        asked = (rank, size, params, max_drop, max_error, energy, rank_multiple, min_rank, confidence, best_effort)
-        return self.plan_for(make_target(*asked))
+        given = dict(locals())
+        del given["self"]
+        return self.plan_for(make_target(**given))
 
     def plan_for(self, target: Target) -> Plan:
         """The same for a Target that is made already."""

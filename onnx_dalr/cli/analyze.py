@@ -3,115 +3,50 @@
 from __future__ import annotations
 
 import sys
-from pathlib import Path
-from typing import Annotated
+from typing import Any
 
-import typer
 from rich.text import Text
 
-from onnx_dalr.cli import options as o
 from onnx_dalr.cli.common import TerminalProgress, exit_codes, out, reporting_on, show
+from onnx_dalr.cli.parameters import as_python, takes_its_options
 from onnx_dalr.errors import one_line
-
-_PLANS = (
-    "rank",
-    "size",
-    "params",
-    "max_drop",
-    "max_error",
-    "energy",
-    "rank_multiple",
-    "min_rank",
-    "confidence",
-    "best_effort",
-)
+from onnx_dalr.request.option import PLAN
+from onnx_dalr.request.table import of_function
 
 
-def analyze(
-    model: o.Model,
-    *,
-    calib: o.Calib = None,
-    output: Annotated[
-        Path | None,
-        typer.Option(
-            "--save-plan",
-            "-o",
-            metavar="PLAN.json",
-            help="Write the plan; - for standard output.",
-            rich_help_panel=o.OUTPUT,
-        ),
-    ] = None,
-    size: o.Size = None,
-    params: o.Params = None,
-    max_drop: o.MaxDrop = None,
-    max_error: o.MaxError = None,
-    energy: o.Energy = None,
-    rank: o.Rank = None,
-    confidence: o.Confidence = None,
-    best_effort: o.BestEffort = False,
-    rank_multiple: o.RankMultiple = 1,
-    min_rank: o.MinRank = 1,
-    method: o.Method = "dalr",
-    ridge: o.RidgeOption = None,
-    shrinkage: o.Shrinkage = None,
-    no_metric: o.NoMetric = False,
-    include: o.Include = None,
-    exclude: o.Exclude = None,
-    task: o.Task = "auto",
-    outputs: o.Outputs = None,
-    score: o.Score = None,
-    stats: o.Stats = None,
-    samples: o.SampleCount = None,
-    seed: o.Seed = 0,
-    batch_size: o.BatchSize = None,
-    holdout: o.Holdout = 0.3,
-    labels: o.Labels = None,
-    mask_input: o.MaskInput = None,
-    device: o.Device = "auto",
-    ops_library: o.OpsLibrary = None,
-    preset: o.Preset = None,
-    resize: o.Resize = None,
-    crop: o.Crop = None,
-    mean: o.Mean = None,
-    std: o.Std = None,
-    scale: o.Scale = None,
-    color: o.Color = None,
-    layout: o.Layout = None,
-    preprocess: o.Preprocess = None,
-    thumbnails: o.Thumbnails = None,
-    save_stats: o.SaveStats = None,
-    force: o.Force = False,
-    verbose: o.Verbose = False,
-    quiet: o.Quiet = False,
-) -> None:
+@takes_its_options
+def analyze(**given: Any) -> None:
     """Make the plan and show the curves; nothing is written but the plan, and the statistics where asked for.
 
     onnx-dalr analyze in.onnx --calib images/ --size 40% -o plan.json
     """
-    given = dict(locals())
     with exit_codes():
-        from onnx_dalr.commands.optimize import analyze as run  # noqa: PLC0415
+        from onnx_dalr.commands.analyze import analyze as run  # noqa: PLC0415 - heavy: not for --help
         from onnx_dalr.files import together  # noqa: PLC0415
         from onnx_dalr.graph.storage.model import load  # noqa: PLC0415
         from onnx_dalr.report.planned import analysis_view, plan_view  # noqa: PLC0415
         from onnx_dalr.request.target import make_target  # noqa: PLC0415
-        from onnx_dalr.write.destination import Destination  # noqa: PLC0415 - heavy: not for --help
+        from onnx_dalr.write.destination import Destination  # noqa: PLC0415
         from onnx_dalr.write.produce import Extras, files_read  # noqa: PLC0415
 
-        written = {"-o": None if str(output) == "-" else output, "--save-stats": save_stats}
-        read = files_read(calib, labels, *(stats or ()), *(ops_library or ()), code=(preprocess, score))
-        original = load(model)
-        Destination(None, None, force=force, dry_run=False, thumbnails=thumbnails).check(original, read, written)
-        target = make_target(**o.shared_options({name: given.pop(name) for name in _PLANS}))
-        for name in ("output", "save_stats", "verbose", "quiet"):
-            del given[name]
-        shared = o.shared_options(given | {"model": original})
-        with run(**shared, target=target, progress=TerminalProgress(quiet=quiet)) as analysis:
+        output, stats, verbose, quiet = (given.pop(name) for name in ("save_plan", "save_stats", "verbose", "quiet"))
+        shown = str(output) == "-"
+        extras = Extras(None if shown else output, stats, given["force"])
+        read = [given["calib"], given["labels"], *(given["stats"] or ()), *(given["ops_library"] or ())]
+        original = load(given["model"])
+        Destination(None, None, force=extras.force, dry_run=False, thumbnails=given["thumbnails"]).check(
+            original,
+            files_read(*read, code=(given["preprocess"], given["score"])),
+            {"-o": extras.plan, "--save-stats": extras.stats},
+        )
+        target = make_target(**as_python("analyze", {name: given.pop(name) for name in of_function(PLAN)}))
+        asked = as_python("analyze", given) | {"model": original, "target": target}
+        with run(**asked, progress=TerminalProgress(quiet=quiet)) as analysis:
             plan = analysis.plan_for(target)
             with together() as files:
-                Extras(written["-o"], save_stats, force).write(files, analysis, plan)
-            with reporting_on(output, save_stats):
-                if str(output) == "-":
+                extras.write(files, analysis, plan)
+            with reporting_on(output, stats):
+                if shown:
                     sys.stdout.write(plan.to_json())
                 else:
                     show(plan_view(plan, out.width, verbose=verbose))

@@ -8,7 +8,7 @@ import traceback
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import typer
 from rich.console import RenderableType
@@ -19,6 +19,9 @@ from onnx_dalr.cli.console import json_for
 from onnx_dalr.cli.consoles import err, out
 from onnx_dalr.cli.progress import TerminalProgress
 from onnx_dalr.errors import DalrError, InputError, one_line
+
+if TYPE_CHECKING:
+    from onnx_dalr.results.result import Result
 
 EXIT_BUG = 1
 EXIT_INPUT = 2
@@ -37,6 +40,7 @@ __all__ = [
     "reporting_on",
     "show",
     "show_line",
+    "show_result",
     "write_json",
 ]
 
@@ -124,6 +128,21 @@ def print_json(text: str) -> None:
     with _on_stdout():
         sys.stdout.write(json_for(sys.stdout, text))
         sys.stdout.flush()
+
+
+def show_result(result: Result, json: Path | None, *, verbose: bool) -> None:
+    """The report of a run that made a model: as a table, or as JSON where `json` is "-".
+
+    Raises:
+        InputError: It cannot be written to standard output, and the run has written no file.
+    """
+    from onnx_dalr.report.summary import result_view  # noqa: PLC0415 - heavy: not for --help
+
+    with reporting_on(result.output):
+        if str(json) == "-":
+            print_json(result.to_json())
+        else:
+            show(result_view(result, out.width, verbose=verbose))
 
 
 @contextmanager

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import os
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING
 
 from onnx import ModelProto
 
@@ -14,6 +12,7 @@ from onnx_dalr.graph.contents import Content, contents
 from onnx_dalr.graph.layers import Layer, Skipped, find, node_name
 from onnx_dalr.graph.roles import in_general, role
 from onnx_dalr.graph.storage.model import load, metadata
+from onnx_dalr.request.options import PathLike
 from onnx_dalr.results.inspect import (
     OTHER,
     SMALL,
@@ -24,11 +23,8 @@ from onnx_dalr.results.inspect import (
     is_small,
 )
 
-if TYPE_CHECKING:
-    pass
 
-
-def inspect(model: str | os.PathLike[str] | ModelProto) -> Inspection:
+def inspect(model: PathLike | ModelProto) -> Inspection:
     """Accounts for every byte of a model: its layers, what is no layer with the reason, and the rest.
 
     Args:
