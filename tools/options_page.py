@@ -28,9 +28,8 @@ def page() -> str:
         rows = [option for option in OPTIONS if option.group == group and option.commands]
         parts.append(f"## {group.partition(' (')[0] or 'Arguments, and options of `inspect` and `check`'}\n")
         if "(" in group:
-            parts.append(
-                f"{group[group.index('(') + 1 : -1].capitalize()}.\n".replace("--max-drop 1%", "`--max-drop 1%`")
-            )
+            said = group[group.index("(") + 1 : -1].capitalize()
+            parts.append(f"{said.replace('--max-drop 1%', '`--max-drop 1%`')}.\n")
         parts.append("| command line | of | Python | default | |\n|---|---|---|---|---|\n" + "".join(map(_row, rows)))
     parts.append("## Only in Python\n")
     parts.append("| | of | default | |\n|---|---|---|---|\n" + "".join(_only_in_python()))
@@ -51,9 +50,14 @@ def _row(option: Option) -> str:
         ", ".join(option.commands),
         name,
         _default(option),
-        (option.text or option.help).removeprefix(_TARGET).replace("|", "\\|"),
+        _said(option),
     )
     return f"| {' | '.join(cells)} |\n"
+
+
+def _said(option: Option) -> str:
+    text = (option.text or option.help).removeprefix(_TARGET).replace("|", "\\|")
+    return text[0].upper() + text[1:] if option.text.startswith(_TARGET) else text
 
 
 def _only_in_python() -> Iterator[str]:
