@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from onnx_dalr.cli.common import TerminalProgress, exit_codes, show_result
-from onnx_dalr.cli.parameters import as_python, takes_its_options
-from onnx_dalr.errors import InputError
+from onnx_dalr.cli.common import exit_codes, make_model
+from onnx_dalr.cli.parameters import takes_its_options
 
 
 @takes_its_options
@@ -20,8 +19,4 @@ def apply(**given: Any) -> None:
     with exit_codes():
         from onnx_dalr.commands.apply import apply as run  # noqa: PLC0415 - heavy: not for --help
 
-        verbose, quiet = given.pop("verbose"), given.pop("quiet")
-        if given["output"] is None and not given["dry_run"]:
-            raise InputError("OUT.onnx is missing: where is the smaller model to go?", "name it, or use --dry-run")
-        result = run(**as_python("apply", given), progress=TerminalProgress(quiet=quiet))
-        show_result(result, given["json"], verbose=verbose)
+        make_model("apply", run, given)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 import sys
 import traceback
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,6 +17,7 @@ from rich.text import Text
 from onnx_dalr._version import __version__
 from onnx_dalr.cli.console import json_for
 from onnx_dalr.cli.consoles import err, out
+from onnx_dalr.cli.parameters import as_python
 from onnx_dalr.cli.progress import TerminalProgress
 from onnx_dalr.errors import DalrError, InputError, one_line
 
@@ -35,12 +36,12 @@ __all__ = [
     "complain",
     "err",
     "exit_codes",
+    "make_model",
     "out",
     "print_json",
     "reporting_on",
     "show",
     "show_line",
-    "show_result",
     "write_json",
 ]
 
@@ -130,16 +131,20 @@ def print_json(text: str) -> None:
         sys.stdout.flush()
 
 
-def show_result(result: Result, json: Path | None, *, verbose: bool) -> None:
-    """The report of a run that made a model: as a table, or as JSON where `json` is "-".
+def make_model(command: str, run: Callable[..., Result], given: dict[str, Any]) -> None:
+    """Runs a command that makes a model, and shows the report: as a table, or as JSON where `--json` is "-".
 
     Raises:
-        InputError: It cannot be written to standard output, and the run has written no file.
+        InputError: An option cannot be used; or the report cannot be written, and the run has written no file.
     """
     from onnx_dalr.report.summary import result_view  # noqa: PLC0415 - heavy: not for --help
 
+    verbose, quiet = given.pop("verbose"), given.pop("quiet")
+    if given["output"] is None and not given["dry_run"]:
+        raise InputError("OUT.onnx is missing: where is the smaller model to go?", "name it, or use --dry-run")
+    result = run(**as_python(command, given), progress=TerminalProgress(quiet=quiet))
     with reporting_on(result.output):
-        if str(json) == "-":
+        if str(given["json"]) == "-":
             print_json(result.to_json())
         else:
             show(result_view(result, out.width, verbose=verbose))

@@ -8,6 +8,7 @@ from onnx_dalr.request.option import OUTPUT, REQUIRED, RUNS, SAMPLES, Option
 
 _SAMPLES = "a folder of images, .npy, .npz or a folder of .npz."
 
+# The order of the rows is that of the help: -o, which is all that `analyze` writes, comes first among what is written.
 GIVEN = (
     Option(
         name="model",
