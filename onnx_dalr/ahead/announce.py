@@ -12,15 +12,16 @@ from threadpoolctl import threadpool_limits
 
 from onnx_dalr.ahead.forecast import Extent, Pace, Speed, Work, forecast, moments
 from onnx_dalr.choose import allocate
-from onnx_dalr.choose.decide import problem_of
+from onnx_dalr.choose.costs import COSTS
+from onnx_dalr.choose.effects import TRIALS, is_affordable, samples_for
 from onnx_dalr.choose.search import make_plan, most_trials
-from onnx_dalr.choose.sensitivity import TRIALS, is_affordable, samples_for
-from onnx_dalr.choose.space import SizeBudget
+from onnx_dalr.choose.space import space_of
 from onnx_dalr.factorize import Settings, Statistics
 from onnx_dalr.gradient import entries_on
 from onnx_dalr.graph.layers import Layer
-from onnx_dalr.learn.learn import LARGE, LARGE_MODEL, groups_of
+from onnx_dalr.learn.learn import groups_of
 from onnx_dalr.learn.probes import MOST_SAMPLES, PROBES
+from onnx_dalr.learn.trust import LARGE, LARGE_MODEL
 from onnx_dalr.quality.task import Task
 from onnx_dalr.request.context import Run
 from onnx_dalr.request.target import Target
@@ -55,14 +56,14 @@ def announce_size(run: Run, target: Target, layers: Sequence[Layer]) -> None:
 
 def _best_size(run: Run, target: Target, layers: Sequence[Layer]) -> int:
     """Bytes of the smallest file: with the ranks that are asked for, or with the smallest that are allowed."""
-    problem = problem_of(run, target, layers, None)
+    space = space_of(run, target, layers, None)
     if target.kind == "rank":
-        best = problem.weigh([choice.rank for choice in make_plan(problem, None).choices])
+        best = space.weigh(list(make_plan(space, None).forms))
     else:
-        best = problem.weigh(allocate.smallest(problem.ladders))
-        if best >= problem.bytes:  # of a tiny model, where nodes and names weigh more than a rank saves
-            best = problem.weigh(allocate.smallest(SizeBudget(problem, 0).ladders))
-    return min(best, problem.bytes)
+        best = space.weigh(allocate.smallest(space.ladders))
+        if best >= space.bytes:  # of a tiny model, where nodes and names weigh more than a rank saves
+            best = space.weigh(allocate.smallest(COSTS["size"].budget(space, 0).ladders))
+    return min(best, space.bytes)
 
 
 def announce_time(

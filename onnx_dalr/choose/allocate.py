@@ -1,4 +1,7 @@
-"""Costs + amount → ranks. Pure arithmetic: knows layers only as ladders of choices and what each costs."""
+"""Costs + amount → forms. Pure arithmetic: knows a layer only as a ladder of choices and what each costs.
+
+A form is opaque here, whatever it stands for: it has a place in the layer's menu, a cost, and a distortion.
+"""
 
 from __future__ import annotations
 
@@ -10,48 +13,44 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from onnx_dalr.factorize.form import Form
+
 SMALL_SHARE = 0.02
-"""Under one ratio for all, a layer with less than this share of the largest one's cost stays dense: a classifier's
+"""Under one ratio for all, a layer with less than this share of the largest one's cost stays as it is: a classifier's
 last layer has hardly anything to give and every direction of it is needed."""
 
 _BROKEN = 1e6
-"""A rank at which the model gives NaN or infinity counts as this many times the largest finite distortion."""
+"""A form in which the model gives NaN or infinity counts as this many times the largest finite distortion."""
 
 _FREE = 1e-12
 """What a step costs at least: those that cost nothing are taken first."""
 
-Rank = int | None
-"""None keeps the layer dense."""
+Menu = tuple[Form, ...]
+"""All that a layer may become; last, that it stays as it is."""
 
-Ranks = list[Rank]
-"""A rank per layer."""
+Forms = list[Form]
+"""A form per layer."""
 
 Curve = NDArray[np.float64]
-"""Expected distortion of a layer at rank 0, 1, …"""
+"""Expected distortion of a layer in each form of its menu; nothing as it is."""
 
-Cost = Callable[[Rank], float]
-"""What a layer costs at a rank: parameters, bytes, multiply-adds, microseconds."""
+Pricing = Callable[[Form], float]
+"""What a layer costs in a form: parameters, bytes, multiply-adds, microseconds."""
 
 
 @dataclass(frozen=True)
-class Size:
-    """The shape of one layer.
+class Rung:
+    """One choice of a layer.
 
     Attributes:
-        m: Outputs.
-        n: Inputs.
-        bias_growth: Parameters added to the model by new biases.
-        largest_rank: The largest rank below break-even.
+        form: What it becomes.
+        cost: In the unit of the budget.
+        distortion: To expect of it.
     """
 
-    m: int
-    n: int
-    bias_growth: int
-    largest_rank: int
-
-    def params(self, rank: Rank) -> int:
-        """Parameters of the layer at a rank, the growth of its bias included."""
-        return self.m * self.n if rank is None else rank * (self.m + self.n) + self.bias_growth
+    form: Form
+    cost: float
+    distortion: float
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,97 +58,105 @@ class Ladder:
     """What one layer may become, cheapest first.
 
     Attributes:
-        ranks: Ascending; None, which is dense, comes last where it is a choice.
+        forms: By cost, ascending; the layer as it is comes last where it is a choice.
+        places: Of each in the menu of the layer, and so in its curves.
         costs: Of each.
-        dense: Of the layer as it is, whether that is a choice or not.
+        whole: Cost of the layer as it is, whether that is a choice or not.
     """
 
-    ranks: tuple[Rank, ...]
+    forms: tuple[Form, ...]
+    places: NDArray[np.int64]
     costs: NDArray[np.float64]
-    dense: float
+    whole: float
 
     @property
     def gives(self) -> bool:
         """Whether there is anything to choose."""
-        return len(self.ranks) > 1
+        return len(self.forms) > 1
 
     def distortions(self, curve: Curve) -> NDArray[np.float64]:
-        """The curve at each choice; dense distorts nothing."""
-        return np.array([0.0 if rank is None else float(curve[rank]) for rank in self.ranks])
+        """The curve at each choice."""
+        return curve[self.places]
+
+    def rungs(self, curve: Curve) -> list[Rung]:
+        """The choices worth having: the lower convex hull of (cost, distortion), cheapest first."""
+        fall = self.distortions(curve)
+        at = [int(np.argmin(self.costs)), *(place for *_, place in _hull_steps(self.costs, fall))]
+        return [Rung(self.forms[place], float(self.costs[place]), float(fall[place])) for place in at]
 
     def below(self, cost: float) -> int:
         """Position of the dearest choice of at most `cost`; of the cheapest where all cost more."""
         return max(0, int(np.searchsorted(self.costs, cost * (1 + 1e-12) + 1e-9, side="right")) - 1)
 
 
-def ladder(size: Size, cost: Cost, *, multiple: int = 1, least: int = 1) -> Ladder:
-    """Every rank that costs less than the dense layer, and dense.
+def ladder(menu: Menu, price: Pricing, *, allowed: Callable[[Form], bool] = lambda form: True) -> Ladder:
+    """Every form of the menu that costs less than the layer as it is, and that itself.
 
     Args:
-        size: Of the layer.
-        cost: What a rank costs; must not fall as the rank rises.
-        multiple: Ranks are multiples of it.
-        least: The smallest rank.
+        menu: Of the layer.
+        price: What a form costs.
+        allowed: Whether a form may be chosen at all; the layer as it is may always.
     """
-    dense = cost(None)
-    first = multiple * max(1, math.ceil(least / multiple))
-    saving = itertools.takewhile(lambda rank: cost(rank) < dense, range(first, size.largest_rank + 1, multiple))
-    return pinned((*saving, None), cost)
+    whole = price(menu[-1])
+    priced = [(price(form), place) for place, form in enumerate(menu[:-1]) if allowed(form)]
+    saving = sorted((cost, place) for cost, place in priced if cost < whole)
+    return pinned(menu, (*(menu[place] for _, place in saving), menu[-1]), price)
 
 
-def pinned(ranks: Iterable[Rank], cost: Cost) -> Ladder:
+def pinned(menu: Menu, forms: Iterable[Form], price: Pricing) -> Ladder:
     """A ladder of these choices alone, cheapest first."""
-    chosen = tuple(ranks)
-    return Ladder(chosen, np.array([cost(rank) for rank in chosen], dtype=np.float64), cost(None))
+    chosen, at = tuple(forms), {form: place for place, form in enumerate(menu)}
+    places = np.array([at[form] for form in chosen], dtype=np.int64)
+    return Ladder(chosen, places, np.array([price(form) for form in chosen], dtype=np.float64), price(menu[-1]))
 
 
-def total(ladders: Sequence[Ladder], ranks: Ranks) -> float:
-    """Cost of all layers at their ranks."""
-    return math.fsum(float(one.costs[one.ranks.index(rank)]) for one, rank in zip(ladders, ranks, strict=True))
+def total(ladders: Sequence[Ladder], forms: Forms) -> float:
+    """Cost of all layers in their forms."""
+    return math.fsum(float(one.costs[one.forms.index(form)]) for one, form in zip(ladders, forms, strict=True))
 
 
-def smallest(ladders: Sequence[Ladder]) -> Ranks:
+def smallest(ladders: Sequence[Ladder]) -> Forms:
     """The cheapest choice everywhere: the least that can be reached."""
-    return [one.ranks[0] for one in ladders]
+    return [one.forms[0] for one in ladders]
 
 
-def largest(ladders: Sequence[Ladder]) -> Ranks:
+def largest(ladders: Sequence[Ladder]) -> Forms:
     """The dearest choice everywhere."""
-    return [one.ranks[-1] for one in ladders]
+    return [one.forms[-1] for one in ladders]
 
 
-def at_ratio(ladders: Sequence[Ladder], ratio: float, *, small_too: bool = False) -> Ranks:
-    """One keep ratio for every layer: the dearest choice of at most this share of dense; small layers stay as they are.
+def at_ratio(ladders: Sequence[Ladder], ratio: float, *, small_too: bool = False) -> Forms:
+    """One keep ratio for every layer: the dearest choice of at most this share of it; small layers stay as they are.
 
     Args:
         ladders: The layers.
-        ratio: Share of a layer's own dense cost.
+        ratio: Share of a layer's own cost as it is.
         small_too: Reduce the small ones likewise.
     """
-    most = max((one.dense for one in ladders), default=0.0)
+    most = max((one.whole for one in ladders), default=0.0)
     return [
-        one.ranks[one.below(ratio * one.dense) if small_too or one.dense >= SMALL_SHARE * most else -1]
+        one.forms[one.below(ratio * one.whole) if small_too or one.whole >= SMALL_SHARE * most else -1]
         for one in ladders
     ]
 
 
-def at_error(ladders: Sequence[Ladder], curves: Sequence[Curve], tolerance: float) -> Ranks:
-    """One tolerance for every layer: the cheapest choice whose curve is within it, dense where no rank's is."""
-    ranks: Ranks = []
+def at_error(ladders: Sequence[Ladder], curves: Sequence[Curve], tolerance: float) -> Forms:
+    """One tolerance for every layer: the cheapest choice within it, as it is where none is."""
+    forms: Forms = []
     for one, curve in zip(ladders, curves, strict=True):
         enough = np.flatnonzero(one.distortions(curve) <= tolerance)
-        ranks.append(one.ranks[int(enough[0]) if len(enough) else -1])
-    return ranks
+        forms.append(one.forms[int(enough[0]) if len(enough) else -1])
+    return forms
 
 
-def within(ladders: Sequence[Ladder], budget: float) -> Ranks | None:
+def within(ladders: Sequence[Ladder], budget: float) -> Forms | None:
     """The largest one ratio at which all layers together cost at most `budget`.
 
     Small layers are reduced only where the budget cannot be met without. None where it cannot be met at all.
     """
     if total(ladders, largest(ladders)) <= budget:
         return largest(ladders)
-    steps = np.unique(np.concatenate([one.costs / one.dense for one in ladders]))
+    steps = np.unique(np.concatenate([one.costs / one.whole for one in ladders]))
     for small_too in (False, True):
         low, high = 0, len(steps)  # the answer grows with the ratio: bisect
         while low < high:
@@ -161,8 +168,8 @@ def within(ladders: Sequence[Ladder], budget: float) -> Ranks | None:
     return None
 
 
-def best(ladders: Sequence[Ladder], curves: Sequence[Curve], budget: float) -> Ranks | None:
-    """The ranks with the least summed distortion within a budget; None where it cannot be met.
+def best(ladders: Sequence[Ladder], curves: Sequence[Curve], budget: float) -> Forms | None:
+    """The forms with the least summed distortion within a budget; None where it cannot be met.
 
     On the lower convex hull of every layer's (cost, distortion) points, taking the steepest descents first is the
     exact Lagrangian answer up to the last item (METHODS §4); what the budget has left is filled with single steps,
@@ -170,7 +177,7 @@ def best(ladders: Sequence[Ladder], curves: Sequence[Curve], budget: float) -> R
 
     Args:
         ladders: What each layer may become.
-        curves: By layer: distortion at rank 0, 1, …, all in one unit. Staying dense distorts nothing.
+        curves: By layer: distortion in each form of its menu, all in one unit.
         budget: In the unit of the costs, of all layers together.
     """
     left = budget - total(ladders, smallest(ladders))
@@ -193,19 +200,19 @@ def best(ladders: Sequence[Ladder], curves: Sequence[Curve], budget: float) -> R
     return _fill(ladders, falls, places, left)
 
 
-def filled(ladders: Sequence[Ladder], curves: Sequence[Curve], ranks: Ranks, budget: float) -> Ranks:
-    """The same ranks, raised by single steps, the best gain for its cost first, until none fits into the budget."""
-    places = [one.ranks.index(rank) for one, rank in zip(ladders, ranks, strict=True)]
-    return _fill(ladders, _distortions(ladders, curves), places, budget - total(ladders, ranks))
+def filled(ladders: Sequence[Ladder], curves: Sequence[Curve], forms: Forms, budget: float) -> Forms:
+    """The same forms, raised by single steps, the best gain for its cost first, until none fits into the budget."""
+    places = [one.forms.index(form) for one, form in zip(ladders, forms, strict=True)]
+    return _fill(ladders, _distortions(ladders, curves), places, budget - total(ladders, forms))
 
 
-def steps_up(ladders: Sequence[Ladder], ranks: Ranks) -> list[tuple[float, int, Rank]]:
-    """(cost, layer, rank reached) of the next step of every layer that has one, the cheapest first."""
+def steps_up(ladders: Sequence[Ladder], forms: Forms) -> list[tuple[float, int, Form]]:
+    """(cost, layer, form reached) of the next step of every layer that has one, the cheapest first."""
     found = []
-    for layer, (one, rank) in enumerate(zip(ladders, ranks, strict=True)):
-        place = one.ranks.index(rank)
-        if place + 1 < len(one.ranks):
-            found.append((float(one.costs[place + 1] - one.costs[place]), layer, one.ranks[place + 1]))
+    for layer, (one, form) in enumerate(zip(ladders, forms, strict=True)):
+        place = one.forms.index(form)
+        if place + 1 < len(one.forms):
+            found.append((float(one.costs[place + 1] - one.costs[place]), layer, one.forms[place + 1]))
     return sorted(found, key=lambda step: step[:2])
 
 
@@ -233,18 +240,18 @@ def _is_above(costs: NDArray[np.float64], fall: NDArray[np.float64], a: int, b: 
     return bool((fall[b] - fall[a]) * (costs[c] - costs[a]) >= (fall[c] - fall[a]) * (costs[b] - costs[a]))
 
 
-def _fill(ladders: Sequence[Ladder], falls: Sequence[NDArray[np.float64]], places: list[int], left: float) -> Ranks:
+def _fill(ladders: Sequence[Ladder], falls: Sequence[NDArray[np.float64]], places: list[int], left: float) -> Forms:
     """Single steps, the best gain for its cost first, until none fits."""
     while True:
         steps = []
         for layer, (one, fall, place) in enumerate(zip(ladders, falls, places, strict=True)):
-            if place + 1 == len(one.ranks):
+            if place + 1 == len(one.forms):
                 continue
             cost = float(one.costs[place + 1] - one.costs[place])
             if cost <= left:
                 steps.append((float(fall[place] - fall[place + 1]) / max(cost, _FREE), layer, cost))
         if not steps:
-            return [one.ranks[place] for one, place in zip(ladders, places, strict=True)]
+            return [one.forms[place] for one, place in zip(ladders, places, strict=True)]
         _, layer, cost = max(steps, key=lambda step: step[0])
         places = [*places[:layer], places[layer] + 1, *places[layer + 1 :]]
         left -= cost

@@ -9,7 +9,8 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from onnx_dalr._version import __version__
-from onnx_dalr.choose.decide import check_confidence, check_target, decide
+from onnx_dalr.choose.decide import decide
+from onnx_dalr.choose.feasible import check_confidence, check_target
 from onnx_dalr.graph.layers import Layer, Skipped
 from onnx_dalr.learn.learn import Learned
 from onnx_dalr.learn.statistics_set import StatisticsSet, model_hash
@@ -52,11 +53,12 @@ class Analysis(Shown):
         task: Task | None,
         provider: str,
         settings: dict[str, str],
+        checked: Target | None = None,
     ) -> None:
         self.run, self.layers = run, list(layers)
         self.skipped = [told_to(run.progress, one) for one in skipped]
         self.sets, self.learned, self.task, self.provider = sets, learned, task, provider
-        self._settings = settings
+        self._settings, self._checked = settings, checked
         self._closing: weakref.finalize[Any, Any] | None = None
 
     @speaks_python
@@ -104,10 +106,11 @@ class Analysis(Shown):
     def plan_for(self, target: Target) -> Plan:
         """The same for a Target that is made already."""
         check_ranks(target, self.layers, self.skipped)
-        if self.sets is not None:
-            check_confidence(target, self.task, self.sets)
-        has_select = self.sets is not None and self.task is not None and len(self.sets.select) > 0
-        check_target(self.run, target, self.layers, select=has_select)
+        if target != self._checked:  # which these layers and samples were held against before the work
+            if self.sets is not None:
+                check_confidence(target, self.task, self.sets)
+            has_select = self.sets is not None and self.task is not None and len(self.sets.select) > 0
+            check_target(self.run, target, self.layers, select=has_select)
         # Ranks that are asked for, and one kind of factors: there is nothing to choose, and no model to score for it.
         asked = target.kind == "rank" and len(self.learned.spectra) == 1
         plan = decide(self.run, target, self.layers, self.learned, None if asked else self.sets, self.task)

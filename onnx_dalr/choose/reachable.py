@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from onnx_dalr.candidate.forms import bytes_of, forms_of
+from onnx_dalr.factorize import Method
 from onnx_dalr.graph.layers import Layer
 from onnx_dalr.units import format_bytes
 
@@ -36,19 +38,18 @@ class Reachable:
         )
 
 
-def reachable(layers: Sequence[Layer], size: int, *, compensated: bool = True, least: int = 1) -> Reachable:
-    """What ranks can do for an artifact.
+def reachable(layers: Sequence[Layer], size: int, method: Method, least: int = 1) -> Reachable:
+    """What forms can do for an artifact.
 
     Args:
-        layers: Those that may get a rank.
+        layers: Those that may get one.
         size: Bytes of the artifact.
-        compensated: Biases are corrected, and new ones added where there are none.
+        method: Of the factorization: biases that it adds count.
         least: The smallest rank a layer may get.
     """
     eligible = left = 0
     for layer in layers:
-        dense = layer.params
-        thin = least * (layer.m + layer.n) + layer.growth(compensated=compensated)
-        eligible += dense * layer.dtype.itemsize
-        left += min(dense, thin) * layer.dtype.itemsize
+        allowed = (form for form in forms_of(layer, method) if form.untouched or min(form.rank, default=least) >= least)
+        eligible += layer.params * layer.dtype.itemsize
+        left += min(bytes_of(layer, form, method) for form in allowed)
     return Reachable(len(layers), size, eligible, size - eligible + left)

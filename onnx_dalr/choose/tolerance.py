@@ -8,18 +8,18 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 
 from onnx_dalr.choose import allocate
-from onnx_dalr.choose.allocate import Curve, Ladder, Ranks
-from onnx_dalr.choose.space import Problem
+from onnx_dalr.choose.allocate import Curve, Forms, Ladder
+from onnx_dalr.choose.space import SearchSpace
 from onnx_dalr.choose.trials import (
     BEST_EFFORT,
     BY_EFFECT,
     BY_ERROR,
     EQUAL,
     MIXED,
-    Contest,
     Effects,
     Judge,
     Trial,
+    Trials,
     plan_of,
 )
 from onnx_dalr.errors import InputError, TargetError
@@ -42,14 +42,14 @@ class ToleranceSearch:
     score jumps.
     """
 
-    def __init__(self, problem: Problem, judge: Judge | None, what: str, lost: Callable[[Trial], float]) -> None:
+    def __init__(self, space: SearchSpace, judge: Judge | None, what: str, lost: Callable[[Trial], float]) -> None:
         if judge is None:
             raise InputError(
                 f"without held-out samples no {what} can be measured", "give --size, --params or --rank, or --holdout"
             )
-        self._problem, self._judge, self._what, self._lost = problem, judge, what, lost
-        self._contest = Contest(problem, judge)
-        self._most = EVALUATIONS + (MORE_FOR_FACTORS if len(problem.spectra) > 1 else 0)
+        self._space, self._judge, self._what, self._lost = space, judge, what, lost
+        self._trials = Trials(space, judge)
+        self._most = EVALUATIONS + (MORE_FOR_FACTORS if len(space.kinds_of_factors) > 1 else 0)
         self._best: Plan | None = None
         self._closest: tuple[float, Plan] | None = None
 
@@ -59,13 +59,13 @@ class ToleranceSearch:
         Raises:
             TargetError: None does.
         """
-        ladders = self._problem.ladders
-        dense = allocate.largest(ladders)
-        if not self._problem.saves:
-            return plan_of(self._problem, dense, "")
+        ladders = self._space.ladders
+        most = allocate.largest(ladders)
+        if not self._space.saves:
+            return plan_of(self._space, most, "")
         fixed = sum(float(one.costs[0]) for one in ladders if not one.gives)  # what no budget changes
-        low, high = (allocate.total(ladders, ranks) - fixed for ranks in (allocate.smallest(ladders), dense))
-        if high - low < _LITTLE * self._problem.params and not self._passes(EQUAL, _one_step_down(ladders)):
+        low, high = (allocate.total(ladders, forms) - fixed for forms in (allocate.smallest(ladders), most))
+        if high - low < _LITTLE * self._space.params and not self._passes(EQUAL, _one_step_down(ladders)):
             return self._result(EQUAL)  # a search for what little there is to gain would end where it began
         effects = self._effects()
         name = BY_EFFECT if effects else EQUAL
@@ -73,85 +73,85 @@ class ToleranceSearch:
         refused, accepted = -math.inf, math.inf  # what the largest and the smallest of them cost
         while self._has_trials_left and high > _CLOSE * low:
             middle = math.sqrt(low * high)
-            ranks = self._spend(allocations[name], middle + fixed)
-            cost = allocate.total(ladders, ranks)
+            forms = self._spend(allocations[name], middle + fixed)
+            cost = allocate.total(ladders, forms)
             # A budget is not spent to the last parameter: what it buys may be no smaller, or larger, than another's.
             if cost >= accepted:
                 high = middle
-            elif cost <= refused or not self._passes(name, ranks):
+            elif cost <= refused or not self._passes(name, forms):
                 low, refused = middle, max(cost, refused)
             else:
                 high = middle
                 if self._best is None:
-                    name = self._contested(name, allocations, refused, cost)
+                    name = self._chosen(name, allocations, refused, cost)
                     if effects is not None:
-                        effects.near(self._contest.ranks(name))
+                        effects.near(self._trials.forms(name))
                         allocations = self._allocations(effects)
-                self._best = self._contest.entered[name]
-                accepted = allocate.total(ladders, self._contest.ranks(name))
+                self._best = self._trials.entered[name]
+                accepted = allocate.total(ladders, self._trials.forms(name))
         if self._best is None:
-            self._last_resort(name, dense)
+            self._last_resort(name, most)
         return self._result(name)
 
     @property
     def _has_trials_left(self) -> bool:
         return len(self._judge.trials) < self._most
 
-    def _last_resort(self, name: str, dense: Ranks) -> None:
+    def _last_resort(self, name: str, most: Forms) -> None:
         """The largest models that are smaller at all: one step down, or nothing but what is pinned."""
-        pins = [dense] if any(rank is not None for rank in dense) else []
-        for ranks in (_one_step_down(self._problem.ladders), *pins):
-            if self._best is None and self._has_trials_left and self._passes(name, ranks):
-                self._best = self._contest.entered[name]
+        pins = [] if all(form.untouched for form in most) else [most]
+        for forms in (_one_step_down(self._space.ladders), *pins):
+            if self._best is None and self._has_trials_left and self._passes(name, forms):
+                self._best = self._trials.entered[name]
 
     def _effects(self) -> Effects | None:
-        several = sum(one.gives for one in self._problem.ladders) > 1
-        effects = self._judge.effects(self._problem) if self._judge.effects is not None and several else None
+        several = sum(one.gives for one in self._space.ladders) > 1
+        effects = self._judge.effects(self._space) if self._judge.effects is not None and several else None
         if effects is not None:
             for ratio in _STARTING_RATIOS:
-                effects.near(allocate.at_ratio(self._problem.ladders, ratio, small_too=True))
+                effects.near(allocate.at_ratio(self._space.ladders, ratio, small_too=True))
         return effects
 
     def _allocations(self, effects: Effects | None) -> dict[str, list[Curve] | None]:
         """Curves to spend a budget by, None for one ratio."""
-        tails = self._problem.tails
-        by_curves = {BY_ERROR: tails} if effects is None else candidates(tails, effects.curves())
+        tails = self._space.tails
+        by_curves = {BY_ERROR: tails} if effects is None else criteria(tails, effects.curves())
         return {**by_curves, EQUAL: None}
 
-    def _spend(self, curves: list[Curve] | None, budget: float) -> Ranks:
-        ladders = self._problem.ladders
-        ranks = allocate.within(ladders, budget) if curves is None else allocate.best(ladders, curves, budget)
-        return ranks or allocate.smallest(ladders)
+    def _spend(self, curves: list[Curve] | None, budget: float) -> Forms:
+        ladders = self._space.ladders
+        forms = allocate.within(ladders, budget) if curves is None else allocate.best(ladders, curves, budget)
+        return forms or allocate.smallest(ladders)
 
-    def _contested(self, first: str, allocations: Mapping[str, list[Curve] | None], refused: float, cost: float) -> str:
+    def _chosen(self, first: str, allocations: Mapping[str, list[Curve] | None], refused: float, cost: float) -> str:
         """The least distortion of what costs and loses no more than the first to pass, and more than was refused."""
-        lost = self._lost(self._contest.trial(first))
+        lost = self._lost(self._trials.trial(first))
         within = [first]
         for name, curves in allocations.items():
-            ranks = self._spend(curves, cost)
-            if name != first and allocate.total(self._problem.ladders, ranks) > refused and self._has_trials_left:
-                trial = self._contest.enter(name, ranks)
+            forms = self._spend(curves, cost)
+            if name != first and allocate.total(self._space.ladders, forms) > refused and self._has_trials_left:
+                trial = self._trials.enter(name, forms)
                 within += [name] if self._lost(trial) <= lost else []
-        return self._contest.winner(within)
+        return self._trials.winner(within)
 
-    def _passes(self, name: str, ranks: Ranks) -> bool:
-        lost = self._lost(self._contest.enter(name, ranks))
+    def _passes(self, name: str, forms: Forms) -> bool:
+        lost = self._lost(self._trials.enter(name, forms))
         if math.isfinite(lost) and (self._closest is None or lost < self._closest[0]):
-            self._closest = lost, self._contest.entered[name]
-        return lost <= self._problem.target.value + _ROUNDING
+            self._closest = lost, self._trials.entered[name]
+        return lost <= self._space.target.value + _ROUNDING
 
     def _result(self, name: str) -> Plan:
-        problem, contest = self._problem, self._contest
+        space = self._space
         if self._best is not None:
-            return contest.finished(self._best, f"{name}, the smallest model that stays within the {self._what}")
-        if problem.target.best_effort and self._closest is not None:
+            return self._trials.finished(self._best, f"{name}, the smallest model that stays within the {self._what}")
+        if space.target.best_effort and self._closest is not None:
             lost, plan = self._closest
-            return contest.finished(plan, f"{BEST_EFFORT}: it {_amount(self._what, lost)} on the select samples")
+            return self._trials.finished(plan, f"{BEST_EFFORT}: it {_amount(self._what, lost)} on the select samples")
         trials = self._judge.trials.values()
         closest = min(trials, key=self._lost)
         least = self._lost(closest)
         best = _amount(self._what, least) if math.isfinite(least) else "gives NaN or infinity"
-        allowed = _amount(self._what, problem.target.value, verb=False)
+        allowed = _amount(self._what, space.target.value, verb=False)
         raise TargetError(
             f"nothing that makes it smaller stays within {allowed}: the best of {len(trials)} candidates {best} "
             "on the select samples",
@@ -174,17 +174,17 @@ def _more(what: str, least: float) -> str:
     return f"allow more ({asked}) or "
 
 
-def _one_step_down(ladders: Sequence[Ladder]) -> Ranks:
+def _one_step_down(ladders: Sequence[Ladder]) -> Forms:
     """The largest model that is smaller at all: one step down where a step saves least."""
-    ranks = allocate.largest(ladders)
+    forms = allocate.largest(ladders)
     steps = [(one.costs[-1] - one.costs[-2], layer) for layer, one in enumerate(ladders) if one.gives]
     if steps:
         _, layer = min(steps)
-        ranks[layer] = ladders[layer].ranks[-2]
-    return ranks
+        forms[layer] = ladders[layer].forms[-2]
+    return forms
 
 
-def candidates(tails: list[Curve], effects: list[Curve]) -> dict[str, list[Curve]]:
+def criteria(tails: list[Curve], effects: list[Curve]) -> dict[str, list[Curve]]:
     """Curves to spend a budget by: effects on the output, plain tails, and the geometric mean of the two."""
     with np.errstate(invalid="ignore"):
         mixed = [np.sqrt(tail * effect) for tail, effect in zip(tails, effects, strict=True)]

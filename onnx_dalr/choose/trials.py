@@ -1,4 +1,4 @@
-"""Allocations side by side: each is a Plan, scored once on the select samples; the least distortion wins."""
+"""Trials: allocations side by side, each scored once on the select samples; the least distortion wins."""
 
 from __future__ import annotations
 
@@ -10,9 +10,11 @@ from typing import Protocol
 import numpy as np
 from scipy import stats
 
-from onnx_dalr.choose.allocate import Curve, Ranks
-from onnx_dalr.choose.space import Problem
-from onnx_dalr.plan.plan import REFUSED, Choice, Plan, Point
+from onnx_dalr.candidate.forms import asked
+from onnx_dalr.choose.allocate import Curve, Forms
+from onnx_dalr.choose.space import SearchSpace
+from onnx_dalr.factorize import UNTOUCHED, Form
+from onnx_dalr.plan.plan import Choice, Plan, Point, refused
 from onnx_dalr.request.selection import rule_for
 
 BEST_EFFORT = "the target is not met, this is the closest"
@@ -79,12 +81,12 @@ Scorer = Callable[[Plan], Trial]
 class Effects(Protocol):
     """What each layer does to the output: one curve per layer, in one unit."""
 
-    def near(self, ranks: Ranks) -> None:
-        """Looks closer at these ranks, where there is something to measure."""
+    def near(self, forms: Forms) -> None:
+        """Looks closer at these forms, where there is something to measure."""
         ...
 
     def curves(self) -> list[Curve]:
-        """By layer: predicted distortion of the output at every rank from 0 on."""
+        """By layer: predicted distortion of the output in every form of its menu."""
         ...
 
 
@@ -93,22 +95,22 @@ class Judge:
 
     Attributes:
         effects: Makes what knows the effect of each layer; None where that is unaffordable.
-        trials: By factors and ranks.
+        trials: By factors and forms.
     """
 
-    def __init__(self, score: Scorer, effects: Callable[[Problem], Effects] | None = None) -> None:
+    def __init__(self, score: Scorer, effects: Callable[[SearchSpace], Effects] | None = None) -> None:
         self.effects = effects
         self.trials: dict[Key, Trial] = {}
         self._score = score
         self._points: dict[Key, Point] = {}
 
-    def trial(self, problem: Problem, plan: Plan, name: str) -> Trial:
-        """Of a plan; `name` says how its ranks were chosen."""
+    def trial(self, space: SearchSpace, plan: Plan, name: str) -> Trial:
+        """Of a plan; `name` says how its forms were chosen."""
         key = key_of(plan)
         if key not in self.trials:
             trial = self._score(plan)
             self.trials[key] = trial
-            size = (problem.params_at(list(key[1])), trial.bytes)
+            size = (space.params_at(list(key[1])), trial.bytes)
             self._points[key] = Point(name, *size, trial.drop, trial.error, trial.distortion)
         return self.trials[key]
 
@@ -118,34 +120,34 @@ class Judge:
         return tuple(sorted(points, key=lambda point: (point.params, point.bytes)))
 
 
-Key = tuple[str, tuple[int | None, ...]]
+Key = tuple[str, tuple[Form, ...]]
 
 
 def key_of(plan: Plan) -> Key:
-    """Factors and ranks: what makes the model."""
-    return plan.factors, tuple(choice.rank for choice in plan.choices)
+    """Factors and forms: what makes the model."""
+    return plan.factors, tuple(choice.form for choice in plan.choices)
 
 
-class Contest:
-    """Named choices of ranks and factors, side by side."""
+class Trials:
+    """Named choices of forms and factors, side by side."""
 
-    def __init__(self, problem: Problem, judge: Judge) -> None:
-        self._problem, self._judge = problem, judge
+    def __init__(self, space: SearchSpace, judge: Judge) -> None:
+        self._space, self._judge = space, judge
         self.entered: dict[str, Plan] = {}
 
-    def enter(self, name: str, ranks: Ranks, factors: str | None = None) -> Trial:
-        """Scores these ranks, with the problem's factors unless others are named."""
-        problem = self._problem.with_factors(factors or self._problem.factors)
-        self.entered[name] = plan_of(problem, ranks, name)
-        return self._judge.trial(problem, self.entered[name], name)
+    def enter(self, name: str, forms: Forms, factors: str | None = None) -> Trial:
+        """Scores these forms, with the problem's factors unless others are named."""
+        space = self._space.with_factors(factors or self._space.factors)
+        self.entered[name] = plan_of(space, forms, name)
+        return self._judge.trial(space, self.entered[name], name)
 
     def trial(self, name: str) -> Trial:
         """Of what was entered under a name."""
         return self._judge.trials[key_of(self.entered[name])]
 
-    def ranks(self, name: str) -> Ranks:
+    def forms(self, name: str) -> Forms:
         """Of what was entered under a name."""
-        return [choice.rank for choice in self.entered[name].choices]
+        return [choice.form for choice in self.entered[name].choices]
 
     def distortion(self, name: str) -> float:
         """Of what was entered under a name."""
@@ -177,50 +179,50 @@ class Contest:
 
     def finished(self, plan: Plan, why: str) -> Plan:
         """A plan that was scored, with its reason and the curve of all that were."""
-        problem = self._problem.with_factors(plan.factors)
-        made = plan_of(problem, [choice.rank for choice in plan.choices], why)
+        space = self._space.with_factors(plan.factors)
+        made = plan_of(space, [choice.form for choice in plan.choices], why)
         return replace(made, evaluations=len(self._judge.trials), curve=self._judge.curve(plan))
 
 
-def plan_of(problem: Problem, ranks: Ranks, why: str) -> Plan:
-    """The plan of these ranks, with `why` as the reason of every one, or what keeps a layer from it."""
-    all_dense = all(rank is None for rank in ranks)
+def plan_of(space: SearchSpace, forms: Forms, why: str) -> Plan:
+    """The plan of these forms, with `why` as the reason of every one, or what keeps a layer from it."""
+    all_untouched = all(form.untouched for form in forms)
     choices = []
-    for position, (layer, rank) in enumerate(zip(problem.layers, ranks, strict=True)):
-        spectrum = problem.spectrum(layer) if rank else None
-        effect = None if spectrum is None else spectrum.metric_tails
+    for position, (layer, form) in enumerate(zip(space.layers, forms, strict=True)):
+        spectra = None if form.untouched else space.spectra(layer)
         choices.append(
             Choice(
                 layer=layer.name,
-                rank=rank,
-                reason=_reason(problem, position, rank, why, all_dense=all_dense),
-                expected_error=None if spectrum is None or rank is None else spectrum.expected_error(rank),
-                expected_distortion=None if effect is None else float(effect[rank]),
-                largest_rank=problem.sizes[position].largest_rank,
+                form=form,
+                reason=_reason(space, position, form, why, all_untouched=all_untouched),
+                expected_error=None if spectra is None else spectra.expected_error(form),
+                expected_distortion=None if spectra is None or not spectra.has_effect else spectra.effect(form),
+                largest_rank=space.largest_rank(layer),
             )
         )
-    return Plan(problem.method.name, tuple(choices), target=str(problem.target), factors=problem.factors)
+    return Plan(space.method.name, tuple(choices), target=str(space.target), factors=space.factors)
 
 
-def _reason(problem: Problem, position: int, rank: int | None, why: str, *, all_dense: bool) -> str:
-    """Why one layer has its rank."""
-    size, rule = problem.sizes[position], rule_for(problem.layers[position], problem.target.ranks)
+def _reason(space: SearchSpace, position: int, form: Form, why: str, *, all_untouched: bool) -> str:
+    """Why one layer has its form."""
+    layer = space.layers[position]
+    rule = rule_for(layer, space.target.ranks)
     if rule is not None:
-        beyond = rank is None and rule.rank is not None
-        return f"rank {rule.rank} {REFUSED}: {size.largest_rank} is the largest" if beyond else "as asked"
-    if problem.target.kind == "rank":
+        beyond = form.untouched and rule.rank is not None
+        return refused(asked(layer, rule.rank), space.largest_rank(layer)) if beyond else "as asked"
+    if space.target.kind == "rank":
         return "no --rank for it"
-    return why if rank is not None else "dense: " + _why_dense(problem, position, why, all_dense=all_dense)
+    return "dense: " + _why_untouched(space, position, why, all_untouched=all_untouched) if form.untouched else why
 
 
-def _why_dense(problem: Problem, position: int, why: str, *, all_dense: bool) -> str:
-    largest = problem.sizes[position].largest_rank
-    if problem.ladders[position].ranks == (None,):
+def _why_untouched(space: SearchSpace, position: int, why: str, *, all_untouched: bool) -> str:
+    largest = space.largest_rank(space.layers[position])
+    if space.ladders[position].forms == (UNTOUCHED,):
         return f"no rank that may be chosen makes it smaller ({largest} is the largest)"
-    if all_dense:
+    if all_untouched:
         return "the target is met without it"
     if why.startswith(EQUAL):
         return "too small beside the largest layer for a ratio to gain much"
-    if problem.target.kind == "energy":
+    if space.target.kind == "energy":
         return f"the largest rank that saves, {largest}, keeps too little of the variance"
     return "its parameters are worth more than what leaving them out would save"

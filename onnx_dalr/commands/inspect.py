@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from onnx import ModelProto
 
 from onnx_dalr.choose.reachable import reachable
+from onnx_dalr.factorize import METHODS
 from onnx_dalr.graph.contents import Content, contents
 from onnx_dalr.graph.layers import Layer, Skipped, find, node_name
 from onnx_dalr.graph.roles import in_general, role
@@ -49,7 +50,7 @@ def inspect(model: PathLike | ModelProto) -> Inspection:
         layers=tuple(sorted((_layer(layer, size) for layer in layers), key=lambda entry: -entry.bytes)),
         skipped=tuple(skipped),
         optimized=metadata(found.proto),
-        reachable=reachable([layer for layer in layers if layer.weight in names], size),
+        reachable=reachable([layer for layer in layers if layer.weight in names], size, METHODS["dalr"]),
         kinds=_kinds(tensors, size),
         tensors=tensors,
         other_bytes=stock.other,

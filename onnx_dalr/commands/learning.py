@@ -7,7 +7,7 @@ from pathlib import Path
 
 from onnx_dalr.ahead.announce import announce_time
 from onnx_dalr.choose.analysis import Analysis
-from onnx_dalr.choose.decide import check_confidence, check_target
+from onnx_dalr.choose.feasible import check_confidence, check_target
 from onnx_dalr.commands.asked import Asked
 from onnx_dalr.graph.layers import Layer, Skipped
 from onnx_dalr.learn.capture import needs_of
@@ -54,7 +54,7 @@ def learned_of(run: Run, asked: Asked, layers: list[Layer], skipped: list[Skippe
         layers = [layer for layer in layers if layer.name in learned.rows]
         skipped = [*skipped, *(left_out(layer, "no row of the samples reached it") for layer in unreached)]
         refuse_by_sizes(run, asked, layers, sets)
-    return Analysis(run, layers, skipped, sets, learned, task, provider, settings)
+    return Analysis(run, layers, skipped, sets, learned, task, provider, settings, checked=asked.target)
 
 
 def refuse_by_sizes(run: Run, asked: Asked, layers: Sequence[Layer], sets: Sets | None) -> None:

@@ -6,6 +6,7 @@ import re
 from typing import NamedTuple
 
 DENSE = "dense"
+PAIR = "pair"
 KEPT = "keep"
 _TEXT = re.compile(r"(?P<structure>[a-z][a-z0-9_-]*)(?: (?P<rank>\d+(?:x\d+)*))?(?: (?P<format>[a-z][a-z0-9/]*))?")
 
@@ -32,6 +33,11 @@ class Form(NamedTuple):
     def untouched(self) -> bool:
         """The weight stays in the file as it is."""
         return self.structure == DENSE and self.format == KEPT
+
+    @property
+    def brief(self) -> str:
+        """For tables: a pair is its rank, as nearly all are."""
+        return str(self.rank[0]) if self.structure == PAIR and self.format == KEPT else str(self)
 
     def __str__(self) -> str:
         rank = "x".join(map(str, self.rank))

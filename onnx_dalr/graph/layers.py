@@ -13,6 +13,7 @@ import onnx
 from numpy.typing import NDArray
 from onnx import NodeProto, TensorProto
 
+from onnx_dalr.factorize import Shape
 from onnx_dalr.graph import advice
 from onnx_dalr.graph.index import GraphIndex, bodies
 from onnx_dalr.graph.kinds import conv1x1, gemm, matmul
@@ -51,6 +52,11 @@ class Layer:
     uses: tuple[Use, ...]
     bias_growth: int
     plain_growth: int
+
+    @property
+    def shape(self) -> Shape:
+        """In the terms that structures count in."""
+        return Shape(self.m, self.n)
 
     def growth(self, *, compensated: bool) -> int:
         """Parameters that biases gain, with or without a correction."""

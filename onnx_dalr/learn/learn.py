@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
-from onnx_dalr.factorize import Settings, Spectrum, Statistics, metric_shrinkage, shrinkage_of
+from onnx_dalr.factorize import Statistics
+from onnx_dalr.factorize.spectra import Spectra
+from onnx_dalr.factorize.structures import structures_of
 from onnx_dalr.graph.layers import Layer, matrix
 from onnx_dalr.learn.capture import capture, has_room_for_metric, memory_limit, passes
 from onnx_dalr.learn.probes import MOST_SAMPLES, add_metric
 from onnx_dalr.learn.statistics_set import StatisticsSet
+from onnx_dalr.learn.trust import DEFAULT, kinds_of_trust, trusts
 from onnx_dalr.progress import CAPTURING, FACTORIZING, PROBING, numbered
 from onnx_dalr.quality.task import Task
 from onnx_dalr.request.context import Run
@@ -22,12 +23,6 @@ from onnx_dalr.samples.sets import Sets, fed, fingerprint
 
 STATISTICS_FLOOR = 1 << 30
 """Bytes of statistics that are always allowed at a time; above, as much as the model itself."""
-
-DEFAULT = "default"
-_CAUTIOUS, _NO_METRIC, _SVD = "cautious", "no metric", "svd-bc"
-_CAUTIOUS_METRIC = 0.8
-LARGE_MODEL = 500_000_000  # bytes from which every choice of factors would be another model in memory
-LARGE = 2048  # an eigendecomposition of this size takes seconds: of larger layers there is no more than svd-bc
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,12 +39,16 @@ class Learned:
         notes: What a user should know.
     """
 
-    spectra: dict[str, dict[str, Spectrum]]
+    spectra: dict[str, dict[str, Spectra]]
     rows: dict[str, int]
     digests: frozenset[str]
     statistics: Mapping[str, Statistics]
     passes: int
     notes: tuple[str, ...]
+
+    def of(self, layer: str, factors: str = DEFAULT) -> Spectra:
+        """Of a layer with factors by name; where it has enough samples there is one kind, the default."""
+        return self.spectra.get(factors, {}).get(layer) or self.spectra[DEFAULT][layer]
 
     @property
     def calibration(self) -> str:
@@ -58,7 +57,7 @@ class Learned:
 
 
 def learn(run: Run, layers: Sequence[Layer], sets: Sets, task: Task | None, *, keep: bool = False) -> Learned:
-    """Statistics and from them a Spectrum of every layer, in as few passes over the samples as memory allows.
+    """Statistics and from them the Spectra of every layer, in as few passes over the samples as memory allows.
 
     Args:
         run: The run.
@@ -133,7 +132,7 @@ def factorize(
     run: Run,
     layers: Sequence[Layer],
     statistics: Mapping[str, Statistics],
-    into: dict[str, dict[str, Spectrum]],
+    into: dict[str, dict[str, Spectra]],
     *,
     part: tuple[int, int] = (1, 1),
     keep: bool = True,
@@ -144,11 +143,11 @@ def factorize(
         run: The run.
         layers: The layers.
         statistics: By layer name; layers without any are left out.
-        into: Factors' name → layer name → Spectrum.
+        into: Factors' name → layer name → Spectra.
         part: Which group of layers this is, and of how many.
         keep: Leave the statistics as they are; else one layer's at a time is let go.
     """
-    present = [layer for layer in layers if layer.name in statistics]
+    method, present = run.options.method, [layer for layer in layers if layer.name in statistics]
     total = sum(len(kinds_of_trust(run, statistics[layer.name])) for layer in present)
     # One BLAS thread: two on a busy machine take many times as long for an eigendecomposition (METHODS §7).
     with (
@@ -162,52 +161,7 @@ def factorize(
             if not keep and isinstance(statistics, dict):
                 del statistics[layer.name]
             for name, settings in trusts(run, W, held).items():
-                spectrum = run.options.method.spectrum(W, held, settings)
-                compacted = spectrum.compact() if W.dtype == np.float32 else spectrum
-                into.setdefault(name, {})[layer.name] = compacted
+                structures = structures_of(layer.shape)
+                spectra = Spectra({each.name: each.decompose(W, held, method, settings) for each in structures})
+                into.setdefault(name, {})[layer.name] = spectra.compact() if W.dtype == np.float32 else spectra
                 advance(1)
-
-
-def trusts(run: Run, W: NDArray[Any], held: Statistics) -> dict[str, Settings]:
-    """Settings to choose between where there are few rows, p < 2n, or probes: how far C and G are trusted (METHODS §3).
-
-    What the user fixed stays fixed. The last is `svd-bc`, which is all there is beside the default for large layers;
-    for large models there is no choice.
-    """
-    asked, weighs = run.options.settings, _weighs(run, held)
-    made: dict[str, Callable[[], Settings]] = {
-        DEFAULT: lambda: asked,
-        _CAUTIOUS: lambda: replace(
-            asked,
-            metric=max(_CAUTIOUS_METRIC, metric_shrinkage(W, held)) if weighs else asked.metric,
-            shrinkage=(1 + shrinkage_of(held)) / 2 if _shrinks(run, held) else asked.shrinkage,
-        ),
-        _NO_METRIC: lambda: replace(asked, metric=1.0),
-        _SVD: lambda: replace(asked, metric=1.0 if weighs else asked.metric, shrinkage=1.0),
-    }
-    return {name: made[name]() for name in kinds_of_trust(run, held)}
-
-
-def kinds_of_trust(run: Run, held: Statistics) -> list[str]:
-    """The names of the same."""
-    weighs = _weighs(run, held)
-    few = held.count < 2 * held.n or (weighs and held.metric_count < 2 * min(held.m, held.n))
-    if not run.options.method.takes_metric or not few or run.original.size > LARGE_MODEL:
-        return [DEFAULT]
-    wanted = {
-        DEFAULT: True,
-        _CAUTIOUS: (weighs or _shrinks(run, held)) and min(held.m, held.n) <= LARGE,
-        _NO_METRIC: weighs and min(held.m, held.n) <= LARGE,
-        _SVD: run.options.settings.shrinkage is None,
-    }
-    return [name for name, is_wanted in wanted.items() if is_wanted]
-
-
-def _weighs(run: Run, held: Statistics) -> bool:
-    """Whether there is a metric, and how far it is trusted is not fixed."""
-    return run.options.settings.metric == "auto" and held.metric_probes > 0
-
-
-def _shrinks(run: Run, held: Statistics) -> bool:
-    """Whether there is a covariance, and how far it is trusted is not fixed."""
-    return run.options.settings.shrinkage is None and not held.learned_nothing

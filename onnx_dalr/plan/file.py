@@ -11,13 +11,22 @@ from typing import Any
 
 from onnx_dalr._version import __version__
 from onnx_dalr.errors import InputError
+from onnx_dalr.factorize import DENSE, PAIR, UNTOUCHED, Form, parse_form
+from onnx_dalr.factorize.formats import FORMATS
+from onnx_dalr.factorize.structures import STRUCTURES
 from onnx_dalr.plan.plan import Choice, Plan, Point
 from onnx_dalr.request.target import KEEP
 
-SCHEMA = 1
-"""Counts up with every change after which an older onnx-dalr would misread a plan."""
+SCHEMA = 2
+"""Counts up with every change after which an older onnx-dalr would misread a plan; older ones are read."""
+
+_OLDER = (1,)
+"""Schemas that are read too: in the first, a form was a rank."""
 
 _POINT = ("allocation", "params", "bytes", "drop", "error", "distortion", "chosen")
+
+
+_FORM = '"pair 64" is two thin matrices of rank 64, "dense" leaves the layer as it is'
 
 
 def to_json(plan: Plan) -> str:
@@ -41,7 +50,7 @@ def to_json(plan: Plan) -> str:
 def _choice(choice: Choice) -> dict[str, Any]:
     return {
         "layer": choice.layer,
-        "rank": KEEP if choice.rank is None else choice.rank,
+        "form": str(choice.form),
         "largest_rank": choice.largest_rank,
         "expected_error": _number(choice.expected_error),
         "expected_distortion": _number(choice.expected_distortion),
@@ -87,6 +96,7 @@ def from_json(text: str, name: str = "the plan") -> Plan:
     _check(facts, name)
     layers = facts["layers"]
     for position, entry in enumerate(layers):
+        _check_form(entry, f"{name}: layers[{position}].form")
         if any(entry["layer"] == other["layer"] for other in layers[:position]):
             raise InputError(
                 f"{name}: layers[{position}].layer {entry['layer']!r} is there twice", "keep one of the two"
@@ -129,7 +139,8 @@ def _check(facts: Any, name: str) -> None:
         raise InputError(
             f"{name}: schema {schema_number} is newer than this onnx-dalr reads ({SCHEMA})", "update onnx-dalr"
         )
-    schema = json.loads(files("onnx_dalr.plan").joinpath("plan.schema.json").read_text(encoding="utf-8"))
+    of = f"plan.schema.{schema_number}.json" if schema_number in _OLDER else "plan.schema.json"
+    schema = json.loads(files("onnx_dalr.plan").joinpath(of).read_text(encoding="utf-8"))
     error = best_match(Draft202012Validator(schema).iter_errors(facts))
     if error is None:
         return
@@ -144,12 +155,35 @@ def _from_entry(entry: dict[str, Any]) -> Choice:
     largest = entry.get("largest_rank")
     return Choice(
         entry["layer"],
-        None if entry["rank"] == KEEP else int(entry["rank"]),  # 8.0 is a whole number too
+        _form(entry),
         entry.get("reason", "as the plan says"),
         entry.get("expected_error"),
         entry.get("expected_distortion"),
         None if largest is None else int(largest),
     )
+
+
+def _form(entry: dict[str, Any]) -> Form:
+    if "form" in entry:
+        return parse_form(entry["form"])
+    return UNTOUCHED if entry["rank"] == KEEP else Form(PAIR, (int(entry["rank"]),))  # 8.0 is a whole number too
+
+
+def _check_form(entry: dict[str, Any], where: str) -> None:
+    """Refuses a form that this onnx-dalr does not know."""
+    try:
+        form = _form(entry)
+    except ValueError as error:
+        raise InputError(f"{where}: {error}", _FORM) from error
+    for what, name, known in (
+        ("structure", form.structure, (DENSE, *STRUCTURES)),
+        ("format", form.format, FORMATS),
+    ):
+        if name not in known:
+            raise InputError(f"{where}: {str(form)!r} has an unknown {what}, {name!r}", f"known: {', '.join(known)}")
+    wanted = 0 if form.structure == DENSE else len(STRUCTURES[form.structure].smallest)
+    if len(form.rank) != wanted:
+        raise InputError(f"{where}: {str(form)!r} has {len(form.rank)} ranks, not {wanted}", _FORM)
 
 
 def _point(entry: dict[str, Any]) -> Point:

@@ -9,17 +9,18 @@ from pathlib import Path
 
 from onnx import ModelProto
 
-from onnx_dalr.choose.decide import note, refuse_all_dense, substitutions
-from onnx_dalr.choose.space import sizes_of
-from onnx_dalr.errors import InputError
+from onnx_dalr.candidate.candidate import build
+from onnx_dalr.candidate.forms import forms_of, largest_rank, params_of
+from onnx_dalr.errors import InputError, NothingToGainError
+from onnx_dalr.factorize import UNTOUCHED
+from onnx_dalr.factorize.formats import FORMATS
 from onnx_dalr.graph.layers import Layer, find
-from onnx_dalr.graph.rewrite import rewrite
 from onnx_dalr.graph.storage.model import Model, load
 from onnx_dalr.learn.capture import needs_of
 from onnx_dalr.learn.learn import learn_from
 from onnx_dalr.learn.statistics_file import load_statistics
 from onnx_dalr.learn.statistics_set import StatisticsSet, check_fits, model_hash
-from onnx_dalr.plan.plan import REFUSED, Choice, Plan
+from onnx_dalr.plan.plan import Choice, Plan, refused
 from onnx_dalr.progress import Silent
 from onnx_dalr.request.context import Run
 from onnx_dalr.request.options import Options, from_plan, make_options
@@ -47,11 +48,11 @@ def check_plan(plan: Plan, model: Model) -> frozenset[str]:
                 f"the plan has layer {choice.layer!r}, which the model has not{why}",
                 "`onnx-dalr inspect` lists the layers",
             )
-    return frozenset(choice.layer for choice in refuse_all_dense(plan).compressed)
+    return frozenset(choice.layer for choice in refuse_unchanged(plan).compressed)
 
 
 def fitted_to(plan: Plan, run: Run, layers: Sequence[Layer]) -> Plan:
-    """The plan with one choice per layer, in their order; a rank that saves nothing keeps its layer dense.
+    """The plan with one choice per layer, in their order; a form that saves nothing leaves its layer as it is.
 
     Where its ranks are no longer those that were chosen when it was made, no point of its curve is marked as chosen,
     and the run notes it.
@@ -61,15 +62,14 @@ def fitted_to(plan: Plan, run: Run, layers: Sequence[Layer]) -> Plan:
     """
     by_name = {choice.layer: choice for choice in plan.choices}
     choices: list[Choice] = []
-    params = run.original.params
-    for layer, size in zip(layers, sizes_of(layers, run.options.method), strict=True):
+    params, method = run.original.params, run.options.method
+    for layer in layers:
         choice = by_name[layer.name]
-        if choice.rank is not None and choice.rank > size.largest_rank:
-            why = f"rank {choice.rank} {REFUSED}: {size.largest_rank} is the largest"
-            choice = replace(choice, rank=None, reason=why)
+        if choice.form not in forms_of(layer, method, tuple(FORMATS)):
+            choice = replace(choice, form=UNTOUCHED, reason=refused(choice.form, largest_rank(layer, method)))
         choices.append(choice)
-        params += size.params(choice.rank) - size.params(None)
-    fitted = refuse_all_dense(replace(plan, choices=tuple(choices)))
+        params += params_of(layer, choice.form, method) - layer.params
+    fitted = refuse_unchanged(replace(plan, choices=tuple(choices)))
     if all(point.params == params for point in plan.curve if point.chosen):
         return fitted
     run.notes.append(
@@ -115,5 +115,17 @@ def apply_to_proto(
     )
     learned = learn_from(run, layers, held)
     fitted = fitted_to(plan, run, layers)
-    text = note(run, fitted, learned.calibration)
-    return rewrite(run.original, substitutions(layers, learned.spectra, fitted), text)
+    return build(run, layers, learned, fitted.forms, fitted.factors).proto
+
+
+def refuse_unchanged(plan: Plan) -> Plan:
+    """The plan itself.
+
+    Raises:
+        NothingToGainError: All layers stay as they are.
+    """
+    if not plan.compressed:
+        reasons = list(dict.fromkeys(choice.reason for choice in plan.choices))
+        shown = "; ".join(reasons[:2]) + ("; …" if len(reasons) > 2 else "")
+        raise NothingToGainError(f"nothing to gain: every layer stays dense ({shown})", "ask for a smaller model")
+    return plan

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
+from onnx_dalr.factorize.form import KEPT, Form
 from onnx_dalr.request.wording import speaks_python
 from onnx_dalr.shown import Shown
 
@@ -17,7 +18,14 @@ if TYPE_CHECKING:
     from onnx_dalr.learn.statistics_set import StatisticsSet
 
 REFUSED = "would not make it smaller"
-"""In the reason of a layer that stays dense though a rank was asked for."""
+"""In the reason of a layer that stays as it is though a form was asked for."""
+
+
+def refused(form: Form, largest: int) -> str:
+    """Why a layer stays as it is though a form was asked for; `largest` is the largest rank it could have."""
+    if len(form.rank) == 1 and form.format == KEPT:
+        return f"rank {form.rank[0]} {REFUSED}: {largest} is the largest"
+    return f"{form} {REFUSED}"
 
 
 @dataclass(frozen=True)
@@ -26,17 +34,17 @@ class Choice:
 
     Attributes:
         layer: Its name.
-        rank: The rank, or None to keep it dense.
+        form: What it becomes.
         reason: Why, in plain words.
-        expected_error: √(Σ‖y−ŷ‖² / Σ‖y‖²) of the layer's output to expect at this rank on unseen rows; None where it
-            stays dense or is not known.
+        expected_error: √(Σ‖y−ŷ‖² / Σ‖y‖²) of the layer's output to expect in this form on unseen rows; None where it
+            stays as it is or is not known.
         expected_distortion: What compressing this layer alone is expected to do to the network's output, in the task's
             unit (KL, 1 − cosine or squared error), by its output metric; None without one.
         largest_rank: The largest rank that makes the layer smaller; None where it is not known.
     """
 
     layer: str
-    rank: int | None
+    form: Form
     reason: str
     expected_error: float | None = None
     expected_distortion: float | None = None
@@ -48,7 +56,7 @@ class Point:
     """One whole model that was scored on the select samples: a point of the curve of size against quality.
 
     Attributes:
-        allocation: How its ranks were chosen.
+        allocation: How its forms were chosen.
         params: Its floating constants.
         bytes: Its size on disk.
         drop: Score lost against the original, as a fraction; infinite where outputs are not finite.
@@ -96,9 +104,14 @@ class Plan(Shown):
     version: str = ""
 
     @property
+    def forms(self) -> tuple[Form, ...]:
+        """Of every layer."""
+        return tuple(choice.form for choice in self.choices)
+
+    @property
     def compressed(self) -> tuple[Choice, ...]:
-        """The layers that get a rank."""
-        return tuple(choice for choice in self.choices if choice.rank is not None)
+        """The layers that change."""
+        return tuple(choice for choice in self.choices if not choice.form.untouched)
 
     def finished(self, model: str, settings: dict[str, str], version: str) -> Plan:
         """The same plan with what it is for."""

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from rich.console import Group, RenderableType
 from rich.text import Text
 
+from onnx_dalr.candidate.forms import within
 from onnx_dalr.errors import one_line
 from onnx_dalr.plan.plan import Plan
 from onnx_dalr.report.summary import curve_view, reason_lines
@@ -43,12 +44,12 @@ def plan_view(plan: Plan, width: int = PLAIN_WIDTH, *, verbose: bool = True) -> 
     for choice in plan.choices:
         cells = [
             choice.layer,
-            "keep" if choice.rank is None else str(choice.rank),
+            "keep" if choice.form.untouched else choice.form.brief,
             "" if choice.largest_rank is None else str(choice.largest_rank),
             "" if choice.expected_error is None else f"{choice.expected_error:.4f}",
             "" if choice.expected_distortion is None else f"{choice.expected_distortion:.2g}",
         ]
-        rows.append((cells, "dim" if choice.rank is None else ""))
+        rows.append((cells, "dim" if choice.form.untouched else ""))
     columns.append(("distortion", "right"))
     trusted = "" if plan.factors == "default" else f" (factors: {plan.factors})"
     parts: list[RenderableType] = [
@@ -57,7 +58,7 @@ def plan_view(plan: Plan, width: int = PLAIN_WIDTH, *, verbose: bool = True) -> 
         fitting_table(columns, rows, width, spare=("distortion", "of at most")),
         Text(),
     ]
-    parts += reason_lines((choice.layer, choice.rank, choice.reason) for choice in plan.choices)
+    parts += reason_lines((choice.layer, choice.form, choice.reason) for choice in plan.choices)
     if plan.curve and verbose:
         parts += [Text(), curve_view(plan.curve, width)]
     return Group(*parts)
@@ -69,9 +70,9 @@ def analysis_view(analysis: Analysis, width: int = PLAIN_WIDTH) -> Group:
     columns += [(f"{100 * share:g} %", "right") for share in _KEPT]
     rows = []
     for layer in analysis.layers:
-        spectrum = analysis.learned.spectra["default"][layer.name]
-        ranks = [int(share * layer.m * layer.n / (layer.m + layer.n)) for share in _KEPT]
-        errors = [f"{spectrum.expected_error(rank):.4f}" if rank else "" for rank in ranks]
+        spectra = analysis.learned.of(layer.name)
+        forms = [within(layer, share) for share in _KEPT]
+        errors = [f"{spectra.expected_error(form):.4f}" if form else "" for form in forms]
         seen = format_count(analysis.learned.rows[layer.name])
         rows.append(([layer.name, layer.op, f"{layer.m}×{layer.n}", seen, *errors], ""))
     parts: list[RenderableType] = [

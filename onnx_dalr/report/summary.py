@@ -10,6 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from onnx_dalr.errors import one_line
+from onnx_dalr.factorize.form import Form
 from onnx_dalr.plan.plan import REFUSED, Point
 from onnx_dalr.quality.evaluate import Quality
 from onnx_dalr.report.advice import next_steps
@@ -121,7 +122,7 @@ def _layers(
 ) -> Iterator[RenderableType]:
     """The layers that changed, the largest saving first; all in graph order with --verbose."""
     changed = sorted(
-        (one for one in layers if one.rank is not None), key=lambda one: one.bytes_after - one.bytes_before
+        (one for one in layers if not one.form.untouched), key=lambda one: one.bytes_after - one.bytes_before
     )
     # Long names fold, and a table of folded names is no longer one screen.
     longest = max((len(one.name) for one in changed), default=0)
@@ -132,19 +133,19 @@ def _layers(
     columns += [("distortion", "right")] if verbose else []
     rows = []
     for layer in shown:
-        dense = layer.rank is None
+        untouched = layer.form.untouched
         cells = [
             layer.name,
             layer.op,
             f"{layer.m}×{layer.n}",
-            "dense" if dense else str(layer.rank),
+            layer.form.brief,
             _change(layer.bytes_before, layer.bytes_after),
             format_share(layer.params_after, layer.params_before),
             "" if layer.expected_error is None else f"{layer.expected_error:.4f}",
         ]
         if verbose:
             cells.append("" if layer.expected_distortion is None else f"{layer.expected_distortion:.2g}")
-        rows.append((cells, "dim" if dense else ""))
+        rows.append((cells, "dim" if untouched else ""))
     yield fitting_table(columns, rows, width, spare=("op", "distortion", "kept", "own error", "shape"))
     hidden = len(changed) - len(shown)
     if hidden > 0:
@@ -153,16 +154,16 @@ def _layers(
             f"and {hidden} more layers, {format_bytes(saved)} smaller together ({words('--verbose')})", style="dim"
         )
     if not verbose:  # what was asked for and not done is said in any case
-        refused = [one for one in layers if one.rank is None and REFUSED in one.reason]
-        yield from reason_lines((one.name, one.rank, one.reason) for one in refused)
-    as_it_was = [one.name for one in layers if one.rank is None]
+        refused = [one for one in layers if one.form.untouched and REFUSED in one.reason]
+        yield from reason_lines((one.name, one.form, one.reason) for one in refused)
+    as_it_was = [one.name for one in layers if one.form.untouched]
     if as_it_was and not verbose:
         yield Text.assemble(("as it was ", "bold"), f"{len(as_it_was)} eligible ", (f"({some(as_it_was)})", "dim"))
 
 
 def _verbose(result: Result, width: int) -> list[RenderableType]:
     parts: list[RenderableType] = [Text()]
-    parts += reason_lines((layer.name, layer.rank, layer.reason) for layer in result.layers)
+    parts += reason_lines((layer.name, layer.form, layer.reason) for layer in result.layers)
     if len(result.curve) > 1:
         parts += [Text(), curve_view(result.curve, width)]
     made = facts_table()
@@ -172,11 +173,11 @@ def _verbose(result: Result, width: int) -> list[RenderableType]:
     return [*parts, Text(), made]
 
 
-def reason_lines(layers: Iterable[tuple[str, int | None, str]]) -> Iterable[Text]:
-    """Why each rank, one line per reason, of (layer, rank, reason)."""
+def reason_lines(layers: Iterable[tuple[str, Form, str]]) -> Iterable[Text]:
+    """Why each rank, one line per reason, of (layer, form, reason)."""
     by_reason: dict[str, list[str]] = {}
-    for layer, rank, reason in layers:
-        by_reason.setdefault(reason, []).append(layer if rank is None else f"{layer} {rank}")
+    for layer, form, reason in layers:
+        by_reason.setdefault(reason, []).append(layer if form.untouched else f"{layer} {form.brief}")
     for reason, names in by_reason.items():
         yield Text.assemble(("why ", "bold"), f"{one_line(reason)} ", (f"({some(names)})", "dim"))
 

@@ -8,6 +8,7 @@ from fnmatch import fnmatchcase
 from typing import Any, Literal, get_args
 
 from onnx_dalr.errors import InputError
+from onnx_dalr.factorize.form import Form
 from onnx_dalr.units import Amount, parse_amount, parse_error, parse_points, parse_share
 
 DEFAULT_DROP = 0.01
@@ -54,6 +55,10 @@ class Target:
     stated: bool = True
     confidence: float | None = None
     best_effort: bool = False
+
+    def allows(self, form: Form) -> bool:
+        """Whether a form has a rank that may be chosen."""
+        return all(rank >= self.least and rank % self.multiple == 0 for rank in form.rank)
 
     def __str__(self) -> str:
         pins = ", ".join(map(str, self.ranks))

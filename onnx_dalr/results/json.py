@@ -9,6 +9,8 @@ import re
 from pathlib import Path
 from typing import Any
 
+from onnx_dalr.factorize.form import Form
+
 SCHEMA = 2
 _NO_TEXT = re.compile("[\ud800-\udfff]")
 """What Python makes of bytes in a file's name that are not UTF-8: no encoding takes it, an escape does."""
@@ -25,10 +27,10 @@ def _plain(value: Any) -> Any:
         return {f.name: _plain(getattr(value, f.name)) for f in dataclasses.fields(value) if f.repr}
     if isinstance(value, dict):
         return {str(key): _plain(entry) for key, entry in value.items()}
+    if isinstance(value, Form | Path):
+        return str(value)
     if isinstance(value, list | tuple):
         return [_plain(entry) for entry in value]
     if isinstance(value, float):
         return value if math.isfinite(value) else None
-    if isinstance(value, Path):
-        return str(value)
     return value

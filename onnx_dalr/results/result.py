@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from onnx_dalr.factorize.form import Form
 from onnx_dalr.graph.layers import Skipped
 from onnx_dalr.plan.plan import Point
 from onnx_dalr.quality.evaluate import Latency, Quality
@@ -29,7 +30,8 @@ class LayerResult:
         nodes: Names of the nodes that use it.
         m: Outputs.
         n: Inputs.
-        rank: New rank, or None where it stayed dense.
+        rank: New rank, or None where it stayed dense or its form has none or several.
+        form: What it became.
         break_even: The largest rank that saves parameters.
         params_before: Parameters of the weight.
         params_after: Parameters of the factors and what the bias grew by.
@@ -54,6 +56,7 @@ class LayerResult:
     m: int
     n: int
     rank: int | None
+    form: Form
     break_even: int
     params_before: int
     params_after: int

@@ -9,16 +9,17 @@ from pathlib import Path
 from typing import Any
 
 from onnx_dalr._version import __version__
+from onnx_dalr.candidate.candidate import build
+from onnx_dalr.candidate.forms import bytes_of, largest_rank, params_of
 from onnx_dalr.choose.analysis import Analysis
-from onnx_dalr.choose.decide import note, substitutions
-from onnx_dalr.choose.space import sizes_of
+from onnx_dalr.factorize import UNTOUCHED
 from onnx_dalr.files import Files, together
-from onnx_dalr.graph.rewrite import rewrite
 from onnx_dalr.graph.storage.model import count_params, save
-from onnx_dalr.learn.learn import DEFAULT, Learned
+from onnx_dalr.learn.learn import Learned
 from onnx_dalr.learn.statistics_file import save_statistics
+from onnx_dalr.learn.trust import DEFAULT
 from onnx_dalr.plan.plan import Plan
-from onnx_dalr.progress import REWRITING, SAVING, counted
+from onnx_dalr.progress import REWRITING, SAVING
 from onnx_dalr.request.wording import told_to
 from onnx_dalr.results.result import LayerResult, Result
 from onnx_dalr.write.destination import STANDARD_OUTPUT, Destination, refuse_larger, write_text
@@ -65,8 +66,7 @@ def produce(analysis: Analysis, plan: Plan, destination: Destination, extras: Ex
     plan = told_to(run.progress, plan)
     original, options = run.original, run.options
     with run.phase("rewrite"), run.progress.stage(REWRITING, len(plan.compressed)) as advance:
-        text = note(run, plan, learned.calibration)
-        proto = rewrite(original, counted(substitutions(analysis.layers, learned.spectra, plan), advance), text)
+        proto = build(run, analysis.layers, learned, plan.forms, plan.factors, advance).proto
     layer_results = tuple(_layer_results(analysis, learned, plan))
     factors = _factors(learned, plan)
     fitted, calibration, passes = learned.digests, learned.calibration, learned.passes
@@ -121,12 +121,10 @@ def _factors(learned: Learned, plan: Plan) -> str:
 
 
 def _layer_results(analysis: Analysis, learned: Learned, plan: Plan) -> Iterator[LayerResult]:
-    sizes = sizes_of(analysis.layers, analysis.run.options.method)
-    chosen: dict[str, Any] = learned.spectra[DEFAULT] | learned.spectra.get(plan.factors, {})
-    for layer, size, choice in zip(analysis.layers, sizes, plan.choices, strict=True):
-        spectrum, rank = chosen[layer.name], choice.rank
-        after = size.params(rank)
-        effect = spectrum.metric_tails
+    method = analysis.run.options.method
+    for layer, choice in zip(analysis.layers, plan.choices, strict=True):
+        form, spectra = choice.form, learned.of(layer.name, plan.factors)
+        changed, first = not form.untouched, spectra.of(form)
         yield LayerResult(
             name=layer.name,
             weight=layer.weight,
@@ -134,20 +132,21 @@ def _layer_results(analysis: Analysis, learned: Learned, plan: Plan) -> Iterator
             nodes=layer.nodes,
             m=layer.m,
             n=layer.n,
-            rank=rank,
-            break_even=size.largest_rank,
+            rank=form.rank[0] if len(form.rank) == 1 else None,
+            form=form,
+            break_even=largest_rank(layer, method),
             params_before=layer.params,
-            params_after=after,
-            bytes_before=layer.params * layer.dtype.itemsize,
-            bytes_after=after * layer.dtype.itemsize,
-            method=None if rank is None else spectrum.method,
-            calibration_error=None if rank is None else spectrum.calibration_error(rank),
-            expected_error=None if rank is None else spectrum.expected_error(rank),
-            expected_distortion=None if rank is None or effect is None else float(effect[rank]),
+            params_after=params_of(layer, form, method),
+            bytes_before=bytes_of(layer, UNTOUCHED, method),
+            bytes_after=bytes_of(layer, form, method),
+            method=first.method if changed else None,
+            calibration_error=spectra.calibration_error(form) if changed else None,
+            expected_error=spectra.expected_error(form) if changed else None,
+            expected_distortion=spectra.effect(form) if changed and spectra.has_effect else None,
             rows=learned.rows[layer.name],
-            ridge=spectrum.ridge,
-            shrinkage=spectrum.shrinkage,
-            metric_shrinkage=spectrum.metric_shrinkage,
+            ridge=first.ridge,
+            shrinkage=first.shrinkage,
+            metric_shrinkage=first.metric_shrinkage,
             reason=choice.reason,
         )
 

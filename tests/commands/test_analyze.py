@@ -20,6 +20,7 @@ from onnx_dalr import Analysis, InputError, NothingToGainError, Plan, TargetErro
 from onnx_dalr.learn.statistics_file import load_statistics, save_statistics
 from onnx_dalr.learn.statistics_set import model_hash
 from onnx_dalr.progress import Silent
+from onnx_dalr.request.target import make_target
 from tests.cli import tiny
 from tests.learn.stats_cases import assert_close
 
@@ -184,6 +185,21 @@ def test_a_target_that_cannot_be_met_leaves_the_analysis_as_it_was(analysis: Ana
 
 
 # What is left behind.
+
+
+def test_a_target_is_held_against_the_sizes_of_the_layers_once(
+    model: ModelProto, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    checked: list[object] = []
+    for where in ("commands.learning", "choose.analysis"):
+        monkeypatch.setattr(f"onnx_dalr.{where}.check_target", lambda run, target, *_, **__: checked.append(target))
+    asked = make_target(params="50%")
+    with onnx_dalr.analyze(model, calib=tiny.rows(), target=asked) as analysis:
+        assert checked == [asked]
+        analysis.plan(params="50%")
+        assert checked == [asked]
+        analysis.plan(params="60%")
+        assert checked == [asked, make_target(params="60%")]
 
 
 def test_nothing_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -49,6 +49,11 @@ class Format(Protocol):
         """As plans and the command line write it."""
         ...
 
+    @property
+    def noise(self) -> float:
+        """The share of a weight's squared size that rounding leaves behind, to be expected before it is rounded."""
+        ...
+
     def bytes(self, shape: Shape, dtype: np.dtype[Any]) -> int:
         """What a weight of this shape takes in the file; `dtype` is the element type it has in the original."""
         ...

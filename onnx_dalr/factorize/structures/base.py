@@ -1,4 +1,4 @@
-"""What every structure is: how a weight is taken apart, and what its pieces cost."""
+"""What every structure is: how a weight is taken apart, what its pieces cost, and what is lost at every rank."""
 
 from __future__ import annotations
 
@@ -9,8 +9,10 @@ from typing import Any, Protocol
 from numpy.typing import NDArray
 
 from onnx_dalr.factorize.form import Rank
+from onnx_dalr.factorize.methods import Method
+from onnx_dalr.factorize.settings import Settings
 from onnx_dalr.factorize.shape import Shape
-from onnx_dalr.factorize.spectrum import Factors
+from onnx_dalr.factorize.statistics import Float64, Statistics
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,6 +30,82 @@ class Piece:
     axes: tuple[int, ...] | None = None
 
 
+@dataclass(frozen=True, eq=False)
+class Pieces:
+    """What takes the place of one weight.
+
+    Attributes:
+        pieces: In the order in which data meet them.
+        shift: [m] float64, to be added to the bias; all zeros where the bias is left alone.
+    """
+
+    pieces: tuple[Piece, ...]
+    shift: Float64
+
+
+class Decomposition(Protocol):
+    """One weight taken apart in one structure, at every rank."""
+
+    @property
+    def method(self) -> str:
+        """Name of the method that made it."""
+        ...
+
+    @property
+    def power(self) -> float:
+        """Mean of ‖y‖² over the fit rows, y = W x."""
+        ...
+
+    @property
+    def ridge(self) -> float | None:
+        """λ of the method's objective; None where it has none."""
+        ...
+
+    @property
+    def shrinkage(self) -> float | None:
+        """The share of t·I in the covariance; None where the method has none."""
+        ...
+
+    @property
+    def metric_shrinkage(self) -> float | None:
+        """The share of t_G·I in the output metric; None without one."""
+        ...
+
+    @property
+    def has_effect(self) -> bool:
+        """Whether `effect` is known: there is an output metric."""
+        ...
+
+    @property
+    def moves_bias(self) -> bool:
+        """Whether its pieces come with a shift of the bias."""
+        ...
+
+    def error(self, rank: Rank) -> float:
+        """Mean of ‖y − ŷ‖² over the fit rows."""
+        ...
+
+    def tail(self, rank: Rank) -> float:
+        """The same to expect on unseen rows."""
+        ...
+
+    def effect(self, rank: Rank) -> float:
+        """Distortion of the network's output to expect, in the unit of the seeds; NaN where it is not known."""
+        ...
+
+    def energy_lost(self, rank: Rank) -> float:
+        """Share of the energy of y that is left out: centred where the method compensates the bias."""
+        ...
+
+    def pieces(self, rank: Rank) -> Pieces:
+        """What takes the place of the weight."""
+        ...
+
+    def compact(self) -> Decomposition:
+        """With what is large in float32: half the memory, exact enough for weights of no more precision."""
+        ...
+
+
 class Structure(Protocol):
     """How a weight is taken apart. A structure is a file in this folder and a line in `STRUCTURES`."""
 
@@ -36,18 +114,32 @@ class Structure(Protocol):
         """As plans and the command line write it."""
         ...
 
+    @property
+    def smallest(self) -> Rank:
+        """The smallest rank there is; so many numbers has every rank of it."""
+        ...
+
+    @property
+    def roles(self) -> tuple[str, ...]:
+        """Of its pieces, in the order in which data meet them."""
+        ...
+
     def applies(self, shape: Shape) -> bool:
         """Whether a weight of this shape can be taken apart so."""
         ...
 
     def ranks(self, shape: Shape, room: int) -> Sequence[Rank]:
-        """Every rank at which it has fewer than `room` parameters, ascending."""
+        """Every rank at which its pieces have fewer than `room` parameters, the fewest first."""
         ...
 
     def shapes(self, shape: Shape, rank: Rank) -> tuple[Shape, ...]:
         """Shapes of its pieces, in the order in which data meet them: what they cost is read from these."""
         ...
 
-    def pieces(self, factors: Factors) -> tuple[Piece, ...]:
-        """The pieces, in the order in which data meet them."""
+    def compose(self, pieces: Sequence[Piece]) -> NDArray[Any]:
+        """The pieces multiplied together, [m, n]: what the layer computes with."""
+        ...
+
+    def decompose(self, W: NDArray[Any], stats: Statistics, method: Method, settings: Settings) -> Decomposition:
+        """A weight, [m, n], taken apart at every rank by a method, from what the fit rows say."""
         ...

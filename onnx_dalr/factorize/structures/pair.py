@@ -4,18 +4,27 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
-from onnx_dalr.factorize.form import Rank
+import numpy as np
+from numpy.typing import NDArray
+
+from onnx_dalr.factorize.form import PAIR, Rank
+from onnx_dalr.factorize.methods import Method
+from onnx_dalr.factorize.settings import Settings
 from onnx_dalr.factorize.shape import Shape
-from onnx_dalr.factorize.spectrum import Factors
-from onnx_dalr.factorize.structures.base import Piece
+from onnx_dalr.factorize.spectrum import Spectrum
+from onnx_dalr.factorize.statistics import Statistics
+from onnx_dalr.factorize.structures.base import Piece, Pieces
 
 
 @dataclass(frozen=True)
 class Pair:
     """B, [k, n], takes the data to k directions, and A, [m, k], from there to the outputs."""
 
-    name: str = "pair"
+    name: str = PAIR
+    smallest: Rank = (1,)
+    roles: tuple[str, ...] = ("B", "A")
 
     def applies(self, shape: Shape) -> bool:
         """To every matrix, which a 1×1 kernel is."""
@@ -23,18 +32,86 @@ class Pair:
 
     def ranks(self, shape: Shape, room: int) -> Sequence[Rank]:
         """1 … below break-even: k(m+n) < room."""
-        largest = max(0, (room - 1) // params(self.shapes(shape, (1,))))
-        return [(rank,) for rank in range(1, largest + 1)]
+        one = sum(piece.params for piece in self.shapes(shape, self.smallest))
+        return [(rank,) for rank in range(1, max(0, (room - 1) // one) + 1)]
 
     def shapes(self, shape: Shape, rank: Rank) -> tuple[Shape, ...]:
         """Of B and A."""
-        return Shape(rank[0], shape.n, shape.kernel), Shape(shape.m, rank[0], shape.kernel)
+        return Shape(rank[0], shape.n), Shape(shape.m, rank[0])
 
-    def pieces(self, factors: Factors) -> tuple[Piece, ...]:
+    def compose(self, pieces: Sequence[Piece]) -> NDArray[Any]:
+        """A B."""
+        B, A = (piece.values for piece in pieces)
+        return np.asarray(A @ B)
+
+    def decompose(self, W: NDArray[Any], stats: Statistics, method: Method, settings: Settings) -> PairSpectrum:
+        """One eigendecomposition for all ranks: the method's Spectrum."""
+        return PairSpectrum(method.spectrum(W, stats, settings))
+
+
+@dataclass(frozen=True, eq=False)
+class PairSpectrum:
+    """A Spectrum, asked by rank as every structure is."""
+
+    spectrum: Spectrum
+
+    @property
+    def method(self) -> str:
+        """Name of the method that made it."""
+        return self.spectrum.method
+
+    @property
+    def power(self) -> float:
+        """Mean of ‖y‖² over the fit rows."""
+        return self.spectrum.power
+
+    @property
+    def ridge(self) -> float | None:
+        """λ of the method's objective."""
+        return self.spectrum.ridge
+
+    @property
+    def shrinkage(self) -> float | None:
+        """Share of t·I in the covariance."""
+        return self.spectrum.shrinkage
+
+    @property
+    def metric_shrinkage(self) -> float | None:
+        """Share of t_G·I in the metric."""
+        return self.spectrum.metric_shrinkage
+
+    @property
+    def has_effect(self) -> bool:
+        """Whether there is an output metric."""
+        return self.spectrum.metric_tails is not None
+
+    @property
+    def moves_bias(self) -> bool:
+        """Whether the mean input is compensated, and is not zero."""
+        return self.spectrum.mean is not None and bool(self.spectrum.mean.any())
+
+    def error(self, rank: Rank) -> float:
+        """e_k."""
+        return float(self.spectrum.errors[rank[0]])
+
+    def tail(self, rank: Rank) -> float:
+        """The shrunk tail."""
+        return float(self.spectrum.tails[rank[0]])
+
+    def effect(self, rank: Rank) -> float:
+        """The tail in the output metric."""
+        return float("nan") if self.spectrum.metric_tails is None else float(self.spectrum.metric_tails[rank[0]])
+
+    def energy_lost(self, rank: Rank) -> float:
+        """e_k / e_0."""
+        first = float(self.spectrum.errors[0])
+        return self.error(rank) / first if first > 0 else 0.0
+
+    def pieces(self, rank: Rank) -> Pieces:
         """B, then A."""
-        return Piece("B", factors.B), Piece("A", factors.A)
+        factors = self.spectrum.factors(rank[0])
+        return Pieces((Piece("B", factors.B), Piece("A", factors.A)), factors.shift)
 
-
-def params(shapes: Sequence[Shape]) -> int:
-    """Of all pieces."""
-    return sum(shape.params for shape in shapes)
+    def compact(self) -> PairSpectrum:
+        """With basis and dual in float32."""
+        return PairSpectrum(self.spectrum.compact())

@@ -1,0 +1,138 @@
+"""Forms become pieces, pieces become a model with the names of its new tensors: the one way from a decision to a model.
+
+Search scores what it makes, effects are measured with its pieces, and the file is written from it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from json import dumps
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from onnx import ModelProto
+
+from onnx_dalr._version import __version__
+from onnx_dalr.factorize import DENSE, KEPT, PAIR, Form
+from onnx_dalr.factorize.formats import FORMATS
+from onnx_dalr.factorize.structures import STRUCTURES, Piece, Pieces, shapes_of
+from onnx_dalr.graph.layers import Layer, matrix
+from onnx_dalr.graph.rewrite import Substitution, rewrite
+from onnx_dalr.graph.storage.model import Model, metadata
+from onnx_dalr.learn.learn import Learned
+from onnx_dalr.learn.trust import DEFAULT
+from onnx_dalr.progress import counted
+from onnx_dalr.request.context import Run
+
+_NO_FINGERPRINT = "0" * 16
+
+
+@dataclass(frozen=True, eq=False)
+class Candidate:
+    """A decision made into a model.
+
+    Attributes:
+        proto: The model; external data of the original is still referred to.
+        tensors: By layer name: names of the tensors that took its weight's place.
+    """
+
+    proto: ModelProto
+    tensors: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+
+
+def build(
+    run: Run,
+    layers: Sequence[Layer],
+    learned: Learned,
+    forms: Sequence[Form],
+    factors: str = DEFAULT,
+    advance: Callable[[int], None] = lambda count: None,
+) -> Candidate:
+    """The model with its layers in these forms.
+
+    Args:
+        run: The run.
+        layers: Those that take part.
+        learned: What the fit samples taught of them.
+        forms: Of each.
+        factors: Which of the kinds of factors that were learned.
+        advance: Told of every layer that is done.
+    """
+    text = note(run, layers, forms, learned.calibration)
+    return _rewritten(run, counted(_made(run.original, layers, learned, forms, factors), advance), text)
+
+
+def outline(run: Run, layers: Sequence[Layer], learned: Learned | None, forms: Sequence[Form]) -> Candidate:
+    """The same with nothing in its pieces: what an artifact weighs does not depend on their values."""
+    calibration = _NO_FINGERPRINT if learned is None else learned.calibration
+    return _rewritten(run, _empty(run, layers, learned, forms), note(run, layers, forms, calibration))
+
+
+def pieces_of(original: Model, layer: Layer, learned: Learned, form: Form, factors: str = DEFAULT) -> Pieces:
+    """What takes the place of a layer's weight in a form, before it is stored in the form's format."""
+    if form.structure == DENSE:
+        return Pieces((Piece("W", matrix(original, layer)),), np.zeros(layer.m))
+    return learned.of(layer.name, factors).of(form).pieces(form.rank)
+
+
+def replacement(original: Model, learned: Learned, layer: Layer, form: Form) -> tuple[NDArray[Any], NDArray[Any]]:
+    """(W', [m, n], and what is added to the bias, [m]) of a layer in a form, without making a model of it."""
+    made = pieces_of(original, layer, learned, form)
+    if form.structure == DENSE:
+        return made.pieces[0].values, made.shift
+    return STRUCTURES[form.structure].compose(made.pieces), made.shift
+
+
+def note(run: Run, layers: Iterable[Layer], forms: Iterable[Form], calibration: str) -> str:
+    """The metadata entry: enough to know what was done to the model, and on which samples."""
+    changed = {layer.name: form for layer, form in zip(layers, forms, strict=True) if not form.untouched}
+    facts: dict[str, Any] = {
+        "version": __version__,
+        "method": run.options.method.name,
+        "calibration": calibration,
+        "ranks": {name: _noted(form) for name, form in changed.items()},
+    }
+    earlier = metadata(run.original.proto)
+    if earlier is not None:
+        facts["before"] = earlier
+    return dumps(facts, ensure_ascii=False, separators=(",", ":"))
+
+
+def _noted(form: Form) -> int | str:
+    """A pair is its rank, as it has been since notes are written."""
+    return form.rank[0] if form.structure == PAIR and form.format == KEPT else str(form)
+
+
+def _rewritten(run: Run, substitutions: Iterable[Substitution], text: str) -> Candidate:
+    return Candidate(rewrite(run.original, substitutions, text))
+
+
+def _made(
+    original: Model, layers: Sequence[Layer], learned: Learned, forms: Sequence[Form], factors: str
+) -> Iterator[Substitution]:
+    """One layer's pieces at a time: in float64 those of all layers would be more than the model."""
+    for layer, form in zip(layers, forms, strict=True):
+        if not form.untouched:
+            yield _stored(layer, pieces_of(original, layer, learned, form, factors), form)
+
+
+def _empty(run: Run, layers: Sequence[Layer], learned: Learned | None, forms: Sequence[Form]) -> Iterator[Substitution]:
+    for layer, form in zip(layers, forms, strict=True):
+        if form.untouched:
+            continue
+        known = None if learned is None or form.structure == DENSE else learned.of(layer.name).of(form)
+        moved = form.structure != DENSE and run.options.method.compensates and (known is None or known.moves_bias)
+        roles = ("W",) if form.structure == DENSE else STRUCTURES[form.structure].roles
+        pieces = [
+            Piece(role, np.zeros((shape.m, shape.channels, *shape.kernel), np.float32))
+            for role, shape in zip(roles, shapes_of(layer.shape, form), strict=True)
+        ]
+        yield _stored(layer, Pieces(tuple(pieces), np.full(layer.m, 1e-3 if moved else 0.0)), form)
+
+
+def _stored(layer: Layer, made: Pieces, form: Form) -> Substitution:
+    """Pieces as the form's format stores them."""
+    B, A = (FORMATS[form.format].encode(piece.values, layer.dtype).arrays[""] for piece in made.pieces)
+    return Substitution(layer, A, B, made.shift)

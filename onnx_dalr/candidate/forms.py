@@ -1,0 +1,69 @@
+"""The forms a layer may take under a method, and what each costs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from onnx_dalr.factorize import DENSE, KEPT, UNTOUCHED, Form, Method
+from onnx_dalr.factorize.formats import FORMATS
+from onnx_dalr.factorize.structures import shapes_of, structures_of
+from onnx_dalr.graph.layers import Layer
+
+
+def forms_of(layer: Layer, method: Method, formats: Sequence[str] = (KEPT,)) -> tuple[Form, ...]:
+    """Every form with fewer parameters or bytes than the layer as it is, structure by structure; that itself is last.
+
+    Args:
+        layer: The layer.
+        method: Of the factorization: a bias that it has to add counts.
+        formats: In which numbers may be stored.
+    """
+    room = layer.params - layer.growth(compensated=method.compensates)
+    return (
+        *(
+            Form(structure.name, rank, format)
+            for format in formats
+            for structure in structures_of(layer.shape)
+            for rank in structure.ranks(layer.shape, room)
+        ),
+        *(Form(DENSE, (), format) for format in formats if format != KEPT),
+        UNTOUCHED,
+    )
+
+
+def params_of(layer: Layer, form: Form, method: Method) -> int:
+    """Parameters of a layer in a form, what its biases grow by included."""
+    return sum(shape.params for shape in shapes_of(layer.shape, form)) + _growth(layer, form, method)
+
+
+def bytes_of(layer: Layer, form: Form, method: Method) -> int:
+    """Bytes of the same values; names and nodes are not among them."""
+    if form.untouched:
+        return layer.params * layer.dtype.itemsize
+    kept = FORMATS[form.format]
+    stored = sum(kept.bytes(shape, layer.dtype) for shape in shapes_of(layer.shape, form))
+    return stored + _growth(layer, form, method) * layer.dtype.itemsize
+
+
+def largest_rank(layer: Layer, method: Method) -> int:
+    """The largest rank of the layer's first structure that makes it smaller; 0 where none does."""
+    first = structures_of(layer.shape)[0].name
+    return max((form.rank[0] for form in forms_of(layer, method) if form.structure == first), default=0)
+
+
+def asked(layer: Layer, rank: int | None) -> Form:
+    """What `--rank` means for a layer: its first structure at that rank; None is the layer as it is."""
+    return UNTOUCHED if rank is None else Form(structures_of(layer.shape)[0].name, (rank,))
+
+
+def within(layer: Layer, share: float) -> Form | None:
+    """The largest rank of the layer's first structure with at most this share of its parameters; None for none."""
+    first = structures_of(layer.shape)[0]
+    ranks = first.ranks(layer.shape, int(share * layer.params) + 1)
+    return Form(first.name, ranks[-1]) if ranks else None
+
+
+def _growth(layer: Layer, form: Form, method: Method) -> int:
+    if form.untouched:
+        return 0
+    return layer.growth(compensated=method.compensates and form.structure != DENSE)

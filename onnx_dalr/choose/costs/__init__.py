@@ -1,0 +1,11 @@
+"""Costs: what forms cost, in the terms of a target. One file each, gathered here by the target's name."""
+
+from __future__ import annotations
+
+from onnx_dalr.choose.costs.base import Budget, Cost
+from onnx_dalr.choose.costs.bytes import Bytes
+from onnx_dalr.choose.costs.params import Params
+
+__all__ = ["COSTS", "Budget", "Cost"]
+
+COSTS: dict[str, Cost] = {cost.name: cost for cost in (Params(), Bytes())}

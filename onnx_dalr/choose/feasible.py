@@ -1,0 +1,72 @@
+"""What can be said of a target before the work: sizes that rule it out, samples too few for its confidence."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from onnx_dalr.choose.search import TOLERANCES, make_plan
+from onnx_dalr.choose.space import space_of
+from onnx_dalr.choose.trials import plan_of
+from onnx_dalr.errors import TargetError
+from onnx_dalr.factorize import UNTOUCHED
+from onnx_dalr.graph.layers import Layer
+from onnx_dalr.plan.fit import refuse_unchanged
+from onnx_dalr.quality.intervals import samples_for_bound
+from onnx_dalr.quality.measures import Classes, Values
+from onnx_dalr.quality.task import Task
+from onnx_dalr.request.context import Run
+from onnx_dalr.request.target import Target
+from onnx_dalr.samples.sets import Sets
+from onnx_dalr.samples.split import SHARED_BELOW
+
+
+def check_target(run: Run, target: Target, layers: Sequence[Layer], *, select: bool) -> None:
+    """Refuses what the sizes of the layers say cannot be done, before anything is run.
+
+    Args:
+        run: The run.
+        target: What was asked for.
+        layers: The layers that take part.
+        select: There will be samples to score on.
+
+    Raises:
+        TargetError: The target cannot be met.
+        NothingToGainError: All layers stay as they are.
+        InputError: A tolerance is asked for and there is nothing to measure it on.
+    """
+    space, kind = space_of(run, target, layers, None), target.kind
+    if kind != "energy" and not (kind in TOLERANCES and select):
+        refuse_unchanged(make_plan(space, None))
+    elif not space.saves:
+        refuse_unchanged(plan_of(space, [UNTOUCHED] * len(space.layers), ""))
+
+
+def check_confidence(target: Target, task: Task | None, sets: Sets) -> None:
+    """Refuses a confidence that so few samples cannot give, before the work.
+
+    Raises:
+        TargetError: Even if no answer changed, the bound would be above what may be lost; says how many it takes.
+    """
+    if target.confidence is None or target.kind != "max-drop" or task is None or task.score is not None:
+        return
+    if not isinstance(task.main.measure, Classes | Values):
+        return
+    if target.value <= 0:
+        raise TargetError(
+            f"no number of samples shows a drop of {100 * target.value:g} % with a confidence of "
+            f"{100 * target.confidence:g} %",
+            "allow a little (--max-drop 1%), or leave --confidence out",
+        )
+    n, wanted = len(sets.select), samples_for_bound(target.value, target.confidence)
+    if not n or n >= wanted:
+        return
+    separate = sets.report.source is not sets.select.source
+    outside = wanted if separate or wanted < SHARED_BELOW else 2 * wanted
+    least = 1 - (1 - target.confidence) ** (1 / n)
+    raise TargetError(
+        f"{n} select samples cannot show a drop of at most {100 * target.value:g} % with a confidence of "
+        f"{100 * target.confidence:g} %: with no answer changed, the bound is {100 * least:.2g} points",
+        f"it takes {wanted} of them, {math.ceil(outside / max(sets.options.holdout, 1e-9))} samples at --holdout "
+        f"{sets.options.holdout:g}; or allow more (--max-drop {math.ceil(1000 * least) / 10:g}%)",
+    )

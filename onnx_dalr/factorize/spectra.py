@@ -1,0 +1,75 @@
+"""What one layer loses in every form: by structure, by rank, and by the format its numbers are stored in."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from onnx_dalr.factorize.form import DENSE, Form
+from onnx_dalr.factorize.formats import FORMATS
+from onnx_dalr.factorize.structures import Decomposition
+
+
+@dataclass(frozen=True, eq=False)
+class Spectra:
+    """One Decomposition a structure, and what a format adds to it.
+
+    A format leaves a share of the squared weight behind (`Format.noise`), spread over all directions alike, and that
+    share of what the weight as a whole is worth is lost on top: its output's power, or its effect where that is known.
+
+    Attributes:
+        by_structure: By name; at least one.
+    """
+
+    by_structure: Mapping[str, Decomposition]
+
+    @property
+    def first(self) -> Decomposition:
+        """Of the structure that comes first: what all have in common is read from it."""
+        return next(iter(self.by_structure.values()))
+
+    @property
+    def has_effect(self) -> bool:
+        """Whether what the layer does to the network's output is known."""
+        return self.first.has_effect
+
+    def of(self, form: Form) -> Decomposition:
+        """The one that a form belongs to."""
+        return self.first if form.structure == DENSE else self.by_structure[form.structure]
+
+    def tail(self, form: Form) -> float:
+        """Mean of ‖y − ŷ‖² to expect on unseen rows."""
+        kept = 0.0 if form.structure == DENSE else self.of(form).tail(form.rank)
+        return kept + FORMATS[form.format].noise * self.first.power
+
+    def effect(self, form: Form) -> float:
+        """Distortion of the network's output to expect, in the unit of the seeds; NaN where it is not known."""
+        if form.untouched:
+            return 0.0 if self.has_effect else float("nan")
+        kept = 0.0 if form.structure == DENSE else self.of(form).effect(form.rank)
+        noise = FORMATS[form.format].noise
+        return kept + noise * self.first.effect((0,)) if noise else kept
+
+    def energy_lost(self, form: Form) -> float:
+        """Share of the energy of y that is left out."""
+        kept = 0.0 if form.structure == DENSE else self.of(form).energy_lost(form.rank)
+        return kept + FORMATS[form.format].noise
+
+    def calibration_error(self, form: Form) -> float:
+        """√(Σ‖y−ŷ‖² / Σ‖y‖²) over the fit rows: what this form alone does to the layer's output."""
+        kept = 0.0 if form.structure == DENSE else self.of(form).error(form.rank)
+        return _relative(kept + FORMATS[form.format].noise * self.first.power, self.first.power)
+
+    def expected_error(self, form: Form) -> float:
+        """The same ratio to expect on unseen rows."""
+        return _relative(self.tail(form), self.first.power)
+
+    def compact(self) -> Spectra:
+        """With what is large in float32."""
+        return Spectra({name: each.compact() for name, each in self.by_structure.items()})
+
+
+def _relative(error: float, power: float) -> float:
+    return float(np.sqrt(max(error, 0.0) / power)) if power > 0 else 0.0
