@@ -3,9 +3,15 @@
 from __future__ import annotations
 
 
-def one_line(text: str) -> str:
+def one_line(text: object) -> str:
     """Names of files and tensors may hold anything: what would break the line or the terminal is written out."""
-    return "".join(char if char.isprintable() else repr(char)[1:-1] for char in text)
+    return "".join(char if char.isprintable() else repr(char)[1:-1] for char in str(text))
+
+
+def first_line(error: BaseException) -> str:
+    """What an error of another library says, in one line; the name of its class where it says nothing."""
+    said = str(error).strip()
+    return one_line(said.splitlines()[0]) if said else type(error).__name__
 
 
 class DalrError(Exception):

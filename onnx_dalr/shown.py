@@ -2,39 +2,36 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from importlib import import_module
+from typing import Any
 
 from onnx_dalr.errors import one_line
 
-if TYPE_CHECKING:
-    from rich.console import RenderableType
+FORMS = "onnx_dalr.report.forms"
+"""Where results are written for people: found by this name when one is shown.
 
-WIDEST = 400
-"""Characters a line may have in a notebook, which scrolls: no column has to be left out."""
+It is the one arrow that runs up. So no result imports what renders it, and who shows none loads no tables.
+"""
 
 
 class Shown:
     """`str()` is the whole view, `repr()` a line that says which result it is, and a notebook shows the view as tables.
 
-    A subclass says both: `_view`, in rich's terms, and `_brief`.
+    A subclass says the line, `_brief`; its view is registered in `report/views.py`.
     """
-
-    def _view(self, width: int) -> RenderableType:
-        """The view, for so many characters a line."""
-        raise NotImplementedError
 
     def _brief(self) -> str:
         raise NotImplementedError
 
-    def __str__(self) -> str:
-        from onnx_dalr.report.text import PLAIN_WIDTH, as_text  # noqa: PLC0415 - heavy: rich
+    def _written(self, form: str, **how: Any) -> str:
+        """The result in one of the forms of `report/forms.py`, as `how` says."""
+        return str(import_module(FORMS).FORMS[form](self, **how))
 
-        return as_text(self._view(PLAIN_WIDTH))
+    def __str__(self) -> str:
+        return self._written("text")
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {one_line(self._brief())}>"
 
     def _repr_html_(self) -> str:
-        from onnx_dalr.report.html import as_html  # noqa: PLC0415 - heavy: rich
-
-        return as_html(self._view(WIDEST))
+        return self._written("html")

@@ -122,6 +122,11 @@ def format_bytes(count: float) -> str:
     return f"{count:.0f} B"
 
 
+def format_change(before: int, after: int, more: str = "") -> str:
+    """Two sizes and what is left of the first: 3.73 MB → 932 kB (25.0 %)."""
+    return f"{format_bytes(before)} → {format_bytes(after)} ({format_share(after, before)}{more})"
+
+
 def format_count(count: float) -> str:
     """With three significant digits: 932k, 22.6M."""
     for factor, name in ((1e9, "G"), (1e6, "M"), (1e3, "k")):

@@ -247,3 +247,14 @@ def test_links_between_the_pages_lead_somewhere(page: Path) -> None:
 def slug(heading: str) -> str:
     """The anchor that GitHub makes of a heading."""
     return re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-")
+
+
+def test_every_section_of_the_methods_that_is_cited_is_there() -> None:
+    page = (REPOSITORY / "docs" / "methods.md").read_text(encoding="utf-8")
+    sections = set(re.findall(r"^#+ (\d+(?:\.\d+)?)\.? ", page, re.MULTILINE))
+    cited = set(re.findall(r"§(\d+(?:\.\d+)?)", page.partition("\n## ")[0]))
+    for file in (path for room in ("onnx_dalr", "tests", "tools") for path in (REPOSITORY / room).rglob("*.py")):
+        for numbers in re.findall(r"methods\.md((?:(?:,| and)? §\d+(?:\.\d+)?)+)", file.read_text(encoding="utf-8")):
+            cited |= set(re.findall(r"§(\d+(?:\.\d+)?)", numbers))
+    assert len(cited) > 5
+    assert cited <= sections

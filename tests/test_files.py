@@ -1,4 +1,4 @@
-"""Files that come into place together, in one step each, or not at all."""
+"""Files that come into place together, in one step each, or not at all; what is in the way is found out before."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from onnx_dalr.errors import InputError
-from onnx_dalr.files import staged, together
+from onnx_dalr.files import ReadsAndWrites, ToWrite, files_read, same_file, staged, together, try_writing, write_text
 
 as_root = pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may write everywhere")
 posix = pytest.mark.skipif(os.name != "posix", reason="files of POSIX")
@@ -93,7 +93,10 @@ def test_with_force_a_folder_is_still_not_replaced(tmp_path: Path) -> None:
 
 
 def test_no_such_folder(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="no such folder") as caught, staged(tmp_path / "no" / "m.onnx", force=False):
+    with (
+        pytest.raises(InputError, match=r"cannot write .*No such file or directory") as caught,
+        staged(tmp_path / "no" / "m.onnx", force=False),
+    ):
         pytest.fail("the block must not begin")
     assert caught.value.hint
 
@@ -244,3 +247,119 @@ def test_a_link_is_replaced_and_not_what_it_leads_to_and_comes_back(
     write(tmp_path)
     assert not (tmp_path / "plan.json").is_symlink()
     assert (tmp_path / "precious").read_text() == "precious"
+
+
+@posix
+def test_one_file_alone_is_never_missing_not_even_on_a_file_system_without_links(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "plan.json").write_text("old")
+    replace, seen = os.replace, []
+
+    def moving(source: Path, target: Path) -> None:
+        seen.append((tmp_path / "plan.json").read_text())
+        replace(source, target)
+
+    monkeypatch.delattr(os, "link")
+    monkeypatch.setattr(os, "replace", moving)
+    write_text(tmp_path / "plan.json", "new")
+    assert seen == ["old"]
+    assert contents(tmp_path) == {"plan.json": "new"}
+
+
+# Text in one step
+
+
+def test_text_is_written_whole_as_utf_8_readable_by_others(tmp_path: Path) -> None:
+    report = tmp_path / "report.json"
+    write_text(report, "Größe ≤ 40 %\n")
+    assert report.read_bytes() == "Größe ≤ 40 %\n".encode()
+    if os.name == "posix":
+        assert stat.S_IMODE(report.stat().st_mode) == 0o644
+    write_text(report, "")
+    assert report.read_text() == ""
+    assert leftovers(tmp_path) == ["report.json"]
+
+
+@pytest.mark.parametrize("error", [OSError(28, "No space left on device"), KeyboardInterrupt(), ValueError("no")])
+def test_when_writing_text_fails_the_old_content_stays_and_nothing_else(
+    error: BaseException, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    report = tmp_path / "report.json"
+    report.write_text("old")
+
+    def fail(*_: object) -> None:
+        raise error
+
+    monkeypatch.setattr(os, "replace", fail)
+    with pytest.raises(InputError if isinstance(error, OSError) else type(error)) as raised:
+        write_text(report, "new")
+    if isinstance(error, OSError):
+        assert str(raised.value).startswith(f"cannot write {report}: No space left on device")
+    assert contents(tmp_path) == {"report.json": "old"}
+
+
+@posix
+def test_text_replaces_a_link_and_not_what_it_leads_to(tmp_path: Path) -> None:
+    (tmp_path / "precious").write_text("precious")
+    (tmp_path / "report.json").symlink_to(tmp_path / "precious")
+    write_text(tmp_path / "report.json", "new")
+    assert contents(tmp_path) == {"precious": "precious", "report.json": "new"}
+
+
+# Before the work
+
+
+def test_trying_whether_a_file_could_be_written_leaves_what_is_there(tmp_path: Path) -> None:
+    (tmp_path / "there").write_text("old")
+    try_writing(tmp_path / "there")
+    try_writing(tmp_path / "new")
+    assert contents(tmp_path) == {"there": "old"}
+    with pytest.raises(InputError, match=r"cannot write .*new"):
+        try_writing(tmp_path / "no folder" / "new")
+
+
+@pytest.mark.parametrize(
+    ("writes", "message"),
+    [
+        ([ToWrite(Path("read"), "--json")], "--json read would overwrite another file of this run"),
+        ([ToWrite(Path("read"))], "read is read by this run"),
+        ([ToWrite(Path("new")), ToWrite(Path("new"), "--json")], "--json new would overwrite another file"),
+        ([ToWrite(Path("samples/a.png"), "--thumbnails")], "--thumbnails .* would overwrite another file"),
+        ([ToWrite(Path("old"), "--save-plan", replaces=False)], "--save-plan old exists already"),
+        ([ToWrite(Path("old"), replaces=False)], "^old exists already"),
+        ([ToWrite(Path("samples"), "--json")], "--json samples is no regular file|would overwrite"),
+        ([ToWrite(Path("no/new"), "--json")], "cannot write no/new"),
+        ([ToWrite(Path("no/new"))], "no such folder: no"),
+    ],
+)
+def test_what_is_in_the_way_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, writes: list[ToWrite], message: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("samples").mkdir()
+    for name in ("read", "old", "samples/a.png"):
+        Path(name).write_text(name)
+    with pytest.raises(InputError, match=message):
+        ReadsAndWrites((Path("read"), Path("samples")), tuple(writes)).check()
+    ReadsAndWrites((Path("read"),), (ToWrite(Path("old")), ToWrite(Path("new"), "--json"))).check()
+    ReadsAndWrites((), (ToWrite(Path("no/new"), stays=False),)).check()
+    assert leftovers(tmp_path) == ["old", "read", "samples"]
+
+
+def test_files_are_the_same_by_what_they_are_and_new_ones_by_where_they_would_be(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("out").mkdir()
+    Path("one").touch()
+    Path("two").touch()
+    assert same_file(Path("one"), Path("out/../one"))
+    assert same_file(Path("new"), Path("out/../new"))
+    assert not same_file(Path("one"), Path("two"))
+    assert not same_file(Path("one"), Path("new"))
+
+
+def test_files_are_told_from_what_else_a_user_gives() -> None:
+    read = files_read("a.npz", Path("b"), None, [1.0], code=("mine.py:score", None, "accuracy", len))
+    assert read == [Path("a.npz"), Path("b"), Path("mine.py")]

@@ -1,4 +1,4 @@
-"""The written model against an oracle: METHODS §1 and §2 in plain float64 NumPy, nothing of ours called for it.
+"""The written model against an oracle: methods.md §1 and §2 in plain float64 NumPy, nothing of ours called for it.
 
 One thing is taken from the result: where the input moment is not kept (m ≤ n) tr C² is estimated from a sketch, so
 the oracle takes the shrinkage `a` that is reported, after holding it against the exact one.
@@ -19,7 +19,7 @@ from onnx import ModelProto
 
 import onnx_dalr
 from onnx_dalr.factorize import Statistics
-from onnx_dalr.learn.statistics_file import StatisticsSet, load_statistics
+from onnx_dalr.learn.statistics_set import StatisticsSet, load_statistics
 from tests.cli import tiny
 
 METHODS = ("svd", "svd-bc", "dalr-2017", "dalr")
@@ -30,7 +30,7 @@ SKETCHED = 0.35
 
 WITH_METRIC = "dalr with the metric"
 PLAIN = {"dalr": {"method": "dalr", "metric": False}, WITH_METRIC: {"method": "dalr"}}
-"""METHODS §2 is `dalr` without the output metric, §3 the default."""
+"""methods.md §2 is `dalr` without the output metric, §3 the default."""
 
 Factored = tuple[np.ndarray, np.ndarray]
 """(W' [m, n], new bias [m])."""
@@ -87,7 +87,7 @@ def dalr_with_metric(
 
 
 def oas(X: np.ndarray) -> float:
-    """The shrinkage of METHODS §2 with the exact tr C²."""
+    """The shrinkage of methods.md §2 with the exact tr C²."""
     n, p = X.shape
     C = np.cov(X, bias=True)
     square, trace = np.trace(C @ C), np.trace(C)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from html.parser import HTMLParser
@@ -17,9 +19,11 @@ from rich.text import Text
 
 import onnx_dalr
 from onnx_dalr import Plan
-from onnx_dalr.plan.plan import Choice
+from onnx_dalr.plan.choice import Choice
+from onnx_dalr.report.forms import FORMS
 from onnx_dalr.report.html import as_html
-from onnx_dalr.report.text import add_row, as_text, table
+from onnx_dalr.report.parts import add_row, table
+from onnx_dalr.report.text import as_text
 from onnx_dalr.shown import Shown
 from tests.cli import tiny
 
@@ -183,8 +187,23 @@ def test_what_is_no_text_and_no_table_is_shown_as_on_a_terminal() -> None:
         assert " ".join(Page(source).words) == as_text(view).strip()
 
 
+def test_the_forms_are_what_the_results_show(results: dict[str, Any]) -> None:
+    result = results["Result"]
+    assert FORMS["text"](result) == str(result) == result.to_text()
+    assert FORMS["text"](result, width=60, verbose=True) == result.to_text(width=60, verbose=True)
+    assert FORMS["html"](result) == result._repr_html_()
+    assert FORMS["json"](result) == result.to_json()
+
+
+def test_who_shows_no_result_loads_no_tables() -> None:
+    code = "import onnx_dalr, sys; [getattr(onnx_dalr, name) for name in onnx_dalr.__all__]; print(*sys.modules)"
+    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+    assert "onnx_dalr.results.result" in loaded
+    assert not [name for name in loaded if name.startswith(("onnx_dalr.report", "rich"))]
+
+
 def test_a_view_has_to_be_given() -> None:
-    with pytest.raises(NotImplementedError):
+    with pytest.raises(NotImplementedError, match="no view of Shown"):
         str(Shown())
     with pytest.raises(NotImplementedError):
         repr(Shown())

@@ -14,13 +14,13 @@ from typing import Literal
 import numpy as np
 from benchmark_data import Case, Feeds
 from onnx import ModelProto
+from onnx_dalr.choose.sensitivity import Sensitivity, samples_for
 from threadpoolctl import threadpool_limits
 
 from onnx_dalr.choose import allocate
 from onnx_dalr.choose.allocate import Ranks
 from onnx_dalr.choose.decide import decide, problem_of, substitutions
 from onnx_dalr.choose.effects import MetricEffects
-from onnx_dalr.choose.sensitivity import Sensitivity, samples_for
 from onnx_dalr.choose.space import ParamsBudget, Problem
 from onnx_dalr.choose.trials import plan_of
 from onnx_dalr.factorize import METHODS, Method, Need, Ridge, Settings, Spectrum, Statistics

@@ -10,7 +10,7 @@ from dataclasses import replace
 import numpy as np
 from threadpoolctl import threadpool_limits
 
-from onnx_dalr.ahead.forecast import Extent, Pace, Speed, Work, forecast, moments
+from onnx_dalr.ahead.forecast import Extent, Speed, Work, forecast, moments
 from onnx_dalr.choose import allocate
 from onnx_dalr.choose.costs import COSTS
 from onnx_dalr.choose.effects import TRIALS, is_affordable, samples_for
@@ -22,6 +22,7 @@ from onnx_dalr.graph.layers import Layer
 from onnx_dalr.learn.learn import groups_of
 from onnx_dalr.learn.probes import MOST_SAMPLES, PROBES
 from onnx_dalr.learn.trust import LARGE, LARGE_MODEL
+from onnx_dalr.look.pace import Pace
 from onnx_dalr.quality.task import Task
 from onnx_dalr.request.context import Run
 from onnx_dalr.request.target import Target

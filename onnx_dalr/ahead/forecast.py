@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from onnx_dalr.look.pace import Pace
 from onnx_dalr.progress import (
     CAPTURING,
     COMPARING,
@@ -31,21 +32,6 @@ _LOADS_OF_GRADIENTS = 3  # the original, and about twice as many nodes for the w
 _OTHER_FACTORS = 0.7  # of the first: they share some of the work, and have no metric or no covariance
 _KEPT = 0.2  # of the rank of a layer, in a typical candidate
 _SKETCH = 128
-
-
-@dataclass(frozen=True)
-class Pace:
-    """Seconds that the original takes on this machine.
-
-    Attributes:
-        load: Into a session.
-        read: To read one sample.
-        run: To run one sample, among others in a batch.
-    """
-
-    load: float
-    read: float
-    run: float
 
 
 @dataclass(frozen=True)
@@ -140,7 +126,7 @@ def forecast(work: Work, pace: Pace, speed: Speed) -> dict[str, float]:
 
 
 def forecast_comparison(samples: int, pace: Pace) -> dict[str, float]:
-    """The same of two models on so many samples."""
+    """Seconds by phase of comparing two models on so many samples."""
     return {COMPARING: samples * _compared(pace), TIMING: _timing(pace)}
 
 
@@ -161,7 +147,7 @@ def _capturing(work: Work, pace: Pace, speed: Speed) -> float:
 
 
 def _probing(work: Work, pace: Pace, speed: Speed) -> float:
-    """One forward pass for the outputs; forward and back is worth three, for every probe (METHODS §3)."""
+    """One forward pass for the outputs; forward and back is worth three, for every probe (methods.md §3.4)."""
     added = speed.product * work.probes * sum(each.rows * _gradients(each) for each in work.layers)
     run = work.probed * (pace.read + (1 + 3 * work.probes) * pace.run)
     return work.passes * (_LOADS_OF_GRADIENTS * pace.load + run) + work.probed * added
@@ -175,7 +161,7 @@ def moments(layer: Extent) -> int:
 
 
 def _gradients(layer: Extent) -> int:
-    """The same of a row of gradients, which goes through W where n is smaller."""
+    """Multiply-adds that a row of gradients costs, which goes through W where n is smaller."""
     return layer.m**2 if layer.m <= layer.n else layer.m * layer.n + layer.n**2
 
 

@@ -172,7 +172,7 @@ def best(ladders: Sequence[Ladder], curves: Sequence[Curve], budget: float) -> F
     """The forms with the least summed distortion within a budget; None where it cannot be met.
 
     On the lower convex hull of every layer's (cost, distortion) points, taking the steepest descents first is the
-    exact Lagrangian answer up to the last item (METHODS §4); what the budget has left is filled with single steps,
+    exact Lagrangian answer up to the last item (methods.md §4.2); what the budget has left is filled with single steps,
     until no step of any layer fits.
 
     Args:

@@ -6,14 +6,14 @@ import weakref
 from collections.abc import Sequence
 from contextlib import ExitStack
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from onnx_dalr._version import __version__
 from onnx_dalr.choose.decide import decide
 from onnx_dalr.choose.feasible import check_confidence, check_target
 from onnx_dalr.graph.layers import Layer, Skipped
 from onnx_dalr.learn.learn import Learned
-from onnx_dalr.learn.statistics_set import StatisticsSet, model_hash
+from onnx_dalr.learn.statistics_set import StatisticsSet
 from onnx_dalr.plan.plan import Plan
 from onnx_dalr.quality.evaluate import Task
 from onnx_dalr.request.context import Run
@@ -22,9 +22,6 @@ from onnx_dalr.request.target import Target, make_target
 from onnx_dalr.request.wording import speaks_python, told_to
 from onnx_dalr.samples.sets import Sets
 from onnx_dalr.shown import Shown
-
-if TYPE_CHECKING:
-    from rich.console import RenderableType
 
 
 class Analysis(Shown):
@@ -104,7 +101,7 @@ class Analysis(Shown):
         return self.plan_for(make_target(**given))
 
     def plan_for(self, target: Target) -> Plan:
-        """The same for a Target that is made already."""
+        """The ranks for a Target that is made already; see `plan`."""
         check_ranks(target, self.layers, self.skipped)
         if target != self._checked:  # which these layers and samples were held against before the work
             if self.sets is not None:
@@ -114,7 +111,7 @@ class Analysis(Shown):
         # Ranks that are asked for, and one kind of factors: there is nothing to choose, and no model to score for it.
         asked = target.kind == "rank" and len(self.learned.spectra) == 1
         plan = decide(self.run, target, self.layers, self.learned, None if asked else self.sets, self.task)
-        return plan.finished(model_hash(self.run.original), self.run.options.described(), __version__)
+        return plan.finished(self.run.original.content_hash, self.run.options.described(), __version__)
 
     def forget(self) -> None:
         """Lets go of what was learned; no plan can be made any more."""
@@ -124,7 +121,7 @@ class Analysis(Shown):
     def stats(self) -> StatisticsSet:
         """The statistics behind it, to apply plans with, to save and to add up with those of other samples."""
         return StatisticsSet(
-            model=model_hash(self.run.original),
+            model=self.run.original.content_hash,
             method=self.run.options.method.name,
             settings=self._settings,
             version=__version__,
@@ -132,11 +129,6 @@ class Analysis(Shown):
             layers=self.learned.statistics,
             notes=self.learned.notes,
         )
-
-    def _view(self, width: int) -> RenderableType:
-        from onnx_dalr.report.planned import analysis_view  # noqa: PLC0415 - heavy: rich
-
-        return analysis_view(self, width)
 
     def _brief(self) -> str:
         path, fitted = self.run.original.path, len(self.learned.digests)
@@ -149,7 +141,7 @@ class Analysis(Shown):
             self._closing()
 
     def closed_by(self, stack: ExitStack) -> Analysis:
-        """The same analysis, which closes what the stack holds when it is closed or let go."""
+        """This analysis, which closes what the stack holds when it is closed or let go."""
         self._closing = weakref.finalize(self, stack.close)
         return self
 

@@ -18,7 +18,7 @@ from onnx_dalr.graph.answers import exposing
 from onnx_dalr.graph.layers import Layer
 from onnx_dalr.graph.overridable import overridable
 from onnx_dalr.learn.learn import Learned
-from onnx_dalr.plan.fit import refuse_unchanged
+from onnx_dalr.plan.choice import compressed_of
 from onnx_dalr.plan.plan import Plan
 from onnx_dalr.progress import LOADING
 from onnx_dalr.quality.task import Task
@@ -39,7 +39,7 @@ def decide(
     """
     space = space_of(run, target, layers, learned)
     if sets is None or task is None or not len(sets.select):
-        return refuse_unchanged(make_plan(space, None))
+        return _changing(make_plan(space, None))
     made: list[MeasuredEffects] = []
 
     def measuring(wanted: Sequence[bool]) -> MeasuredEffects:
@@ -65,7 +65,7 @@ def decide(
     missed = next((choice.reason for choice in plan.choices if choice.reason.startswith(BEST_EFFORT)), None)
     if missed is not None:
         run.notes.append(missed)
-    return refuse_unchanged(replace(plan, passes=sum(each.passes for each in made)))
+    return _changing(replace(plan, passes=sum(each.passes for each in made)))
 
 
 @contextmanager
@@ -106,3 +106,9 @@ def _measured(
             sets.mask_input,
             run.progress,
         )
+
+
+def _changing(plan: Plan) -> Plan:
+    """The plan itself; refused where it changes no layer."""
+    compressed_of(plan.choices)
+    return plan

@@ -1,8 +1,9 @@
 """What each layer does to the network's output, in the task's unit: by its metric, or measured where it has none.
 
-Both are the distortion of the output with only that layer compressed (METHODS §4). The metric's is to second order, for
-every form and without a run. The measured one is known in the forms that were looked at; between them, a tail scaled by
-distortion/tail is a curve in the same unit, which tails of different layers, errors of different things, are not.
+Both are the distortion of the output with only that layer compressed (methods.md §4.1). The metric's is to second
+order, for every form and without a run. The measured one is known in the forms that were looked at; between them, a
+tail scaled by distortion/tail is a curve in the same unit, which tails of different layers, errors of different things,
+are not.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from onnx_dalr.factorize.spectra import Spectra
 from onnx_dalr.graph.layers import Layer
 from onnx_dalr.graph.overridable import Override
 from onnx_dalr.progress import MEASURING, Progress, Silent, numbered
-from onnx_dalr.quality.evaluate import Comparison, Labelled, Task
+from onnx_dalr.quality.evaluate import Labelled, SideBySide, Task
 from onnx_dalr.samples.masks import kept_in
 from onnx_dalr.session.session import Session
 
@@ -143,7 +144,7 @@ class MeasuredEffects:
 
     def _distortion(self, layer: Layer, form: Form) -> float:
         replaced: dict[str, Any] = self._overrides[layer.name].feed(*self._replaced(layer, form))
-        comparison = Comparison(self._task, None)
+        comparison = SideBySide(self._task, None)
         for (indices, batch), before, padding in zip(self._batches, self._before, self._padding, strict=True):
             comparison.add(indices, before, self._session.run(batch | replaced), padding)
         self.passes += 1

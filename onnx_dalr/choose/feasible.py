@@ -11,7 +11,7 @@ from onnx_dalr.choose.trials import plan_of
 from onnx_dalr.errors import TargetError
 from onnx_dalr.factorize import UNTOUCHED
 from onnx_dalr.graph.layers import Layer
-from onnx_dalr.plan.fit import refuse_unchanged
+from onnx_dalr.plan.choice import compressed_of
 from onnx_dalr.quality.intervals import samples_for_bound
 from onnx_dalr.quality.measures import Classes, Values
 from onnx_dalr.quality.task import Task
@@ -37,9 +37,9 @@ def check_target(run: Run, target: Target, layers: Sequence[Layer], *, select: b
     """
     space, kind = space_of(run, target, layers, None), target.kind
     if kind != "energy" and not (kind in TOLERANCES and select):
-        refuse_unchanged(make_plan(space, None))
+        compressed_of(make_plan(space, None).choices)
     elif not space.saves:
-        refuse_unchanged(plan_of(space, [UNTOUCHED] * len(space.layers), ""))
+        compressed_of(plan_of(space, [UNTOUCHED] * len(space.layers), "").choices)
 
 
 def check_confidence(target: Target, task: Task | None, sets: Sets) -> None:

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from functools import partial
 
 from onnx_dalr.candidate.candidate import build
+from onnx_dalr.candidate.loadable import loadable
 from onnx_dalr.choose.space import SearchSpace
 from onnx_dalr.choose.trials import Scorer, Trial
 from onnx_dalr.graph.answers import exposing
@@ -20,7 +21,6 @@ from onnx_dalr.samples.masks import kept_in
 from onnx_dalr.samples.sets import Sets
 from onnx_dalr.session.session import open_session, reference_session
 from onnx_dalr.units import format_bytes
-from onnx_dalr.write.destination import loadable
 
 
 def scorer(run: Run, space: SearchSpace, sets: Sets, task: Task, most: int) -> Scorer:

@@ -14,7 +14,8 @@ from onnx_dalr.candidate.forms import asked
 from onnx_dalr.choose.allocate import Curve, Forms
 from onnx_dalr.choose.space import SearchSpace
 from onnx_dalr.factorize import UNTOUCHED, Form
-from onnx_dalr.plan.plan import Choice, Plan, Point, refused
+from onnx_dalr.plan.choice import Choice, Point, refused
+from onnx_dalr.plan.plan import Plan
 from onnx_dalr.request.selection import rule_for
 
 BEST_EFFORT = "the target is not met, this is the closest"

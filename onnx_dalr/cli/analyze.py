@@ -10,6 +10,7 @@ from rich.text import Text
 from onnx_dalr.cli.common import TerminalProgress, exit_codes, out, reporting_on, show
 from onnx_dalr.cli.parameters import as_python, takes_its_options
 from onnx_dalr.errors import one_line
+from onnx_dalr.files import files_read, together
 from onnx_dalr.request.option import PLAN
 from onnx_dalr.request.table import of_function
 
@@ -22,29 +23,29 @@ def analyze(**given: Any) -> None:
     """
     with exit_codes():
         from onnx_dalr.commands.analyze import analyze as run  # noqa: PLC0415 - heavy: not for --help
-        from onnx_dalr.files import together  # noqa: PLC0415
         from onnx_dalr.graph.storage.model import load  # noqa: PLC0415
         from onnx_dalr.report.planned import analysis_view, plan_view  # noqa: PLC0415
         from onnx_dalr.request.target import make_target  # noqa: PLC0415
         from onnx_dalr.write.destination import Destination  # noqa: PLC0415
-        from onnx_dalr.write.produce import Extras, files_read  # noqa: PLC0415
 
         output, stats, verbose, quiet = (given.pop(name) for name in ("save_plan", "save_stats", "verbose", "quiet"))
         shown = str(output) == "-"
-        extras = Extras(None if shown else output, stats, given["force"])
+        written = Destination(
+            force=given["force"],
+            thumbnails=given["thumbnails"],
+            plan=None if shown else output,
+            stats=stats,
+            plan_option="-o",
+        )
         read = [given["calib"], given["labels"], *(given["stats"] or ()), *(given["ops_library"] or ())]
         original = load(given["model"])
-        Destination(None, None, force=extras.force, dry_run=False, thumbnails=given["thumbnails"]).check(
-            original,
-            files_read(*read, code=(given["preprocess"], given["score"])),
-            {"-o": extras.plan, "--save-stats": extras.stats},
-        )
+        written.check(original, files_read(*read, code=(given["preprocess"], given["score"])))
         target = make_target(**as_python("analyze", {name: given.pop(name) for name in of_function(PLAN)}))
         asked = as_python("analyze", given) | {"model": original, "target": target}
         with run(**asked, progress=TerminalProgress(quiet=quiet)) as analysis:
             plan = analysis.plan_for(target)
             with together() as files:
-                extras.write(files, analysis, plan)
+                written.write_beside(files, analysis, plan)
             with reporting_on(output, stats):
                 if shown:
                     sys.stdout.write(plan.to_json())

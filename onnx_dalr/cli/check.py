@@ -7,9 +7,10 @@ from typing import Any
 import typer
 from rich.text import Text
 
-from onnx_dalr.cli.common import exit_codes, reporting_on, show_line, write_json
+from onnx_dalr.cli.common import check_json, exit_codes, reporting_on, show_line, write_json
 from onnx_dalr.cli.parameters import as_python, takes_its_options
 from onnx_dalr.errors import one_line
+from onnx_dalr.files import files_read
 
 _OVER_BUDGET = 3
 
@@ -21,8 +22,9 @@ def check(**given: Any) -> None:
         from onnx_dalr.commands.check import check as run  # noqa: PLC0415 - heavy: not for --help
 
         json = given.pop("json")
+        check_json(json, files_read(*given["models"], given["baseline"]))
         result = run(**as_python("check", given))
-        write_json(json, result.to_json(), [*given["models"], *([given["baseline"]] if given["baseline"] else [])])
+        write_json(json, result.to_json())
         if str(json) != "-":
             with reporting_on(json):
                 for line in result.lines:

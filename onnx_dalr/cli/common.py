@@ -20,6 +20,7 @@ from onnx_dalr.cli.consoles import err, out
 from onnx_dalr.cli.parameters import as_python
 from onnx_dalr.cli.progress import TerminalProgress
 from onnx_dalr.errors import DalrError, InputError, one_line
+from onnx_dalr.files import ReadsAndWrites, ToWrite, write_text
 
 if TYPE_CHECKING:
     from onnx_dalr.results.result import Result
@@ -33,6 +34,7 @@ __all__ = [
     "EXIT_INPUT",
     "EXIT_INTERRUPTED",
     "TerminalProgress",
+    "check_json",
     "complain",
     "err",
     "exit_codes",
@@ -177,21 +179,23 @@ def reporting_on(*files: Path | None) -> Iterator[None]:
         complain(f"the report is not shown: {one_line(why)}", f"{one_line(', '.join(written))} is written all the same")
 
 
-def write_json(path: Path | None, text: str, read: Sequence[Path]) -> None:
+def check_json(path: Path | None, read: Sequence[Path]) -> None:
+    """Finds out before the work whether `write_json` could write after it.
+
+    Raises:
+        InputError: It could not, or the file is one of those in `read`.
+    """
+    if path is not None and str(path) != "-":
+        ReadsAndWrites(tuple(read), (ToWrite(path, "--json"),)).check()
+
+
+def write_json(path: Path | None, text: str) -> None:
     """Writes a report file, "-" to standard output; None writes nothing.
 
     Raises:
-        InputError: It cannot be written, or is one of the files in `read`.
+        InputError: It cannot be written.
     """
-    from onnx_dalr.write.destination import same_file, write_text  # noqa: PLC0415 - heavy: not for --help
-
-    if path is None:
-        return
     if str(path) == "-":
         print_json(text)
-        return
-    if any(same_file(path, file) for file in read):
-        raise InputError(f"--json {path} would overwrite another file of this run", "give it its own name")
-    if path.exists() and not path.is_file():
-        raise InputError(f"--json {path} is no regular file", "give the name of a file")
-    write_text(path, text)
+    elif path is not None:
+        write_text(path, text)

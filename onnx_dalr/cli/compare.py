@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from onnx_dalr.cli.common import TerminalProgress, exit_codes, out, reporting_on, show, write_json
+from onnx_dalr.cli.common import TerminalProgress, check_json, exit_codes, out, reporting_on, show, write_json
 from onnx_dalr.cli.parameters import as_python, takes_its_options
+from onnx_dalr.files import files_read
 
 
 @takes_its_options
@@ -19,14 +20,12 @@ def compare(**given: Any) -> None:
     with exit_codes():
         from onnx_dalr.commands.compare import compare as run  # noqa: PLC0415 - heavy: not for --help
         from onnx_dalr.report.comparison import comparison_view  # noqa: PLC0415
-        from onnx_dalr.write.produce import files_read  # noqa: PLC0415
 
         json, verbose, quiet = (given.pop(name) for name in ("json", "verbose", "quiet"))
-        asked = as_python("compare", given)
-        found = run(**asked, progress=TerminalProgress(quiet=quiet))
-        read = [asked[name] for name in ("a", "b", "data", "labels")]
-        code = (asked["score"], asked["preprocess"])
-        write_json(json, found.to_json(), files_read(*read, *asked["ops_library"], code=code))
+        read = [given[name] for name in ("a", "b", "data", "labels")]
+        check_json(json, files_read(*read, *(given["ops_library"] or ()), code=(given["preprocess"], given["score"])))
+        found = run(**as_python("compare", given), progress=TerminalProgress(quiet=quiet))
+        write_json(json, found.to_json())
         if str(json) != "-":
             with reporting_on(json):
                 show(comparison_view(found, out.width, verbose=verbose))

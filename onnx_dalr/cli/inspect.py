@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from onnx_dalr.cli.common import exit_codes, out, reporting_on, show, write_json
+from onnx_dalr.cli.common import check_json, exit_codes, out, reporting_on, show, write_json
 from onnx_dalr.cli.parameters import takes_its_options
 
 
@@ -19,8 +19,9 @@ def inspect(**given: Any) -> None:
         from onnx_dalr.report.inspection import inspection_view  # noqa: PLC0415
 
         model, json = given["model"], given["json"]
+        check_json(json, [model])
         found = run(model)
-        write_json(json, found.to_json(), [model])
+        write_json(json, found.to_json())
         if str(json) != "-":
             with reporting_on(json):
                 show(inspection_view(found, out.width, top=None if given["all"] else given["top"] or None))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -13,7 +12,8 @@ from onnx import ModelProto
 from onnx_dalr._version import __version__
 from onnx_dalr.ahead.forecast import forecast_comparison
 from onnx_dalr.errors import InputError
-from onnx_dalr.graph.storage.model import Model, input_specs, load
+from onnx_dalr.graph.ends import common_ends
+from onnx_dalr.graph.storage.model import Model, load
 from onnx_dalr.look.first import look
 from onnx_dalr.look.independence import without_influence
 from onnx_dalr.progress import COMPARING, TIMING, Progress, Silent
@@ -22,12 +22,10 @@ from onnx_dalr.request.option import SHARED
 from onnx_dalr.request.options import PathLike, read_options, take
 from onnx_dalr.request.table import of_function
 from onnx_dalr.results.compare import ModelComparison, ModelFacts
-from onnx_dalr.samples import GivenLabels, InputSpec
+from onnx_dalr.samples import GivenLabels
 from onnx_dalr.samples.masks import kept_in
 from onnx_dalr.samples.sets import SampleSet, Sets, opened
 from onnx_dalr.session.session import Session, open_session, provider_line
-
-_SAME_ENDS = "compare takes two models with the same inputs and outputs"
 
 
 def compare(
@@ -98,29 +96,21 @@ def compare(
     how, options = read_options(data, {**take(given, of_function(SHARED)), "holdout": 0.0})
     models = load(a), load(b)
     names = _names(*models)
-    specs = _common_inputs(*models, names)
-    _check_outputs(*models, names)
+    specs = common_ends(*models, names)
     with opened(options, specs) as read:
-        progress.say(f"samples: {read.fit.source.description}")
-        if read.mask is not None:
-            progress.say(f"padding: {read.mask}")
-        for said in read.notes:
-            progress.say(f"note: {said}")
+        _say(progress, _of_samples(read))
         one, other = (open_session(model.source(), how.runtime) for model in models)
         with _named(names[0]):
             found = look(models[0], how, read, measured=True, progress=progress)
-        progress.say(provider_line(found.provider, how.runtime))
-        for line in found.lines:
-            progress.say(line)
-        assert found.task is not None
+        _say(progress, (provider_line(found.provider, how.runtime), *found.lines))
         sets, apart = _separated(found.sets, other, names[1])
-        for said in apart:
-            progress.say(f"note: {said}")
+        _say(progress, (f"note: {said}" for said in apart))
         every = sets.fit
         with _named(names[1]):
             other.run(next(iter(every))[1], one.outputs)
-        padding = partial(kept_in, name=sets.mask_input)
         progress.expect(forecast_comparison(len(every), found.pace))
+        assert found.task is not None
+        padding = partial(kept_in, name=sets.mask_input)
         with progress.stage(COMPARING, len(every)) as advance:
             quality = evaluate(one, other, every, found.task, every.labels, advance, padding=padding)
         with progress.stage(TIMING, None):
@@ -143,6 +133,19 @@ def compare(
         )
 
 
+def _say(progress: Progress, lines: Iterable[str]) -> None:
+    for line in lines:
+        progress.say(line)
+
+
+def _of_samples(given: Sets) -> Iterator[str]:
+    """What is said of the samples before any is run."""
+    yield f"samples: {given.fit.source.description}"
+    if given.mask is not None:
+        yield f"padding: {given.mask}"
+    yield from (f"note: {said}" for said in given.notes)
+
+
 def _separated(sets: Sets, other: Session, name: str) -> tuple[Sets, tuple[str, ...]]:
     """The samples one by one where the other model, too, must not run them together, and why."""
     if sets.fit.batch_size == 1:
@@ -158,41 +161,6 @@ def _facts(model: Model) -> ModelFacts:
 def _names(a: Model, b: Model) -> tuple[str, str]:
     """What messages call the two."""
     return str(a.path or "the first model"), str(b.path or "the second model")
-
-
-def _common_inputs(a: Model, b: Model, names: tuple[str, str]) -> tuple[InputSpec, ...]:
-    """What both models can be fed: an axis that only one of them fixes is fixed.
-
-    Raises:
-        InputError: The inputs differ in names, element types or shapes.
-    """
-    one, other = input_specs(a.proto), {spec.name: spec for spec in input_specs(b.proto)}
-    _check_names("input", [spec.name for spec in one], list(other), names)
-    return tuple(_common(spec, other[spec.name], names) for spec in one)
-
-
-def _common(one: InputSpec, other: InputSpec, names: tuple[str, str]) -> InputSpec:
-    if one.shape is None or other.shape is None:
-        shape, fits = one.shape or other.shape, True
-    else:
-        pairs = list(zip(one.shape, other.shape, strict=False))
-        fits = len(one.shape) == len(other.shape) and all(x is None or y is None or x == y for x, y in pairs)
-        shape = tuple(x or y for x, y in pairs)
-    if one.dtype != other.dtype or not fits:
-        raise InputError(f"the inputs differ: {one} in {names[0]}, {other} in {names[1]}", _SAME_ENDS)
-    return replace(one, shape=shape)
-
-
-def _check_outputs(a: Model, b: Model, names: tuple[str, str]) -> None:
-    one, other = ([value.name for value in model.proto.graph.output] for model in (a, b))
-    _check_names("output", one, other, names)
-
-
-def _check_names(kind: str, one: Sequence[str], other: Sequence[str], names: tuple[str, str]) -> None:
-    pairs = ((names[0], [name for name in one if name not in other]), (names[1], [x for x in other if x not in one]))
-    only = [f"only {model} has {', '.join(map(repr, there))}" for model, there in pairs if there]
-    if only:
-        raise InputError(f"the {kind}s differ: {'; '.join(only)}", _SAME_ENDS)
 
 
 @contextmanager

@@ -11,9 +11,9 @@ from onnx_dalr.choose.feasible import check_confidence, check_target
 from onnx_dalr.commands.asked import Asked
 from onnx_dalr.graph.layers import Layer, Skipped
 from onnx_dalr.learn.capture import needs_of
+from onnx_dalr.learn.gathering import gathered
 from onnx_dalr.learn.learn import learn, learn_from
-from onnx_dalr.learn.statistics_file import gathered, load_statistics
-from onnx_dalr.learn.statistics_set import METRIC_TASK, StatisticsSet, model_hash
+from onnx_dalr.learn.statistics_set import METRIC_TASK, StatisticsSet, load_statistics
 from onnx_dalr.look.first import FirstLook, look
 from onnx_dalr.quality.task import Task
 from onnx_dalr.request.context import Run
@@ -88,7 +88,7 @@ def _gathered(
         wanted = wanted | {METRIC_TASK: first[METRIC_TASK]}
     held, notes = gathered(
         stats,
-        model=model_hash(run.original),
+        model=run.original.content_hash,
         method=method,
         settings=wanted,
         layers=layers,

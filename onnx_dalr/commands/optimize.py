@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +13,9 @@ from onnx import ModelProto
 from onnx_dalr.commands.analysis import analysis_of
 from onnx_dalr.commands.asked import Asked
 from onnx_dalr.errors import InputError
+from onnx_dalr.files import files_read
 from onnx_dalr.graph.storage.model import load
-from onnx_dalr.plan.file import load as load_plan
+from onnx_dalr.plan.file import load as read_plan
 from onnx_dalr.plan.fit import check_plan, fitted_to, options_of
 from onnx_dalr.plan.plan import Plan
 from onnx_dalr.progress import Progress, Silent
@@ -25,7 +27,7 @@ from onnx_dalr.request.target import is_asked_for, make_target
 from onnx_dalr.results.result import Result
 from onnx_dalr.samples import GivenLabels
 from onnx_dalr.write.destination import Destination
-from onnx_dalr.write.produce import Extras, files_read, produce
+from onnx_dalr.write.produce import produce
 
 
 def optimize(
@@ -160,29 +162,37 @@ def optimize(
         raise InputError("a plan and a target are given", "a plan has its ranks already: leave the target out")
     target = None if plan is not None else make_target(**target_options)
     options, sample_options = read_options(calib, take(given, of_function(SHARED)))
-    made = load_plan(plan) if isinstance(plan, str | os.PathLike) else plan
+    made = Plan(**read_plan(plan)) if isinstance(plan, str | os.PathLike) else plan
     if made is not None:
-        options = options_of(made, options)
+        options = options_of(made.method, made.settings, options)
     run = Run(load(model), options, progress or Silent(), Path(output or UNNAMED).name)
-    destination = Destination(_path(output), _path(json), force, dry_run, _path(thumbnails))
-    extras = Extras(_path(save_plan), _path(save_stats), force)
+    destination = Destination(
+        output=_path(output),
+        report=_path(json),
+        force=force,
+        dry_run=dry_run,
+        thumbnails=_path(thumbnails),
+        plan=_path(save_plan),
+        stats=_path(save_stats),
+    )
     files = paths(stats)
     read = files_read(calib, eval, labels, eval_labels, *files, *options.ops_libraries, plan, code=(preprocess, score))
-    destination.check(run.original, read, {"--save-plan": extras.plan, "--save-stats": extras.stats})
+    destination.check(run.original, read)
     asked = Asked(
         sample_options,
         stats=files,
         target=target,
-        only=None if made is None else check_plan(made, run.original),
-        keep=extras.stats is not None,
+        only=None if made is None else check_plan(made.choices, made.model, run.original),
+        keep=destination.stats is not None,
         thumbnails=None if thumbnails is None else (Path(thumbnails), force),
         written=True,
     )
     with analysis_of(run, asked) as analysis:
         if made is not None:
-            return produce(analysis, fitted_to(made, run, analysis.layers), destination, extras)
+            choices, curve = fitted_to(made.choices, made.curve, run, analysis.layers)
+            return produce(analysis, replace(made, choices=choices, curve=curve), destination)
         assert target is not None
-        return produce(analysis, analysis.plan_for(target), destination, extras)
+        return produce(analysis, analysis.plan_for(target), destination)
 
 
 def _path(given: PathLike | None) -> Path | None:

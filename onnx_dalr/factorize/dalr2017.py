@@ -13,7 +13,7 @@ from onnx_dalr.factorize.linalg import Side, eigenvectors, quadratic, smaller_si
 from onnx_dalr.factorize.spectrum import Spectrum
 from onnx_dalr.factorize.statistics import Float64, Need, Statistics, symmetric
 
-_SAFE = 1e-9
+_SAFE = 1e-9  # of the trace: a smaller λ does not keep a singular moment positive definite in rounding
 
 
 @dataclass(frozen=True)
@@ -52,6 +52,7 @@ def dalr_2017(W: NDArray[Any], stats: Statistics, ridge: Ridge | None = None) ->
     lam = (ridge or Ridge()).at(float(stats.squares.sum()), stats.n)
     rows = stats.rows
     solve = _primal if rows is None else _dual
+    # y = W x, ỹ = W K x: U is chosen by y and projects ỹ, so the error takes both moments and the cross moment.
     projected, S, cross, latent = solve(side, stats, lam)
     _, U = eigenvectors(S.copy())
     latent_power = quadratic(U, latent)

@@ -20,12 +20,12 @@ class Method:
     """A factorization by name.
 
     Attributes:
-        name: As on the command line (METHODS §1).
+        name: As on the command line (methods.md §1).
         summary: One line for help texts.
         needs: (m, n) → the statistics it reads; a caller that has gradients adds METRIC where it takes one.
         compensates: It changes the bias, so a layer without one needs one.
         takes_ridge: `--ridge` means something to it.
-        takes_metric: It can weigh the layer's outputs by gradients (METHODS §3).
+        takes_metric: It can weigh the layer's outputs by gradients (methods.md §3).
         spectrum: (W [m, n], statistics, settings) → Spectrum.
     """
 

@@ -1,4 +1,4 @@
-"""The output metric: factors weighed by what each output direction of a layer does to the network (METHODS §3)."""
+"""The output metric: factors weighed by what each output direction of a layer does to the network (methods.md §3)."""
 
 from __future__ import annotations
 
@@ -14,7 +14,9 @@ from onnx_dalr.factorize.spectrum import Spectrum
 from onnx_dalr.factorize.statistics import Float64, Statistics
 
 SMALLEST_METRIC_SHRINKAGE = 0.05
-_REACHED = 1e-6
+"""However many the probes: a direction in which none had a gradient is not free, samples to come may use it."""
+
+_REACHED = 1e-6  # of the largest eigenvalue of WᵀW
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,7 +62,7 @@ class _Oblique:
 
 
 def two_sided(W: NDArray[Any], stats: Statistics, a: float, s: float) -> Spectrum:
-    """Min tr[G (W−W') C (W−W')ᵀ] over rank k, with C = (1−a)·Ĉ + a·t·I and G = (1−s)·Ĝ + s·t_G·I (METHODS §3).
+    """Min tr[G (W−W') C (W−W')ᵀ] over rank k, with C = (1−a)·Ĉ + a·t·I and G = (1−s)·Ĝ + s·t_G·I (methods.md §3).
 
     Args:
         W: [m, n].
@@ -111,7 +113,7 @@ def metric_shrinkage(W: NDArray[Any], stats: Statistics) -> float:
 def _on_outputs(W: NDArray[Any], stats: Statistics, a: float, s: float) -> _Oblique:
     """U = eig(Lᵀ W C Wᵀ L), A = L^-ᵀ U, D = L U with G = L Lᵀ, in the m outputs: any root of G gives the same W'."""
     S, WWt, t = stats.output_covariance, gram(W.T), stats.trace / stats.n
-    unit = stats.metric_trace / stats.m
+    unit = stats.metric_trace / stats.m  # G in units of t_G is shrunk toward the identity
     root, inverse = roots((1 - s) * stats.output_metric / unit + s * np.eye(stats.m))
     values, U = eigenvectors(root.T @ ((1 - a) * S + a * t * WWt) @ root)
     A, D = _unit_columns(inverse @ U, root @ U)
@@ -155,7 +157,7 @@ def _on_inputs(W: NDArray[Any], stats: Statistics, a: float, s: float) -> _Obliq
 
 
 def _unit_columns(A: Float64, D: Float64) -> tuple[Float64, Float64]:
-    """The same A Dᵀ with columns of A of length one, as in an orthogonal projection: the gauge of METHODS §7."""
+    """The same A Dᵀ with columns of A of length one, as in an orthogonal projection: the gauge of methods.md §7.3."""
     length = np.linalg.norm(A, axis=0)
     length[length == 0] = 1.0
     return A / length, D * length

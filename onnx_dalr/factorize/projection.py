@@ -1,4 +1,4 @@
-"""The three methods that project W itself: `svd`, `svd-bc` and `dalr` (METHODS §1, §2)."""
+"""The three methods that project W itself: `svd`, `svd-bc` and `dalr` (methods.md §1, §2)."""
 
 from __future__ import annotations
 
@@ -55,12 +55,12 @@ def dalr(
     shrinkage: float | None = None,
     metric: float | Literal["auto"] | None = None,
 ) -> Spectrum:
-    """Min ‖(W−W')(X−μ)‖²/p + λ‖W−W'‖² over rank k (METHODS §2): U = eig_k of H = (1−a)·S + a·t·W Wᵀ.
+    """Min ‖(W−W')(X−μ)‖²/p + λ‖W−W'‖² over rank k (methods.md §2): U = eig_k of H = (1−a)·S + a·t·W Wᵀ.
 
     H is W (C + λI) Wᵀ with λ = t·a/(1−a), scaled by 1−a so that it stays finite at a = 1, where the method is
     `svd-bc`. With one row or a constant input it is `svd-bc` too, and says so.
 
-    With gradients in the statistics and a metric asked for, both sides are weighed (METHODS §3, `two_sided`).
+    With gradients in the statistics and a metric asked for, both sides are weighed (methods.md §3, `two_sided`).
 
     Args:
         W: [m, n].
@@ -76,6 +76,7 @@ def dalr(
     s = metric_shrinkage(W, stats) if metric == "auto" else metric
     if s < 1 and stats.metric_trace > 0:
         return two_sided(W, stats, a, s)
+    # t_G·I weighs all outputs alike: the factors are those without a metric, their tails in its unit all the same.
     plain = _one_sided(W, stats, a)
     return replace(plain, metric_tails=plain.tails * stats.metric_trace / stats.m, metric_shrinkage=1.0)
 

@@ -33,7 +33,7 @@ class Spectrum:
     """The output error of one layer for every rank k = 0 … r, from one eigendecomposition.
 
     Attributes:
-        method: Name of the method that made it (METHODS §1); "svd-bc" where `dalr` had nothing to learn from.
+        method: Name of the method that made it (methods.md §1); "svd-bc" where `dalr` had nothing to learn from.
         basis: A, [m, r] float64 (float32 once `compact`), columns of length one, best first; orthonormal without a
             `dual`. A column that W cannot reach is zero.
         projected: [q, n]: W itself, or W K for dalr-2017; None for the identity, q = n.
@@ -49,7 +49,7 @@ class Spectrum:
         ridge: λ of the method's objective, or None; infinite at a = 1.
         shrinkage: a, the share of t·I that OAS put into the covariance, or None.
         metric_tails: [r + 1] float64: the expected loss at the network's output per sample, in the unit of the seeds:
-            tr[G (W−W') C (W−W')ᵀ] with both shrunk (METHODS §3); falls with k. None without a metric.
+            tr[G (W−W') C (W−W')ᵀ] with both shrunk (methods.md §3.3); falls with k. None without a metric.
         metric_shrinkage: s, the share of t_G·I in the metric, or None; at 1 the metric had no say in the factors.
     """
 
@@ -93,7 +93,7 @@ class Spectrum:
         return replace(self, basis=self.basis.astype(np.float32), dual=dual)
 
     def factors(self, rank: int) -> Factors:
-        """A·diag(s^½) and diag(s^-½)·Dᵀ·projected: the balanced gauge of METHODS §7.
+        """A·diag(s^½) and diag(s^-½)·Dᵀ·projected: the balanced gauge of methods.md §7.3.
 
         Args:
             rank: k, 0 ≤ k ≤ r.

@@ -1,4 +1,4 @@
-"""What a layer saw on the fit samples, as sums that add up over batches, shards and machines (METHODS §2, §7)."""
+"""What a layer saw on the fit samples, as sums that add up over batches, shards and machines (methods.md §2, §7.2)."""
 
 from __future__ import annotations
 
@@ -12,14 +12,11 @@ from numpy.typing import NDArray
 Float64 = NDArray[np.float64]
 
 SKETCH_WIDTH = 64
-_TILE = (
-    2048  # columns of a Gram computed at a time: one huge X @ X.T crashes OpenBLAS with several threads (METHODS §7)
-)
-
+# Columns of a Gram computed at a time: one huge X @ X.T crashes OpenBLAS with several threads (methods.md §7.2).
+_TILE = 2048
 _CHUNK = 4096  # gradient rows taken to double precision at a time
 _INTEGERS = ("m", "n", "count", "metric_rows", "metric_probes")
 _ALWAYS = ("total", "squares", "metric_spread")
-_OPTIONAL = ("output_total", "output", "input", "sketch", "metric")
 
 
 class Need(Flag):
@@ -41,6 +38,21 @@ class Need(Flag):
     """Second moment of the gradients at the layer's output: m×m, or through W n×n where that is smaller."""
 
 
+_OPTIONAL = {
+    "output_total": Need.OUTPUT,
+    "output": Need.OUTPUT,
+    "input": Need.INPUT | Need.ROWS,
+    "sketch": Need.SKETCH,
+    "metric": Need.METRIC,
+}
+"""The sums that are not always there, and what each is kept for."""
+
+_EMPTY_WITHOUT = {"rows": Need.ROWS} | dict.fromkeys(
+    ("metric_rows", "metric_probes", "metric_power", "metric_spread"), Need.METRIC
+)
+"""What else there is for a need alone: rows, and numbers that are 0 without it."""
+
+
 class Statistics:
     """Sums over the rows x (n inputs each) that entered one layer y = W x, W m×n.
 
@@ -60,7 +72,7 @@ class Statistics:
         sketch: Σ x (xᵀ Ω), [n, 64], or None.
         rows: With ROWS and fewer than n rows: the rows, [count, n] float64; else None.
         metric: Over gradient rows g, with METRIC: Σ g gᵀ, [m, m], or, where m > n, Σ (Wᵀg)(Wᵀg)ᵀ, [n, n]: only
-            Wᵀ G W enters a factorization (METHODS §3), and unlike coordinates of a QR it adds up. Else None.
+            Wᵀ G W enters a factorization (methods.md §3), and unlike coordinates of a QR it adds up. Else None.
         metric_rows: Gradient rows that entered.
         metric_probes: Samples times probes behind them, however many rows each brought; 0 means there is no metric.
         metric_power: Σ ‖g‖².
@@ -118,7 +130,7 @@ class Statistics:
         """Adds gradient rows g, [p, m], of the network's output with respect to the layer's output y = W x (+ b).
 
         Args:
-            g: One row per row x of the layer and probe (METHODS §3: g = Jᵀv for a random seed v).
+            g: One row per row x of the layer and probe (methods.md §3: g = Jᵀv for a random seed v).
             weight: W, [m, n]; read where m > n.
             probes: Samples times probes that these rows are of; 0 for more rows of probes that have been counted. A
                 probe counts even where it brings no rows.
@@ -156,6 +168,21 @@ class Statistics:
         """Forgets it and the room for it: these are the statistics of a layer that was never asked for gradients."""
         self.forget_metric()
         self.metric, self.needs = None, self.needs & ~Need.METRIC
+
+    def restricted(self, needs: Need) -> Statistics:
+        """These statistics with no more than the sums that are needed, as if only those had been kept.
+
+        Raises:
+            ValueError: They do not keep all of them.
+        """
+        if needs == self.needs:
+            return self
+        if needs not in self.needs:
+            raise ValueError(f"statistics of {self.needs} do not hold {needs}")
+        without = {name for name, need in (_OPTIONAL | _EMPTY_WITHOUT).items() if not need & needs}
+        kept = {name: array for name, array in self.to_arrays().items() if name not in without}
+        empty = Statistics(self.m, self.n, Need.NONE).to_arrays()
+        return Statistics.from_arrays(empty | kept | {"needs": np.array(needs.value, np.int64)})
 
     def __add__(self, other: Statistics) -> Statistics:
         """The statistics of both sets of rows.
@@ -284,7 +311,7 @@ class Statistics:
 
     @property
     def trace_of_square(self) -> float:
-        """Tr C²: exact where the input moment is kept, else estimated as ‖C Ω‖²/64."""
+        """Tr C²: exact where the input moment is kept, else estimated as ‖C Ω‖²/64, as E[Ω Ωᵀ] = 64·I."""
         if self.input is not None:
             return float(np.sum(self.input_covariance**2))
         assert self.sketch is not None

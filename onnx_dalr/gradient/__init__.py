@@ -1,4 +1,4 @@
-"""Gradients of an ONNX model as ONNX: one rule per operator family, and the walk that chains them (METHODS §3)."""
+"""Gradients of an ONNX model as ONNX: one rule per operator family, and the walk that chains them (methods.md §3.4)."""
 
 from __future__ import annotations
 

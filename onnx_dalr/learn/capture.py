@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -18,12 +17,12 @@ from onnx_dalr.graph.storage.model import Model
 from onnx_dalr.learn.rows import RowReader
 from onnx_dalr.samples.base import Batch
 from onnx_dalr.samples.masks import kept_in
+from onnx_dalr.session.memory import memory_limit
 from onnx_dalr.session.session import Device, Session, open_session
 from onnx_dalr.units import format_bytes
 
 CHUNK_ROWS = 2048
 CHUNK_BYTES = 1 << 28
-MEMORY_SHARE = 0.5
 
 
 @dataclass(frozen=True, eq=False)
@@ -197,14 +196,6 @@ def has_room_for_metric(layers: Sequence[Layer], method: Method) -> bool:
     return len(layers) > 1 or needed <= memory_limit()
 
 
-def memory_limit() -> int:
-    """Bytes of statistics allowed: half of the machine's memory."""
-    try:
-        return int(MEMORY_SHARE * os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
-    except (AttributeError, ValueError, OSError):  # not a POSIX system
-        return 8 << 30
-
-
 def _mask_notes(unmasked: set[str], mask_input: str | None) -> Iterator[str]:
     if unmasked:
         names = sorted(unmasked)
@@ -213,4 +204,4 @@ def _mask_notes(unmasked: set[str], mask_input: str | None) -> Iterator[str]:
         yield f"mask {mask_input!r} does not fit the rows of {shown}: {what}"
 
 
-__all__ = ["Capture", "capture", "has_room_for_metric", "memory_limit", "needs_of", "passes"]
+__all__ = ["Capture", "capture", "has_room_for_metric", "needs_of", "passes"]

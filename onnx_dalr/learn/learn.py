@@ -12,7 +12,7 @@ from onnx_dalr.factorize import Statistics
 from onnx_dalr.factorize.spectra import Spectra
 from onnx_dalr.factorize.structures import structures_of
 from onnx_dalr.graph.layers import Layer, matrix
-from onnx_dalr.learn.capture import capture, has_room_for_metric, memory_limit, passes
+from onnx_dalr.learn.capture import capture, has_room_for_metric, passes
 from onnx_dalr.learn.probes import MOST_SAMPLES, add_metric
 from onnx_dalr.learn.statistics_set import StatisticsSet
 from onnx_dalr.learn.trust import DEFAULT, kinds_of_trust, trusts
@@ -20,6 +20,7 @@ from onnx_dalr.progress import CAPTURING, FACTORIZING, PROBING, numbered
 from onnx_dalr.quality.task import Task
 from onnx_dalr.request.context import Run
 from onnx_dalr.samples.sets import Sets, fed, fingerprint
+from onnx_dalr.session.memory import memory_limit
 
 STATISTICS_FLOOR = 1 << 30
 """Bytes of statistics that are always allowed at a time; above, as much as the model itself."""
@@ -149,7 +150,7 @@ def factorize(
     """
     method, present = run.options.method, [layer for layer in layers if layer.name in statistics]
     total = sum(len(kinds_of_trust(run, statistics[layer.name])) for layer in present)
-    # One BLAS thread: two on a busy machine take many times as long for an eigendecomposition (METHODS §7).
+    # One BLAS thread: two on a busy machine take many times as long for an eigendecomposition (methods.md §7.2).
     with (
         run.phase("factorize"),
         run.progress.stage(numbered(FACTORIZING, *part), total) as advance,

@@ -1,4 +1,4 @@
-"""Random probes through the gradient graph: what a layer's output directions are worth to the network (METHODS §3)."""
+"""Random probes through the gradient graph: what directions of outputs are worth to the network (methods.md §3)."""
 
 from __future__ import annotations
 

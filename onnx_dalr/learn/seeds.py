@@ -1,4 +1,4 @@
-"""Random seeds v at the outputs of a network, so that E[vvᵀ] measures what moving them costs (METHODS §3).
+"""Random seeds v at the outputs of a network, so that E[vvᵀ] measures what moving them costs (methods.md §3.2).
 
 With δ the change of the outputs, E[(vᵀδ)²] over seeds and samples is the distortion that `evaluate` reports, to second
 order: each output by its own measure, added up over those that count.

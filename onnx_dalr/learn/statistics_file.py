@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 import zipfile
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from functools import partial, reduce
+from functools import reduce
 from operator import or_
 from pathlib import Path
 from typing import Any
@@ -14,23 +14,10 @@ from typing import Any
 import numpy as np
 
 from onnx_dalr._version import __version__
-from onnx_dalr.errors import InputError, one_line
-from onnx_dalr.factorize import Method, Need, Statistics
-from onnx_dalr.graph.layers import Layer
-from onnx_dalr.learn.statistics_set import LayerFacts, LazyLayers, StatisticsSet, check_fits, merged, model_hash
+from onnx_dalr.errors import InputError, first_line, one_line
+from onnx_dalr.factorize import Need, Statistics
+from onnx_dalr.learn.lazy_layers import LayerFacts, LazyLayers
 from onnx_dalr.samples.arrays.archives import check_archive
-from onnx_dalr.write.destination import replacing
-
-__all__ = [
-    "SCHEMA",
-    "StatisticsSet",
-    "check_fits",
-    "gathered",
-    "load_statistics",
-    "merged",
-    "model_hash",
-    "save_statistics",
-]
 
 SCHEMA = 1
 """Counts up with every change after which an older onnx-dalr would misread a file."""
@@ -41,28 +28,33 @@ _SLACK = 65_536
 """Bytes that the headers and single numbers of one layer may take."""
 
 
-def save_statistics(stats: StatisticsSet, path: Path) -> None:
-    """Writes a set as `.npz` in one step, through a temporary file beside it; the same set gives the same bytes.
-
-    Layers that no row reached are left out.
+def write_statistics(path: Path, parts: Mapping[str, Any], facts: Mapping[str, LayerFacts]) -> None:
+    """Writes a set as `.npz`; the same set gives the same bytes.
 
     The archive holds header.json and the arrays of layer i as "i/name.npy", uncompressed: deflating sums takes
     thirty times as long and saves a quarter.
 
+    Args:
+        path: Where to.
+        parts: What the set is made of: the arguments of `StatisticsSet` by name.
+        facts: Of the layers to be written.
+
     Raises:
-        InputError: It cannot be written, or a layer of a set that lies in a file cannot be read.
+        InputError: A layer of a set that lies in a file cannot be read.
+        OSError: The file cannot be written.
     """
-    facts = {name: stats.facts(name) for name in stats.layers if stats.facts(name).rows}
-    with replacing(path) as file, zipfile.ZipFile(file, "w") as archive:
-        archive.writestr(zipfile.ZipInfo(_HEADER), json.dumps(_header(stats, facts), indent=1))
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr(zipfile.ZipInfo(_HEADER), json.dumps(_header(parts, facts), indent=1))
         for position, name in enumerate(facts):
-            for key, array in stats.layers[name].to_arrays().items():
+            for key, array in parts["layers"][name].to_arrays().items():
                 with archive.open(f"{position}/{key}.npy", "w", force_zip64=True) as member:
                     np.lib.format.write_array(member, np.asarray(array), allow_pickle=False)
 
 
-def load_statistics(path: Path) -> StatisticsSet:
-    """Opens a file of `save_statistics`. Its header is read now, each layer's sums when they are asked for.
+def read_statistics(path: Path) -> dict[str, Any]:
+    """What a set in a file is made of: the arguments of `StatisticsSet` by name.
+
+    The header is read now, each layer's sums when they are asked for.
 
     Nothing in it is ever executed: pickles are refused.
 
@@ -75,78 +67,26 @@ def load_statistics(path: Path) -> StatisticsSet:
         if len(facts) < len(header["layers"]):
             raise ValueError("a layer is in it twice")
         places = {name: f"{position}/" for position, name in enumerate(facts)}
-        return StatisticsSet(
-            model=_text(header["model"]),
-            method=_text(header["method"]),
-            settings={name: _text(value) for name, value in header["settings"].items()},
-            version=_text(header["version"]),
-            samples=frozenset(map(_text, header["samples"])),
-            layers=LazyLayers(facts, lambda name: _read_layer(path, places[name], facts[name])),
-            notes=tuple(one_line(_text(note)) for note in header["notes"]),
-        )
+        return {
+            "model": _text(header["model"]),
+            "method": _text(header["method"]),
+            "settings": {name: _text(value) for name, value in header["settings"].items()},
+            "version": _text(header["version"]),
+            "samples": frozenset(map(_text, header["samples"])),
+            "layers": LazyLayers(facts, lambda name: _read_layer(path, places[name], facts[name])),
+            "notes": tuple(one_line(_text(note)) for note in header["notes"]),
+        }
 
 
-def gathered(
-    paths: Iterable[Path],
-    *,
-    model: str,
-    method: Method,
-    settings: Mapping[str, str],
-    layers: Sequence[Layer],
-    needs: Callable[[Layer], Need] | None = None,
-) -> tuple[StatisticsSet, tuple[str, ...]]:
-    """What `--stats` stands for: the files opened, checked, added up, and cut down to what the run reads.
-
-    Args:
-        paths: Of the files, at least one.
-        model: `model_hash` of the run's model.
-        method: Of the run.
-        settings: Of the run.
-        layers: Of the run.
-        needs: Layer → the sums the run reads, with METRIC where it weighs by gradients; those of the method where
-            left out.
-
-    Returns:
-        As `merged`; every layer of the run is in it, with exactly the sums the run itself would have kept: a layer
-        whose metric one of the files lacks has none.
-
-    Raises:
-        InputError: As `load_statistics`, `check_fits` and `merged`.
-    """
-    check = partial(check_fits, model=model, method=method, settings=settings, layers=layers, needs=needs)
-    parts = [(str(path), load_statistics(path)) for path in paths]
-    for name, part in parts:
-        check(part, name, complete=False)
-    total, notes = merged(parts)
-    check(total, " + ".join(name for name, _ in parts))
-    read = needs or (lambda layer: method.needs(layer.m, layer.n))
-    wanted = {layer.name: read(layer) for layer in layers}
-    return total.restricted(wanted), (*notes, *_lost_metrics(parts, wanted))
-
-
-def _lost_metrics(parts: Sequence[tuple[str, StatisticsSet]], wanted: Mapping[str, Need]) -> Iterator[str]:
-    """What is to be said of layers of which some of the parts keep a metric, and others do not."""
-    held = {
-        name: {path: Need.METRIC in part.facts(name).needs for path, part in parts if name in part.layers}
-        for name, needs in wanted.items()
-        if Need.METRIC in needs
-    }
-    for path, _ in parts:
-        lost = [name for name, kept in held.items() if any(kept.values()) and not kept.get(path, True)]
-        if lost:
-            more = f" and {len(lost) - 3} more" if len(lost) > 3 else ""
-            yield f"no output metric for {', '.join(map(repr, lost[:3]))}{more}: {path} keeps none"
-
-
-def _header(stats: StatisticsSet, facts: Mapping[str, LayerFacts]) -> dict[str, Any]:
+def _header(parts: Mapping[str, Any], facts: Mapping[str, LayerFacts]) -> dict[str, Any]:
     return {
         "schema": SCHEMA,
-        "version": stats.version,
-        "model": stats.model,
-        "method": stats.method,
-        "settings": stats.settings,
-        "samples": sorted(stats.samples),
-        "notes": stats.notes,
+        "version": parts["version"],
+        "model": parts["model"],
+        "method": parts["method"],
+        "settings": parts["settings"],
+        "samples": sorted(parts["samples"]),
+        "notes": parts["notes"],
         "layers": [
             {"name": name, "m": fact.m, "n": fact.n, "rows": fact.rows, "needs": [need.name for need in fact.needs]}
             for name, fact in facts.items()
@@ -215,7 +155,7 @@ def _read_layer(path: Path, place: str, facts: LayerFacts) -> Statistics:
 
 
 def _stored(facts: LayerFacts) -> dict[str, int]:
-    """The same facts as `Statistics.to_arrays` names them."""
+    """The facts under the names that `Statistics.to_arrays` gives them."""
     return {"m": facts.m, "n": facts.n, "needs": facts.needs.value, "count": facts.rows}
 
 
@@ -231,5 +171,4 @@ def _reading(path: Path) -> Iterator[None]:
     except OSError as error:
         raise InputError(f"cannot read {path}: {error.strerror or error}", "check the file and its rights") from error
     except Exception as error:  # zipfile, json and numpy raise nearly anything on a broken file
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise InputError(f"{path} is damaged: {reason}", _AGAIN) from error
+        raise InputError(f"{path} is damaged: {first_line(error)}", _AGAIN) from error

@@ -19,7 +19,7 @@ LARGE = 2048  # an eigendecomposition of this size takes seconds: of larger laye
 
 
 def trusts(run: Run, W: NDArray[Any], held: Statistics) -> dict[str, Settings]:
-    """Settings to choose between where there are few rows, p < 2n, or probes: how far C and G are trusted (METHODS §3).
+    """Settings to choose between where rows, p < 2n, or probes are few: how far C and G are trusted (methods.md §3).
 
     What the user fixed stays fixed. The last is `svd-bc`, which is all there is beside the default for large layers;
     for large models there is no choice.

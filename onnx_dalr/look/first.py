@@ -10,25 +10,27 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from onnx_dalr.ahead.forecast import Pace
 from onnx_dalr.errors import InputError
 from onnx_dalr.graph.answers import OutputFacts, output_facts
 from onnx_dalr.graph.storage.model import Model, input_specs
 from onnx_dalr.look.independence import without_influence
 from onnx_dalr.look.outlook import answers_of, outlook
+from onnx_dalr.look.pace import Pace
 from onnx_dalr.progress import LOOKING, Progress, Silent
-from onnx_dalr.quality.comparison import Comparison
 from onnx_dalr.quality.evaluate import Labelled
 from onnx_dalr.quality.intervals import is_near_chance
 from onnx_dalr.quality.kinds import find_task
 from onnx_dalr.quality.measures import Dense
 from onnx_dalr.quality.seen import Seen
+from onnx_dalr.quality.side_by_side import SideBySide
 from onnx_dalr.quality.task import Task, as_array
 from onnx_dalr.request.options import Options
 from onnx_dalr.samples import Batch, class_orders
 from onnx_dalr.samples.masks import kept_in
 from onnx_dalr.samples.sets import SampleSet, Sets
-from onnx_dalr.session.session import Session, be_ready, not_numbers, open_session, reference_session
+from onnx_dalr.session.installed import be_ready
+from onnx_dalr.session.session import Session, open_session, reference_session
+from onnx_dalr.session.values import not_numbers
 
 _FEW = 128
 _FEW_OF_LARGE = 32
@@ -251,7 +253,7 @@ def _unfit_positions(
     measure = next((one.measure for one in task.measured if one.position == task.labelled), None)
     if task.score is not None or not isinstance(measure, Dense) or task.labelled is None:
         return ""
-    itself = Comparison(task, labels)
+    itself = SideBySide(task, labels)
     for (indices, batch), run in zip(batches, runs, strict=True):
         itself.add(indices, run, run, kept_in(batch, mask))
     found = itself.sums[task.labelled].figures(labels)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+from collections.abc import Mapping
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from onnx_dalr.errors import InputError
 from onnx_dalr.factorize import DENSE, PAIR, UNTOUCHED, Form, parse_form
 from onnx_dalr.factorize.formats import FORMATS
 from onnx_dalr.factorize.structures import STRUCTURES
-from onnx_dalr.plan.plan import Choice, Plan, Point
+from onnx_dalr.plan.choice import Choice, Point
 from onnx_dalr.request.target import KEEP
 
 SCHEMA = 2
@@ -29,20 +30,20 @@ _POINT = ("allocation", "params", "bytes", "drop", "error", "distortion", "chose
 _FORM = '"pair 64" is two thin matrices of rank 64, "dense" leaves the layer as it is'
 
 
-def to_json(plan: Plan) -> str:
-    """A plan as JSON text."""
+def to_json(parts: Mapping[str, Any]) -> str:
+    """The JSON text of a plan, from what it is made of: the arguments of `Plan` by name."""
     facts = {
         "schema": SCHEMA,
-        "version": plan.version or __version__,
-        "model": plan.model,
-        "target": plan.target,
-        "method": plan.method,
-        "factors": plan.factors,
-        "settings": plan.settings,
-        "evaluations": plan.evaluations,
-        "passes": plan.passes,
-        "layers": [_choice(choice) for choice in plan.choices],
-        "curve": [{name: _number(getattr(point, name)) for name in _POINT} for point in plan.curve],
+        "version": parts["version"] or __version__,
+        "model": parts["model"],
+        "target": parts["target"],
+        "method": parts["method"],
+        "factors": parts["factors"],
+        "settings": parts["settings"],
+        "evaluations": parts["evaluations"],
+        "passes": parts["passes"],
+        "layers": [_choice(choice) for choice in parts["choices"]],
+        "curve": [{name: _number(getattr(point, name)) for name in _POINT} for point in parts["curve"]],
     }
     return json.dumps(facts, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
 
@@ -62,8 +63,8 @@ def _number(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def load(path: str | os.PathLike[str]) -> Plan:
-    """Reads a plan file.
+def load(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """Reads a plan file: the arguments of `Plan` by name.
 
     Raises:
         InputError: It is none; the message names the field that is wrong.
@@ -81,8 +82,8 @@ def load(path: str | os.PathLike[str]) -> Plan:
     return from_json(text, str(file))
 
 
-def from_json(text: str, name: str = "the plan") -> Plan:
-    """The plan of a JSON text; `name` is what messages call it.
+def from_json(text: str, name: str = "the plan") -> dict[str, Any]:
+    """What the plan of a JSON text is made of: the arguments of `Plan` by name. `name` is what messages call it.
 
     Raises:
         InputError: It is no plan; the message names the field that is wrong.
@@ -101,18 +102,18 @@ def from_json(text: str, name: str = "the plan") -> Plan:
             raise InputError(
                 f"{name}: layers[{position}].layer {entry['layer']!r} is there twice", "keep one of the two"
             )
-    return Plan(
-        method=facts["method"],
-        choices=tuple(_from_entry(entry) for entry in layers),
-        evaluations=int(facts.get("evaluations", 0)),
-        passes=int(facts.get("passes", 0)),
-        curve=tuple(_point(entry) for entry in facts.get("curve", ())),
-        target=facts.get("target", ""),
-        factors=facts.get("factors", "default"),
-        settings=dict(facts.get("settings", {})),
-        model=facts["model"],
-        version=facts.get("version", ""),
-    )
+    return {
+        "method": facts["method"],
+        "choices": tuple(_from_entry(entry) for entry in layers),
+        "evaluations": int(facts.get("evaluations", 0)),
+        "passes": int(facts.get("passes", 0)),
+        "curve": tuple(_point(entry) for entry in facts.get("curve", ())),
+        "target": facts.get("target", ""),
+        "factors": facts.get("factors", "default"),
+        "settings": dict(facts.get("settings", {})),
+        "model": facts["model"],
+        "version": facts.get("version", ""),
+    }
 
 
 def _no_constant(name: str) -> None:
@@ -139,7 +140,8 @@ def _check(facts: Any, name: str) -> None:
         raise InputError(
             f"{name}: schema {schema_number} is newer than this onnx-dalr reads ({SCHEMA})", "update onnx-dalr"
         )
-    of = f"plan.schema.{schema_number}.json" if schema_number in _OLDER else "plan.schema.json"
+    older = schema_number in _OLDER and schema_number is not True
+    of = f"plan.schema.{schema_number}.json" if older else "plan.schema.json"
     schema = json.loads(files("onnx_dalr.plan").joinpath(of).read_text(encoding="utf-8"))
     error = best_match(Draft202012Validator(schema).iter_errors(facts))
     if error is None:

@@ -1,131 +1,97 @@
-"""A Plan meets a model: is it the one, does every layer fit, and what comes out."""
+"""A plan meets a model and the options of a run: is it for them, and does every layer fit."""
 
 from __future__ import annotations
 
-import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
-from pathlib import Path
 
-from onnx import ModelProto
-
-from onnx_dalr.candidate.candidate import build
 from onnx_dalr.candidate.forms import forms_of, largest_rank, params_of
-from onnx_dalr.errors import InputError, NothingToGainError
+from onnx_dalr.errors import InputError
 from onnx_dalr.factorize import UNTOUCHED
 from onnx_dalr.factorize.formats import FORMATS
 from onnx_dalr.graph.layers import Layer, find
-from onnx_dalr.graph.storage.model import Model, load
-from onnx_dalr.learn.capture import needs_of
-from onnx_dalr.learn.learn import learn_from
-from onnx_dalr.learn.statistics_file import load_statistics
-from onnx_dalr.learn.statistics_set import StatisticsSet, check_fits, model_hash
-from onnx_dalr.plan.plan import Choice, Plan, refused
-from onnx_dalr.progress import Silent
+from onnx_dalr.graph.storage.model import Model
+from onnx_dalr.plan.choice import Choice, Point, compressed_of, refused
 from onnx_dalr.request.context import Run
 from onnx_dalr.request.options import Options, from_plan, make_options
 
 
-def check_plan(plan: Plan, model: Model) -> frozenset[str]:
+def check_plan(choices: Sequence[Choice], of: str | None, model: Model) -> frozenset[str]:
     """The layers a plan compresses.
+
+    Args:
+        choices: Of the plan.
+        of: Content hash of the model it is for, None where it does not say.
+        model: The model it meets.
 
     Raises:
         InputError: It is of another model, or names a layer the model does not have.
         NothingToGainError: It keeps every layer.
     """
-    found = model_hash(model)
-    if plan.model is not None and plan.model != found:
+    found = model.content_hash
+    if of is not None and of != found:
         raise InputError(
-            f"the plan belongs to another model: it is of {plan.model[:8]}, this is {found[:8]}",
+            f"the plan belongs to another model: it is of {of[:8]}, this is {found[:8]}",
             "give the model it was made for, or analyze this one",
         )
     layers, skipped = find(model)
     known = {layer.name for layer in layers}
-    for choice in plan.choices:
+    for choice in choices:
         if choice.layer not in known:
             why = next((f": {entry.reason}" for entry in skipped if entry.name == choice.layer), "")
             raise InputError(
                 f"the plan has layer {choice.layer!r}, which the model has not{why}",
                 "`onnx-dalr inspect` lists the layers",
             )
-    return frozenset(choice.layer for choice in refuse_unchanged(plan).compressed)
+    return frozenset(choice.layer for choice in compressed_of(choices))
 
 
-def fitted_to(plan: Plan, run: Run, layers: Sequence[Layer]) -> Plan:
-    """The plan with one choice per layer, in their order; a form that saves nothing leaves its layer as it is.
+def fitted_to(
+    choices: Iterable[Choice], curve: tuple[Point, ...], run: Run, layers: Sequence[Layer]
+) -> tuple[tuple[Choice, ...], tuple[Point, ...]]:
+    """One choice per layer, in their order; a form that saves nothing leaves its layer as it is. And the curve.
 
-    Where its ranks are no longer those that were chosen when it was made, no point of its curve is marked as chosen,
-    and the run notes it.
+    Where the ranks are no longer those that were chosen when the plan was made, no point of its curve is marked as
+    chosen, and the run notes it.
+
+    Args:
+        choices: Of the plan, of all these layers.
+        curve: Of the plan.
+        run: The run.
+        layers: Those that the plan compresses.
 
     Raises:
         NothingToGainError: That leaves none.
     """
-    by_name = {choice.layer: choice for choice in plan.choices}
-    choices: list[Choice] = []
+    by_name = {choice.layer: choice for choice in choices}
+    fitted: list[Choice] = []
     params, method = run.original.params, run.options.method
     for layer in layers:
         choice = by_name[layer.name]
         if choice.form not in forms_of(layer, method, tuple(FORMATS)):
             choice = replace(choice, form=UNTOUCHED, reason=refused(choice.form, largest_rank(layer, method)))
-        choices.append(choice)
+        fitted.append(choice)
         params += params_of(layer, choice.form, method) - layer.params
-    fitted = refuse_unchanged(replace(plan, choices=tuple(choices)))
-    if all(point.params == params for point in plan.curve if point.chosen):
-        return fitted
+    compressed_of(fitted)
+    if all(point.params == params for point in curve if point.chosen):
+        return tuple(fitted), curve
     run.notes.append(
         "these are not the ranks that were chosen when the plan was made: its reasons and curve are of those"
     )
-    return replace(fitted, curve=tuple(replace(point, chosen=False) for point in plan.curve))
+    return tuple(fitted), tuple(replace(point, chosen=False) for point in curve)
 
 
-def options_of(plan: Plan, given: Options) -> Options:
+def options_of(method: str, settings: dict[str, str], given: Options) -> Options:
     """The options of a run, with the method and the factors' settings that the plan was made with.
 
     Raises:
         InputError: Others are asked for.
     """
-    made = make_options(method=plan.method, **from_plan(plan.settings))
-    if given.method.name not in (make_options().method.name, plan.method):
-        raise InputError(f"the plan is for --method {plan.method}, not {given.method.name}", "leave --method out")
+    made = make_options(method=method, **from_plan(settings))
+    if given.method.name not in (make_options().method.name, method):
+        raise InputError(f"the plan is for --method {method}, not {given.method.name}", "leave --method out")
     for name, value in given.described().items():
         if made.described().get(name) != value:
             option = "--no-metric" if name == "metric" else f"--{name} {value}"
             raise InputError(f"the plan was made without {option}", "leave it out, or analyze again with it")
     return replace(given, method=made.method, settings=made.settings)
-
-
-def apply_to_proto(
-    plan: Plan, model: str | os.PathLike[str] | ModelProto, stats: StatisticsSet | str | os.PathLike[str]
-) -> ModelProto:
-    """The model rewritten by a plan, from statistics alone. See `Plan.apply`."""
-    options = options_of(plan, make_options())
-    run = Run(load(model), options, Silent())
-    wanted = check_plan(plan, run.original)
-    layers = [layer for layer in find(run.original)[0] if layer.name in wanted]
-    held = stats if isinstance(stats, StatisticsSet) else load_statistics(Path(stats))
-    name = "the set of statistics" if isinstance(stats, StatisticsSet) else str(stats)
-    check_fits(
-        held,
-        name,
-        model=model_hash(run.original),
-        method=options.method,
-        settings=held.settings,
-        layers=layers,
-        needs=lambda layer: needs_of(layer, options.method, metric=options.wants_metric),
-    )
-    learned = learn_from(run, layers, held)
-    fitted = fitted_to(plan, run, layers)
-    return build(run, layers, learned, fitted.forms, fitted.factors).proto
-
-
-def refuse_unchanged(plan: Plan) -> Plan:
-    """The plan itself.
-
-    Raises:
-        NothingToGainError: All layers stay as they are.
-    """
-    if not plan.compressed:
-        reasons = list(dict.fromkeys(choice.reason for choice in plan.choices))
-        shown = "; ".join(reasons[:2]) + ("; …" if len(reasons) > 2 else "")
-        raise NothingToGainError(f"nothing to gain: every layer stays dense ({shown})", "ask for a smaller model")
-    return plan

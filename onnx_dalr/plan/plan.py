@@ -1,77 +1,30 @@
-"""What was decided, layer by layer: a Plan, and the points of the search that led to it."""
+"""What was decided, layer by layer: a Plan, to look at, to save and to apply."""
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
+from pathlib import Path
 
-from onnx_dalr.factorize.form import KEPT, Form
+from onnx import ModelProto
+
+from onnx_dalr.candidate.candidate import build
+from onnx_dalr.factorize.form import Form
+from onnx_dalr.files import write_text
+from onnx_dalr.graph.layers import find
+from onnx_dalr.graph.storage.model import load
+from onnx_dalr.learn.capture import needs_of
+from onnx_dalr.learn.gathering import check_fits
+from onnx_dalr.learn.learn import learn_from
+from onnx_dalr.learn.statistics_set import StatisticsSet, load_statistics
+from onnx_dalr.plan import file
+from onnx_dalr.plan.choice import Choice, Point
+from onnx_dalr.plan.fit import check_plan, fitted_to, options_of
+from onnx_dalr.progress import Silent
+from onnx_dalr.request.context import Run
+from onnx_dalr.request.options import make_options
 from onnx_dalr.request.wording import speaks_python
 from onnx_dalr.shown import Shown
-
-if TYPE_CHECKING:
-    import os
-
-    from onnx import ModelProto
-    from rich.console import RenderableType
-
-    from onnx_dalr.learn.statistics_set import StatisticsSet
-
-REFUSED = "would not make it smaller"
-"""In the reason of a layer that stays as it is though a form was asked for."""
-
-
-def refused(form: Form, largest: int) -> str:
-    """Why a layer stays as it is though a form was asked for; `largest` is the largest rank it could have."""
-    if len(form.rank) == 1 and form.format == KEPT:
-        return f"rank {form.rank[0]} {REFUSED}: {largest} is the largest"
-    return f"{form} {REFUSED}"
-
-
-@dataclass(frozen=True)
-class Choice:
-    """The decision for one Layer.
-
-    Attributes:
-        layer: Its name.
-        form: What it becomes.
-        reason: Why, in plain words.
-        expected_error: √(Σ‖y−ŷ‖² / Σ‖y‖²) of the layer's output to expect in this form on unseen rows; None where it
-            stays as it is or is not known.
-        expected_distortion: What compressing this layer alone is expected to do to the network's output, in the task's
-            unit (KL, 1 − cosine or squared error), by its output metric; None without one.
-        largest_rank: The largest rank that makes the layer smaller; None where it is not known.
-    """
-
-    layer: str
-    form: Form
-    reason: str
-    expected_error: float | None = None
-    expected_distortion: float | None = None
-    largest_rank: int | None = None
-
-
-@dataclass(frozen=True)
-class Point:
-    """One whole model that was scored on the select samples: a point of the curve of size against quality.
-
-    Attributes:
-        allocation: How its forms were chosen.
-        params: Its floating constants.
-        bytes: Its size on disk.
-        drop: Score lost against the original, as a fraction; infinite where outputs are not finite.
-        error: Of the worst output.
-        distortion: How far the outputs moved: KL, 1 − cosine or squared error, as the task is.
-        chosen: It is the plan.
-    """
-
-    allocation: str
-    params: int
-    bytes: int
-    drop: float
-    error: float
-    distortion: float
-    chosen: bool = False
 
 
 @dataclass(frozen=True, repr=False)
@@ -114,13 +67,8 @@ class Plan(Shown):
         return tuple(choice for choice in self.choices if not choice.form.untouched)
 
     def finished(self, model: str, settings: dict[str, str], version: str) -> Plan:
-        """The same plan with what it is for."""
+        """This plan with what it is for and what it was made with."""
         return replace(self, model=model, settings=settings, version=version)
-
-    def _view(self, width: int) -> RenderableType:
-        from onnx_dalr.report.planned import plan_view  # noqa: PLC0415 - heavy: rich
-
-        return plan_view(self, width)
 
     def _brief(self) -> str:
         ranks = f"{len(self.compressed)} of {len(self.choices)} layers get a rank"
@@ -128,9 +76,7 @@ class Plan(Shown):
 
     def to_json(self) -> str:
         """The plan as JSON text, to be reviewed, edited, committed and applied later."""
-        from onnx_dalr.plan.file import to_json  # noqa: PLC0415 - reads this module
-
-        return to_json(self)
+        return file.to_json(vars(self))
 
     @speaks_python
     def save(self, path: str | os.PathLike[str]) -> None:
@@ -142,10 +88,6 @@ class Plan(Shown):
         Raises:
             InputError: It cannot be written.
         """
-        from pathlib import Path  # noqa: PLC0415
-
-        from onnx_dalr.write.destination import write_text  # noqa: PLC0415 - reads the graph room
-
         write_text(Path(path), self.to_json())
 
     @staticmethod
@@ -162,9 +104,7 @@ class Plan(Shown):
         Raises:
             InputError: It is none; the message names the field that is wrong.
         """
-        from onnx_dalr.plan.file import load  # noqa: PLC0415 - reads this module
-
-        return load(path)
+        return Plan(**file.load(path))
 
     @speaks_python
     def apply(
@@ -182,6 +122,21 @@ class Plan(Shown):
         Raises:
             InputError: Plan or statistics are of another model, or do not fit each other.
         """
-        from onnx_dalr.plan.fit import apply_to_proto  # noqa: PLC0415 - reads this module
-
-        return apply_to_proto(self, model, stats)
+        options = options_of(self.method, self.settings, make_options())
+        run = Run(load(model), options, Silent())
+        wanted = check_plan(self.choices, self.model, run.original)
+        layers = [layer for layer in find(run.original)[0] if layer.name in wanted]
+        held = stats if isinstance(stats, StatisticsSet) else load_statistics(Path(stats))
+        name = "the set of statistics" if isinstance(stats, StatisticsSet) else str(stats)
+        check_fits(
+            held,
+            name,
+            model=run.original.content_hash,
+            method=options.method,
+            settings=held.settings,
+            layers=layers,
+            needs=lambda layer: needs_of(layer, options.method, metric=options.wants_metric),
+        )
+        learned = learn_from(run, layers, held)
+        choices, _ = fitted_to(self.choices, self.curve, run, layers)
+        return build(run, layers, learned, [choice.form for choice in choices], self.factors).proto

@@ -10,20 +10,20 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from onnx_dalr.quality.comparison import Comparison
 from onnx_dalr.quality.figures import OutputQuality, Quality
 from onnx_dalr.quality.intervals import Estimate, ratio_of_medians
 from onnx_dalr.quality.measures.base import Kept
+from onnx_dalr.quality.side_by_side import SideBySide
 from onnx_dalr.quality.task import Task, TaskName, nothing_to_compare
 from onnx_dalr.samples.base import Batch
 from onnx_dalr.session.session import Session
 
 __all__ = [
-    "Comparison",
     "Labelled",
     "Latency",
     "OutputQuality",
     "Quality",
+    "SideBySide",
     "Task",
     "TaskName",
     "evaluate",
@@ -123,7 +123,7 @@ def evaluate(
     Raises:
         InputError: A label is no class of the model, the original gives NaN or infinity, or the user's score fails.
     """
-    sums = Comparison(task, labels, keep=True)
+    sums = SideBySide(task, labels, keep=True)
     for indices, batch in batches:
         sums.add(indices, original.run(batch), new.run(batch, original.outputs), padding(batch))
         each(len(indices))
@@ -132,12 +132,12 @@ def evaluate(
     return sums.quality([name for name in original.outputs if name not in task.hidden], intervals=intervals)
 
 
-def measure_latency(original: Session, new: Session, batch: Batch, count: int, budget: float = 1.0) -> Latency:
-    """Runs both models in turn on one batch: medians of 3 to 200 runs each, in about `budget` seconds."""
+def measure_latency(original: Session, new: Session, batch: Batch, count: int, seconds: float = 1.0) -> Latency:
+    """Runs both models in turn on one batch: medians of 3 to 200 runs each, in about so many seconds."""
     for session in (original, new):
         session.run(batch)
     times: tuple[list[float], list[float]] = ([], [])
-    deadline = time.perf_counter() + budget
+    deadline = time.perf_counter() + seconds
     while len(times[0]) < 3 or (len(times[0]) < 200 and time.perf_counter() < deadline):
         for session, taken in zip((original, new), times, strict=True):
             start = time.perf_counter()

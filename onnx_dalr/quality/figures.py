@@ -70,7 +70,7 @@ class Quality:
         accuracy_before: Top-1 of the original (with usable labels).
         accuracy_after: Top-1 of the new model.
         expected_drop: Accuracy lost as the original's own probabilities see it, E[p(its answer) − p(new answer)]: finer
-            than counting, and as good as the original's calibration (METHODS §11).
+            than counting, and as good as the original's calibration (methods.md §11).
         kl: Mean KL divergence of the new class probabilities from the original's, in nats.
         cosine: Mean cosine of the new output rows to the original's, of embeddings.
         score: Name of the score that lost most, or that of the user's function.
@@ -107,6 +107,15 @@ class Quality:
     score_after: Estimate | None = None
     lost: tuple[Lost, ...] = field(default=(), repr=False, compare=False)
     distortions: tuple[float, ...] = field(default=(), repr=False, compare=False)
+
+    @property
+    def drop_in_brief(self) -> str:
+        """What was lost of which score, without n and interval: for the one line that a result is told by."""
+        if not self.finite:
+            return "gives NaN or infinity"
+        drop, ones_own = self.drop.value, self.score_before is not None
+        amount = f"{abs(drop):.4g}" if ones_own else f"{round(100 * abs(drop), 2):g} points"
+        return f"{self.score} {'gained' if drop < 0 else 'lost'} {amount}"
 
     def drop_bound(self, level: float) -> float:
         """What every loss that counts is below, one-sided at a confidence of `level`.

@@ -31,7 +31,7 @@ def positions_axis(shape: Sequence[int], padding: Kept | None, channels: int | N
 
 
 def kept_rows(mask: NDArray[np.bool_] | None, axis: int | None, samples: int | None) -> Kept | None:
-    """The same by row, [samples, rows], where the channels are on `axis`: a row is real where all of it is."""
+    """Which rows are real, [samples, rows]: those all of whose values are, in a mask with the channels on `axis`."""
     return None if mask is None else np.asarray(as_rows(mask, axis, samples).all(axis=-1))
 
 

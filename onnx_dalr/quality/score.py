@@ -57,7 +57,7 @@ class Joined:
     n: int
 
 
-class Kept:
+class KeptOutputs:
     """The outputs of two models on the same batches, kept whole: what a user's score asks for may need all of them.
 
     Attributes:

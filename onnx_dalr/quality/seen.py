@@ -63,7 +63,7 @@ class Seen:
 
     @property
     def by_sample(self) -> list[Float64]:
-        """The same values with samples on axis 0, also where a batch counts as one."""
+        """The values of `floats` with samples on axis 0, also where a batch counts as one."""
         return [y[None] if self.whole else y for y in self.floats or []]
 
     def own_axis(self, axis: int) -> int:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from rich.console import RenderableType
 
-from onnx_dalr.report.text import add_row, table
+from onnx_dalr.report.parts import PLAIN_WIDTH, add_row, table
 from onnx_dalr.results.check import CheckResult
 
 
-def check_view(found: CheckResult) -> RenderableType:
-    """A row for every budget of every model."""
+def check_view(found: CheckResult, width: int = PLAIN_WIDTH) -> RenderableType:
+    """A row for every budget of every model, folded where the width asks for it."""
+    del width
     sides = {"": "left", "model": "left", "budget": "left", "is": "right", "limit": "right", "given": "left"}
     made = table(*sides.items(), ("verdict", "right"))
     for line in found.lines:

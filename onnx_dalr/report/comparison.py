@@ -7,20 +7,15 @@ from collections.abc import Iterable
 from rich.console import Group, RenderableType
 from rich.text import Text
 
-from onnx_dalr.report.figures import outputs_table, quality_rows, speed_text
-from onnx_dalr.report.summary import few_samples
-from onnx_dalr.report.text import PLAIN_WIDTH, add_row, facts_table, note_lines
+from onnx_dalr.report.figures import few_samples, outputs_table, quality_rows, size_rows, speed_text
+from onnx_dalr.report.parts import PLAIN_WIDTH, add_row, facts_table, note_lines
 from onnx_dalr.results.compare import ModelComparison, ModelFacts
-from onnx_dalr.units import format_bytes, format_share
 
 
 def comparison_view(found: ModelComparison, width: int = PLAIN_WIDTH, *, verbose: bool = False) -> Group:
     """Both models, their size, speed and score, what B's outputs differ in from A's, and the same by output."""
-    quality, made = found.quality, facts_table()
-    for name, line in _model_rows(found):
-        add_row(made, name, line)
-    for name, line in quality_rows(quality, verbose=verbose, of="A"):
-        add_row(made, name, line)
+    quality = found.quality
+    made = facts_table([*_model_rows(found), *quality_rows(quality, verbose=verbose, of="A")])
     if not quality.finite:
         said = "no: B gives NaN or infinity where A does not, which counts as 0 in these figures"
         add_row(made, "finite", said, style="bold red")
@@ -39,8 +34,7 @@ def _model_rows(found: ModelComparison) -> Iterable[tuple[str, str]]:
     yield "samples", found.description + chosen
     if found.settings:
         yield "images", ", ".join(f"{name} {value}" for name, value in found.settings.items())
-    yield "size", f"{format_bytes(a.bytes)} → {format_bytes(b.bytes)} ({format_share(b.bytes, a.bytes)})"
-    yield "parameters", f"{a.params:,} → {b.params:,} ({format_share(b.params, a.params)})"
+    yield from size_rows((a.bytes, b.bytes), (a.params, b.params))
     yield "speed", speed_text(found.latency, found.provider)
 
 

@@ -5,10 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from rich.table import Table
+from rich.text import Text
 
 from onnx_dalr.quality.evaluate import Latency, OutputQuality, Quality
 from onnx_dalr.quality.intervals import Estimate, complement
-from onnx_dalr.report.text import fitting_table
+from onnx_dalr.report.parts import fitting_table
+from onnx_dalr.units import format_change, format_share
+
+ENOUGH = 30
+"""Held-out samples from which a report does not begin with how few they are."""
 
 _OF_NUMBERS = ("cosine", "1 − error")
 
@@ -35,20 +40,25 @@ def points_text(drop: Estimate) -> str:
     return f"lost {100 * drop.value:.2f} points [{100 * drop.low:.2f}, {100 * drop.high:.2f}]"
 
 
-def drop_in_brief(quality: Quality) -> str:
-    """What was lost of which score, without n and interval: for the one line that a result is told by."""
-    if not quality.finite:
-        return "gives NaN or infinity"
-    drop, ones_own = quality.drop.value, quality.score_before is not None
-    amount = f"{abs(drop):.4g}" if ones_own else f"{round(100 * abs(drop), 2):g} points"
-    return f"{quality.score} {'gained' if drop < 0 else 'lost'} {amount}"
-
-
 def score_text(drop: Estimate) -> str:
-    """The same in the score's own unit."""
+    """A drop in the unit of a score of the user's own, with its interval; a gain is called one."""
     if drop.value < 0:
         return f"gained {-drop.value:.4f} [{-drop.high:.4f}, {-drop.low:.4f}]"
     return f"lost {number_text(drop)}"
+
+
+def size_rows(bytes_: tuple[int, int], params: tuple[int, int], *, times: bool = False) -> Iterable[tuple[str, str]]:
+    """(name, what there is to say) of both models' sizes.
+
+    Args:
+        bytes_: Of both on disk.
+        params: Of both.
+        times: Say also how many times smaller the second is.
+    """
+    before, after = bytes_
+    yield "size", format_change(before, after, f", {before / after:.1f}× smaller" if times and after else "")
+    before, after = params
+    yield "parameters", f"{before:,} → {after:,} ({format_share(after, before)})"
 
 
 def quality_rows(quality: Quality, *, verbose: bool = False, of: str = "the original") -> Iterable[tuple[str, str]]:
@@ -116,3 +126,14 @@ def speed_text(latency: Latency, provider: str) -> str:
         f"{latency.before:.3g} ms → {latency.after:.3g} ms a run, {times} "
         f"(medians of {latency.runs} runs in turn, batch {latency.batch}, {device})"
     )
+
+
+def few_samples(quality: Quality | None) -> Iterable[Text]:
+    """The first lines, where samples are so few that every figure has to be read with that in mind."""
+    if quality is None or quality.n >= ENOUGH:
+        return
+    n, counted = quality.n, quality.score in ("accuracy", "agreement")
+    shown = f"with no answer changed in {n}, the 95 % bound of the drop is 3/n = {min(300 / n, 100):.3g} points"
+    what = shown if counted else f"the figures are of these {n}, and may be far off on others"
+    yield Text.assemble(("few samples: ", "yellow"), f"{n} held out; {what}. A drop of 1 point takes about 300 to see.")
+    yield Text()

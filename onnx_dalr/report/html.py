@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import html
 from collections.abc import Iterator
+from html import escape
 from itertools import pairwise
 
 from rich.console import Group, RenderableType
@@ -12,6 +12,9 @@ from rich.table import Column, Row, Table
 from rich.text import Text
 
 from onnx_dalr.report.text import as_text
+
+WIDEST = 400
+"""Characters a line may have in a notebook, which scrolls: no column has to be left out."""
 
 _COLOURS = {"red": "#d9534f", "yellow": "#b8860b", "cyan": "#2a92a5", "green": "#3f9142"}
 """Readable on white and on black; what has no colour takes the page's."""
@@ -40,7 +43,7 @@ def _parts(view: RenderableType) -> Iterator[str]:
     elif isinstance(view, str):
         yield from _parts(Text.from_markup(view))
     else:
-        yield f"<pre>{html.escape(as_text(view))}</pre>"
+        yield f"<pre>{escape(as_text(view))}</pre>"
 
 
 def _table(table: Table) -> Iterator[str]:
@@ -75,7 +78,7 @@ def _text(text: Text) -> str:
     for start, end in pairwise(ends):
         styles = [_css(span.style) for span in text.spans if span.start <= start and end <= span.end]
         css = "; ".join(filter(None, styles))
-        plain = html.escape(text.plain[start:end])
+        plain = escape(text.plain[start:end])
         shown.append(f'<span style="{css}">{plain}</span>' if css else plain)
     whole, inside = _css(text.style), "".join(shown).replace("\n", "<br>")
     return f'<span style="{whole}">{inside}</span>' if whole else inside

@@ -2,33 +2,24 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import math
+from collections.abc import Iterable
 
 from rich.console import Group, RenderableType
+from rich.table import Table
 from rich.text import Text
 
 from onnx_dalr.candidate.forms import within
+from onnx_dalr.choose.analysis import Analysis
 from onnx_dalr.errors import one_line
+from onnx_dalr.factorize.form import Form
+from onnx_dalr.plan.choice import Point
 from onnx_dalr.plan.plan import Plan
-from onnx_dalr.report.summary import curve_view, reason_lines
-from onnx_dalr.report.text import PLAIN_WIDTH, as_text, fitting_table, skipped_view
-from onnx_dalr.units import format_count
-
-if TYPE_CHECKING:
-    from onnx_dalr.choose.analysis import Analysis
+from onnx_dalr.report.parts import PLAIN_WIDTH, fitting_table, skipped_view, some
+from onnx_dalr.units import format_bytes, format_count
 
 _KEPT = (0.75, 0.5, 0.25, 0.1, 0.05)
 """Shares of a layer's parameters at which an analysis shows its error."""
-
-
-def render_plan(plan: Plan) -> str:
-    """The table of a Plan as plain text."""
-    return as_text(plan_view(plan))
-
-
-def render_analysis(analysis: Analysis) -> str:
-    """The table of an Analysis as plain text."""
-    return as_text(analysis_view(analysis))
 
 
 def plan_view(plan: Plan, width: int = PLAIN_WIDTH, *, verbose: bool = True) -> Group:
@@ -82,3 +73,31 @@ def analysis_view(analysis: Analysis, width: int = PLAIN_WIDTH) -> Group:
     if analysis.skipped:
         parts += [Text(), skipped_view(analysis.skipped)]
     return Group(*parts)
+
+
+def reason_lines(layers: Iterable[tuple[str, Form, str]]) -> Iterable[Text]:
+    """Why each rank, one line per reason, of (layer, form, reason)."""
+    by_reason: dict[str, list[str]] = {}
+    for layer, form, reason in layers:
+        by_reason.setdefault(reason, []).append(layer if form.untouched else f"{layer} {form.brief}")
+    for reason, names in by_reason.items():
+        yield Text.assemble(("why ", "bold"), f"{one_line(reason)} ", (f"({some(names)})", "dim"))
+
+
+def curve_view(curve: Iterable[Point], width: int = PLAIN_WIDTH) -> Table:
+    """Size against quality on the select samples, for every model that was tried; the chosen one is marked."""
+    columns = [("tried", "left"), ("parameters", "right"), ("size", "right"), ("lost", "right")]
+    columns += [("error", "right"), ("distortion", "right"), ("ranks", "left")]
+    rows = []
+    for point in curve:
+        cells = (
+            "chosen" if point.chosen else "",
+            format_count(point.params),
+            format_bytes(point.bytes),
+            f"{100 * point.drop:.2f} points" if math.isfinite(point.drop) else "NaN",
+            f"{point.error:.4f}",
+            f"{point.distortion:.3g}",
+            point.allocation,
+        )
+        rows.append((cells, "bold" if point.chosen else ""))
+    return fitting_table(columns, rows, width, spare=("parameters", "error"))

@@ -3,43 +3,30 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 from rich.console import Group, RenderableType
-from rich.table import Table
 from rich.text import Text
 
 from onnx_dalr.errors import one_line
-from onnx_dalr.factorize.form import Form
-from onnx_dalr.plan.plan import REFUSED, Point
-from onnx_dalr.quality.evaluate import Quality
+from onnx_dalr.plan.choice import REFUSED
 from onnx_dalr.report.advice import next_steps
-from onnx_dalr.report.figures import outputs_table, quality_rows, speed_text
-from onnx_dalr.report.text import (
+from onnx_dalr.report.figures import few_samples, outputs_table, quality_rows, size_rows, speed_text
+from onnx_dalr.report.parts import (
     PLAIN_WIDTH,
-    add_row,
-    as_text,
     facts_table,
     fitting_table,
     note_lines,
     skipped_view,
     some,
 )
-from onnx_dalr.request.wording import in_python
+from onnx_dalr.report.planned import curve_view, reason_lines
 from onnx_dalr.results.result import LayerResult, Result
-from onnx_dalr.units import format_bytes, format_count, format_share
-
-ENOUGH = 30
-"""Held-out samples from which a report does not begin with how few they are."""
+from onnx_dalr.units import format_bytes, format_share
 
 _MOST_LAYERS = 12
 _FEWEST_LAYERS = 4
 _BESIDE_NAMES = 58  # characters of the other columns
-
-
-def render_result(result: Result, width: int = PLAIN_WIDTH, *, verbose: bool = False) -> str:
-    """The report as plain text, to somebody who writes Python."""
-    return as_text(result_view(result, width, verbose=verbose, words=in_python), width)
 
 
 def result_view(
@@ -53,7 +40,7 @@ def result_view(
         verbose: Also why each layer has its rank, every model that was tried, and where the time went.
         words: What a sentence with options in it becomes; left as it is, it names them as the command line does.
     """
-    parts: list[RenderableType] = [*few_samples(result.quality), _summary(result, verbose=verbose)]
+    parts: list[RenderableType] = [*few_samples(result.quality), facts_table(_facts(result, verbose=verbose))]
     if result.quality is not None and len(result.quality.outputs) > 1:
         parts += [Text(), outputs_table(result.quality.outputs, result.quality.worst, width)]
     if result.notes:
@@ -68,34 +55,13 @@ def result_view(
     return Group(*parts)
 
 
-def few_samples(quality: Quality | None) -> Iterable[Text]:
-    """The first lines, where samples are so few that every figure has to be read with that in mind."""
-    if quality is None or quality.n >= ENOUGH:
-        return
-    n, counted = quality.n, quality.score in ("accuracy", "agreement")
-    shown = f"with no answer changed in {n}, the 95 % bound of the drop is 3/n = {min(300 / n, 100):.3g} points"
-    what = shown if counted else f"the figures are of these {n}, and may be far off on others"
-    yield Text.assemble(("few samples: ", "yellow"), f"{n} held out; {what}. A drop of 1 point takes about 300 to see.")
-    yield Text()
-
-
-def _summary(result: Result, *, verbose: bool) -> Table:
-    made = facts_table()
-    for name, line in _summary_rows(result, verbose=verbose):
-        add_row(made, name, line)
-    return made
-
-
-def _summary_rows(result: Result, *, verbose: bool) -> Iterator[tuple[str, str]]:
+def _facts(result: Result, *, verbose: bool) -> Iterator[tuple[str, str]]:
     if result.output:
         yield "written", str(result.output)
     else:
         yield "written", "nothing (dry run)" if result.dry_run else "nothing: the model is in memory"
-    before, after = result.bytes_before, result.bytes_after
-    times = f", {before / after:.1f}× smaller" if after else ""
-    yield "size", f"{format_bytes(before)} → {format_bytes(after)} ({format_share(after, before)}{times})"
-    before, after = result.params_before, result.params_after
-    yield "parameters", f"{before:,} → {after:,} ({format_share(after, before)})"
+    sizes = (result.bytes_before, result.bytes_after), (result.params_before, result.params_after)
+    yield from size_rows(*sizes, times=True)
     if result.quality is None:
         yield "quality", "not measured: no samples were held out"
     else:
@@ -166,39 +132,11 @@ def _verbose(result: Result, width: int) -> list[RenderableType]:
     parts += reason_lines((layer.name, layer.form, layer.reason) for layer in result.layers)
     if len(result.curve) > 1:
         parts += [Text(), curve_view(result.curve, width)]
-    made = facts_table()
+    facts = [("seconds", ", ".join(f"{name} {seconds:.1f}" for name, seconds in result.seconds.items()))]
     if result.factors != "default":
-        add_row(made, "factors", f"{result.factors}: did better on the select samples than trusting few samples fully")
-    add_row(made, "seconds", ", ".join(f"{name} {seconds:.1f}" for name, seconds in result.seconds.items()))
-    return [*parts, Text(), made]
-
-
-def reason_lines(layers: Iterable[tuple[str, Form, str]]) -> Iterable[Text]:
-    """Why each rank, one line per reason, of (layer, form, reason)."""
-    by_reason: dict[str, list[str]] = {}
-    for layer, form, reason in layers:
-        by_reason.setdefault(reason, []).append(layer if form.untouched else f"{layer} {form.brief}")
-    for reason, names in by_reason.items():
-        yield Text.assemble(("why ", "bold"), f"{one_line(reason)} ", (f"({some(names)})", "dim"))
-
-
-def curve_view(curve: Iterable[Point], width: int = PLAIN_WIDTH) -> Table:
-    """Size against quality on the select samples, for every model that was tried; the chosen one is marked."""
-    columns = [("tried", "left"), ("parameters", "right"), ("size", "right"), ("lost", "right")]
-    columns += [("error", "right"), ("distortion", "right"), ("ranks", "left")]
-    rows = []
-    for point in curve:
-        cells = (
-            "chosen" if point.chosen else "",
-            format_count(point.params),
-            format_bytes(point.bytes),
-            f"{100 * point.drop:.2f} points" if math.isfinite(point.drop) else "NaN",
-            f"{point.error:.4f}",
-            f"{point.distortion:.3g}",
-            point.allocation,
-        )
-        rows.append((cells, "bold" if point.chosen else ""))
-    return fitting_table(columns, rows, width, spare=("parameters", "error"))
+        why = f"{result.factors}: did better on the select samples than trusting few samples fully"
+        facts.insert(0, ("factors", why))
+    return [*parts, Text(), facts_table(facts)]
 
 
 def _change(before: int, after: int) -> str:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
+from onnx_dalr.results.json import to_json
 from onnx_dalr.shown import Shown
 from onnx_dalr.units import format_bytes
 
-if TYPE_CHECKING:
-    from rich.console import RenderableType
+_WRITTEN = ("model", "budget", "limit", "allowed", "value", "left", "passed")
+"""What JSON says of a line."""
 
 
 @dataclass(frozen=True)
@@ -69,35 +69,12 @@ class CheckResult(Shown):
     def __str__(self) -> str:
         return "\n".join(map(str, self.lines))
 
-    def _view(self, width: int) -> RenderableType:
-        from onnx_dalr.report.check import check_view  # noqa: PLC0415 - reads this module
-
-        del width
-        return check_view(self)
-
     def _brief(self) -> str:
         over = sum(not line.passed for line in self.lines)
         of = f"{len(self.lines)} budget{'' if len(self.lines) == 1 else 's'}"
         return f"failed: over {over} of {of}" if over else f"passed: {of}"
 
     def to_json(self) -> str:
-        """The same facts as JSON text."""
-        import json  # noqa: PLC0415
-
-        from onnx_dalr.results.json import SCHEMA  # noqa: PLC0415
-
-        lines = [
-            {
-                "model": line.model,
-                "budget": line.budget,
-                "limit": line.limit,
-                "allowed": line.allowed,
-                "value": line.value,
-                "left": line.left,
-                "passed": line.passed,
-            }
-            for line in self.lines
-        ]
-        return (
-            json.dumps({"schema": SCHEMA, "passed": self.passed, "lines": lines}, indent=2, ensure_ascii=False) + "\n"
-        )
+        """The facts of the table as JSON text."""
+        lines = [{name: getattr(line, name) for name in _WRITTEN} for line in self.lines]
+        return to_json({"passed": self.passed, "lines": lines})

@@ -4,14 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from onnx_dalr.quality.evaluate import Latency, Quality
+from onnx_dalr.results.json import to_json
 from onnx_dalr.shown import Shown
-from onnx_dalr.units import format_bytes, format_share
-
-if TYPE_CHECKING:
-    from rich.console import RenderableType
+from onnx_dalr.units import format_change
 
 
 @dataclass(frozen=True)
@@ -63,20 +60,10 @@ class ModelComparison(Shown):
     provider: str
     notes: tuple[str, ...]
 
-    def _view(self, width: int) -> RenderableType:
-        from onnx_dalr.report.comparison import comparison_view  # noqa: PLC0415 - reads this module
-
-        return comparison_view(self, width)
-
     def _brief(self) -> str:
-        from onnx_dalr.report.figures import drop_in_brief  # noqa: PLC0415
-
         a, b = (model.path.name if model.path else "in memory" for model in (self.a, self.b))
-        size = f"{format_bytes(self.a.bytes)} → {format_bytes(self.b.bytes)}"
-        return f"{a} → {b}: {size} ({format_share(self.b.bytes, self.a.bytes)}), {drop_in_brief(self.quality)}"
+        return f"{a} → {b}: {format_change(self.a.bytes, self.b.bytes)}, {self.quality.drop_in_brief}"
 
     def to_json(self) -> str:
-        """The same facts as JSON text."""
-        from onnx_dalr.results.json import to_json  # noqa: PLC0415
-
+        """The facts of the table as JSON text."""
         return to_json(self)

@@ -4,17 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from onnx_dalr.choose.reachable import Reachable
 from onnx_dalr.graph.layers import Skipped
-from onnx_dalr.request.wording import in_python
+from onnx_dalr.results.json import to_json
 from onnx_dalr.shown import Shown
 from onnx_dalr.units import format_bytes
-
-if TYPE_CHECKING:
-    from rich.console import RenderableType
-
 
 SMALL = "small constants"
 
@@ -163,11 +158,6 @@ class Inspection(Shown):
     remark_bytes: int
     unclaimed_bytes: int
 
-    def _view(self, width: int) -> RenderableType:
-        from onnx_dalr.report.inspection import inspection_view  # noqa: PLC0415 - reads this module
-
-        return inspection_view(self, width, words=in_python)
-
     def _brief(self) -> str:
         share = sum(layer.share for layer in self.layers)
         eligible = f"{len(self.layers)} eligible layers, {100 * share:.1f} % of the file"
@@ -183,15 +173,10 @@ class Inspection(Shown):
         Returns:
             Plain text.
         """
-        from onnx_dalr.report.inspection import inspection_view  # noqa: PLC0415 - reads this module
-        from onnx_dalr.report.text import as_text  # noqa: PLC0415 - heavy: rich
-
-        return as_text(inspection_view(self, width, top=top, words=in_python), width)
+        return self._written("text", width=width, top=top)
 
     def to_json(self) -> str:
-        """The same facts as JSON text."""
-        from onnx_dalr.results.json import to_json  # noqa: PLC0415
-
+        """The facts of the table as JSON text."""
         return to_json(self)
 
 

@@ -17,7 +17,10 @@ _NO_TEXT = re.compile("[\ud800-\udfff]")
 
 
 def to_json(result: Any) -> str:
-    """A result dataclass as JSON text; what is infinite or not a number becomes null, models are left out."""
+    """A result as JSON text, of its dataclass or of facts by name.
+
+    What is infinite or not a number becomes null; fields that are not in the `repr`, models say, are left out.
+    """
     text = json.dumps({"schema": SCHEMA, **_plain(result)}, indent=2, ensure_ascii=False, allow_nan=False)
     return _NO_TEXT.sub(lambda half: f"\\u{ord(half[0]):04x}", text) + "\n"
 

@@ -4,19 +4,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from onnx_dalr.factorize.form import Form
 from onnx_dalr.graph.layers import Skipped
-from onnx_dalr.plan.plan import Point
+from onnx_dalr.plan.choice import Point
 from onnx_dalr.quality.evaluate import Latency, Quality
-from onnx_dalr.request.wording import in_python
+from onnx_dalr.results.json import to_json
 from onnx_dalr.samples.sets import SampleSets
 from onnx_dalr.shown import Shown
-from onnx_dalr.units import format_bytes, format_share
-
-if TYPE_CHECKING:
-    from rich.console import RenderableType
+from onnx_dalr.units import format_change
 
 
 @dataclass(frozen=True)
@@ -135,18 +132,10 @@ class Result(Shown):
     notes: tuple[str, ...]
     model: Any = field(default=None, repr=False, compare=False)
 
-    def _view(self, width: int) -> RenderableType:
-        from onnx_dalr.report.summary import result_view  # noqa: PLC0415 - summary.py reads this module
-
-        return result_view(self, width, words=in_python)
-
     def _brief(self) -> str:
-        from onnx_dalr.report.figures import drop_in_brief  # noqa: PLC0415
-
         place = "dry run" if self.dry_run else self.output.name if self.output else "in memory"
-        before, after = self.bytes_before, self.bytes_after
-        size = f"{format_bytes(before)} → {format_bytes(after)} ({format_share(after, before)})"
-        return f"{place}: {size}, {drop_in_brief(self.quality) if self.quality else 'quality not measured'}"
+        quality = self.quality.drop_in_brief if self.quality else "quality not measured"
+        return f"{place}: {format_change(self.bytes_before, self.bytes_after)}, {quality}"
 
     def to_text(self, *, verbose: bool = False, width: int = 120) -> str:
         """The table as `str()` has it, or with more in it.
@@ -158,12 +147,8 @@ class Result(Shown):
         Returns:
             Plain text.
         """
-        from onnx_dalr.report.summary import render_result  # noqa: PLC0415 - reads this module
-
-        return render_result(self, width, verbose=verbose)
+        return self._written("text", width=width, verbose=verbose)
 
     def to_json(self) -> str:
         """The facts of the table, and the sample ids, as JSON text."""
-        from onnx_dalr.results.json import to_json  # noqa: PLC0415
-
         return to_json(self)

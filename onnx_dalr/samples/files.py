@@ -7,7 +7,7 @@ from pathlib import Path
 
 from natsort import natsorted
 
-from onnx_dalr.errors import InputError
+from onnx_dalr.errors import InputError, one_line
 
 
 def visible(folder: Path) -> list[Path]:
@@ -34,12 +34,4 @@ def check_regular(path: Path) -> None:
         InputError: It exists and is neither a file nor a folder.
     """
     if path.exists() and not path.is_file() and not path.is_dir():
-        raise InputError(f"{printable(path)}: this is no file but a pipe, a socket or a device", "take it away")
-
-
-def printable(text: object) -> str:
-    """A name or a foreign message as it can be printed on one line: control and undecodable characters escaped."""
-    return "".join(
-        char if char.isprintable() else char.encode("unicode_escape", "surrogatepass").decode("ascii")
-        for char in str(text)
-    )
+        raise InputError(f"{one_line(path)}: this is no file but a pipe, a socket or a device", "take it away")

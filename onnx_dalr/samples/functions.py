@@ -10,8 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from onnx_dalr.errors import InputError
-from onnx_dalr.samples.files import printable
+from onnx_dalr.errors import InputError, one_line
 
 
 def load_function(given: str, option: str) -> Callable[..., Any]:
@@ -61,7 +60,7 @@ def form_hint(option: str) -> str:
 
 def reason(error: BaseException) -> str:
     """An exception of the user's code in one line, with the place."""
-    text = printable(str(error).splitlines()[0]) if str(error) else ""
+    text = one_line(str(error).splitlines()[0]) if str(error) else ""
     said = f"{type(error).__name__}: {text}" if text else type(error).__name__
     frames = traceback.extract_tb(error.__traceback__)
     # The first frame is ours, and an import's are the machinery's.

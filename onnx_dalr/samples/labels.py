@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from onnx_dalr.errors import InputError
+from onnx_dalr.errors import InputError, one_line
 from onnx_dalr.samples.arrays.stored import as_array, load_npy
-from onnx_dalr.samples.files import check_regular, printable
+from onnx_dalr.samples.files import check_regular
 
 NO_LABEL = -100
 """Stands where a sample, a token or a pixel has no label: what training frameworks leave out of their loss."""
@@ -123,6 +123,6 @@ def _lines(path: Path) -> list[int]:
             labels.append(int(line))
         except ValueError as error:
             raise InputError(
-                f"{path}: line {number} is not an integer: '{printable(line[:40])}'", "give one per line"
+                f"{path}: line {number} is not an integer: '{one_line(line[:40])}'", "give one per line"
             ) from error
     return labels

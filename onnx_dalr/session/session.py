@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 import os
-import re
 from collections.abc import Sequence
 from contextlib import redirect_stdout
 from dataclasses import dataclass
@@ -12,25 +10,16 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
-import numpy as np
-
 from onnx_dalr.errors import InputError
 from onnx_dalr.graph.answers import exposing
 from onnx_dalr.graph.storage.model import Model
 from onnx_dalr.samples.base import Batch
+from onnx_dalr.session.installed import FATAL_ONLY, onnxruntime
+from onnx_dalr.session.refusals import cannot_load, reason_of
 
 DeviceName = Literal["auto", "cpu", "cuda"]
-_FATAL_ONLY = 4
 _CRASHING = ["MatmulTransposeFusion"]
 """onnxruntime 1.31.1 dies on the CPU of a float16 MatMul behind a Transpose of the batch axes (NchwcTransformer)."""
-_UNKNOWN = (
-    re.compile(r"(?P<domain>[^\s:]*):(?P<op>[^\s:(]+)\S*\(-?\d+\) is not a registered function/op"),
-    re.compile(r'In Node, \(".*?", (?P<op>[^,]+), "(?P<domain>[^"]*)", .*No Op registered for'),
-)
-"""How ONNX Runtime says that it does not know an operator, with an import of its domain's operator set and without."""
-
-_OWN = ("", "ai.onnx", "ai.onnx.ml", "ai.onnx.training", "ai.onnx.preview.training", "com.microsoft")
-_EXTENSIONS = ("ai.onnx.contrib", "com.microsoft.extensions")
 
 
 @dataclass(frozen=True)
@@ -86,7 +75,7 @@ class Session:
                 raise
             shapes = ", ".join(f"{name} {list(array.shape)}" for name, array in batch.items())
             raise InputError(
-                f"ONNX Runtime cannot run the model on {shapes}: {_reason(error)}",
+                f"ONNX Runtime cannot run the model on {shapes}: {reason_of(error)}",
                 "check that the samples fit the model's inputs; a model made for one sample at a time wants "
                 "--batch-size 1",
             ) from error
@@ -123,10 +112,10 @@ def open_session(
     for path in (model, folder):
         if isinstance(path, Path):
             check_path(path)
-    ort = _onnxruntime()
+    ort = onnxruntime()
     options = ort.SessionOptions()
-    options.log_severity_level = _FATAL_ONLY
-    # Idle ONNX Runtime threads would spin while NumPy's work, and the other way round (METHODS §7).
+    options.log_severity_level = FATAL_ONLY
+    # Idle ONNX Runtime threads would spin while NumPy's work, and the other way round (methods.md §7.2).
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     if not prepack:
         options.add_session_config_entry("session.disable_prepacking", "1")
@@ -149,7 +138,7 @@ def open_session(
         if isinstance(error, MemoryError):
             raise
         what = str(model) if isinstance(model, Path) else "the model"
-        raise _cannot_load(what, _reason(error), runtime) from error
+        raise cannot_load(what, reason_of(error), runtime.ops_libraries) from error
     provider = raw.get_providers()[0]
     if runtime.device == "cuda" and provider != "CUDAExecutionProvider":
         raise InputError(
@@ -174,33 +163,13 @@ def _register(library: Path, options: Any) -> None:
         # The system looks for a bare name among its own libraries.
         options.register_custom_ops_library(str(library.resolve()))
     except Exception as error:
-        reason = _reason(error)
+        reason = reason_of(error)
         if "RegisterCustomOps" in reason:
             reason = "it is no library of operators (it has no RegisterCustomOps)"
         raise InputError(
             f"--ops-library {library} cannot be loaded: {reason}",
-            f"it has to be built for this system and ONNX Runtime {_onnxruntime().__version__}",
+            f"it has to be built for this system and ONNX Runtime {onnxruntime().__version__}",
         ) from error
-
-
-def _cannot_load(what: str, reason: str, runtime: Runtime) -> InputError:
-    """The error of a model that ONNX Runtime refuses; of an operator that it does not know, where that may be found."""
-    found = next(filter(None, (pattern.search(reason) for pattern in _UNKNOWN)), None)
-    if found is None:
-        return InputError(f"ONNX Runtime cannot load {what}: {reason}")
-    op, domain = found["op"], found["domain"]
-    if domain in _OWN:
-        hint = f"ONNX Runtime {_onnxruntime().__version__} does not have it, a newer one may"
-    elif domain in _EXTENSIONS:
-        path = "python -c 'import onnxruntime_extensions as e; print(e.get_library_path())'"
-        hint = f'it is a custom operator of onnxruntime-extensions: --ops-library "$({path})"'
-    else:
-        but = f", and {', '.join(map(str, runtime.ops_libraries))} does not hold it" if runtime.ops_libraries else ""
-        hint = f"a custom operator needs the library that brings it{but}: --ops-library FILE"
-    return InputError(
-        f"ONNX Runtime cannot load {what}: it does not know the operator {op!r} of the domain {domain or 'ai.onnx'!r}",
-        hint,
-    )
 
 
 def check_path(path: Path) -> None:
@@ -218,79 +187,5 @@ def check_path(path: Path) -> None:
 def provider_line(provider: str, device: Device) -> str:
     """One honest line: which provider runs, and that CUDA was tried where it was."""
     name = provider.removesuffix("ExecutionProvider")
-    tried = _runtime(device).device == "auto" and "CUDAExecutionProvider" in _onnxruntime().get_available_providers()
+    tried = _runtime(device).device == "auto" and "CUDAExecutionProvider" in onnxruntime().get_available_providers()
     return f"running on {name}" + (" (no usable CUDA here)" if tried and name == "CPU" else "")
-
-
-def be_ready() -> None:
-    """Imports ONNX Runtime, which takes a while the first time.
-
-    Raises:
-        InputError: It is not installed, or two of its packages have overwritten each other.
-    """
-    _onnxruntime()
-
-
-def all_finite(arrays: Sequence[Any]) -> bool:
-    """Whether no floating array holds NaN or infinity."""
-    return all(
-        bool(np.isfinite(array).all()) for array in arrays if isinstance(array, np.ndarray) and array.dtype.kind == "f"
-    )
-
-
-def not_numbers(names: Sequence[str], outputs: Sequence[Any]) -> str:
-    """What a model's outputs hold that nothing can be measured against, in words; "" where all is well.
-
-    Some infinities are no fault: a mask may be made of them.
-    """
-    for name, y in zip(names, outputs, strict=True):
-        if isinstance(y, np.ndarray) and y.dtype.kind == "f" and y.size:
-            if np.isnan(y).any():
-                return f"NaN in output {name!r}"
-            if not np.isfinite(y).any():
-                return f"nothing but infinity in output {name!r}"
-    return ""
-
-
-def _onnxruntime() -> Any:
-    """The onnxruntime module.
-
-    Raises:
-        InputError: It is not installed, or two of its packages have overwritten each other.
-    """
-    both = {"onnxruntime", "onnxruntime-gpu"}
-    try:
-        import onnxruntime as ort  # noqa: PLC0415 - heavy: not for --help
-
-        ort.set_default_logger_severity(_FATAL_ONLY)
-    except (ImportError, AttributeError) as error:
-        broken = installed_runtimes() >= both
-        raise InputError(
-            "onnxruntime and onnxruntime-gpu are both installed and break each other"
-            if broken
-            else f"onnxruntime cannot be imported: {error}",
-            "uninstall both and install one: pip uninstall onnxruntime onnxruntime-gpu; pip install onnxruntime-gpu"
-            if broken
-            else "pip install --force-reinstall onnxruntime-gpu (or onnxruntime)",
-        ) from error
-    return ort
-
-
-def installed_runtimes() -> set[str]:
-    """Which of the packages that provide the onnxruntime module are installed; more than one overwrite each other."""
-    names = ("onnxruntime", "onnxruntime-gpu", "onnxruntime-directml", "onnxruntime-openvino")
-    found = set()
-    for name in names:
-        try:
-            importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            continue
-        found.add(name)
-    return found
-
-
-def _reason(error: BaseException) -> str:
-    """The part of an ONNX Runtime message a user can use: its last sentence, without the source location."""
-    text = " ".join(str(error).split())
-    text = text.split("Status Message: ")[-1]
-    return text.removeprefix("[ONNXRuntimeError] : ")[:300]

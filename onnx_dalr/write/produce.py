@@ -2,59 +2,26 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from collections.abc import Iterator
 
 from onnx_dalr._version import __version__
 from onnx_dalr.candidate.candidate import build
 from onnx_dalr.candidate.forms import bytes_of, largest_rank, params_of
 from onnx_dalr.choose.analysis import Analysis
 from onnx_dalr.factorize import UNTOUCHED
-from onnx_dalr.files import Files, together
+from onnx_dalr.files import together
 from onnx_dalr.graph.storage.model import count_params, save
 from onnx_dalr.learn.learn import Learned
-from onnx_dalr.learn.statistics_file import save_statistics
 from onnx_dalr.learn.trust import DEFAULT
 from onnx_dalr.plan.plan import Plan
 from onnx_dalr.progress import REWRITING, SAVING
 from onnx_dalr.request.wording import told_to
 from onnx_dalr.results.result import LayerResult, Result
-from onnx_dalr.write.destination import STANDARD_OUTPUT, Destination, refuse_larger, write_text
-from onnx_dalr.write.verify import verify
+from onnx_dalr.write.destination import Destination
+from onnx_dalr.write.verify import refuse_larger, verify
 
 
-@dataclass(frozen=True)
-class Extras:
-    """What a run writes beside the model.
-
-    Attributes:
-        plan: Where the plan goes, None for nowhere.
-        stats: Where the statistics go.
-        force: Existing ones may be replaced.
-    """
-
-    plan: Path | None = None
-    stats: Path | None = None
-    force: bool = False
-
-    def write(self, files: Files, analysis: Analysis, plan: Plan) -> None:
-        """Writes them among the files of the run.
-
-        Raises:
-            InputError: One cannot be written.
-        """
-        if self.stats is not None:
-            with files.at(self.stats, force=self.force) as path:
-                save_statistics(analysis.stats, path)
-        if self.plan is not None:
-            with files.at(self.plan, force=self.force) as path:
-                plan.save(path)
-
-
-def produce(analysis: Analysis, plan: Plan, destination: Destination, extras: Extras) -> Result:
+def produce(analysis: Analysis, plan: Plan, destination: Destination) -> Result:
     """Rewrites the model by a plan, verifies the file and says what it is worth.
 
     Raises:
@@ -71,8 +38,7 @@ def produce(analysis: Analysis, plan: Plan, destination: Destination, extras: Ex
     factors = _factors(learned, plan)
     fitted, calibration, passes = learned.digests, learned.calibration, learned.passes
     with together() as files, destination.place(files) as written:
-        if not destination.dry_run:
-            extras.write(files, analysis, plan)
+        destination.write_beside(files, analysis, plan)
         del learned
         analysis.forget()  # the largest thing in memory, and verification needs none of it
         with run.phase("save and verify"):
@@ -108,9 +74,7 @@ def produce(analysis: Analysis, plan: Plan, destination: Destination, extras: Ex
             model=proto if destination.output is None else None,
         )
         result = told_to(run.progress, facts)
-        if destination.report not in (None, STANDARD_OUTPUT):
-            with files.at(destination.report, force=True) as path:
-                write_text(path, result.to_json())
+        destination.write_report(files, result)
     return result
 
 
@@ -149,9 +113,3 @@ def _layer_results(analysis: Analysis, learned: Learned, plan: Plan) -> Iterator
             metric_shrinkage=first.metric_shrinkage,
             reason=choice.reason,
         )
-
-
-def files_read(*given: Any, code: Sequence[Any] = ()) -> list[Path]:
-    """Files and folders among what a user gave; of "file.py:function" the file."""
-    named = [text.rpartition(":")[0] or None for text in code if isinstance(text, str)]
-    return [Path(path) for path in (*given, *named) if isinstance(path, str | os.PathLike)]

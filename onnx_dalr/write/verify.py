@@ -1,4 +1,4 @@
-"""The written file, fresh from disk, against the original: valid, the same to its callers, and how good."""
+"""The written file, fresh from disk, against the original: smaller, valid, the same to its callers, and how good."""
 
 from __future__ import annotations
 
@@ -8,13 +8,14 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from onnx_dalr.errors import InputError, VerificationError
-from onnx_dalr.graph.storage.model import Model, is_valid
+from onnx_dalr.errors import InputError, NothingToGainError, VerificationError
+from onnx_dalr.graph.storage.model import Model, artifact_size, is_valid
 from onnx_dalr.progress import TIMING, VERIFYING, Progress
 from onnx_dalr.quality.evaluate import Latency, Quality, Task, evaluate, measure_latency
 from onnx_dalr.samples.masks import kept_in
 from onnx_dalr.samples.sets import Sets, watched
-from onnx_dalr.session.session import Device, Session, all_finite, open_session
+from onnx_dalr.session.session import Device, Session, open_session
+from onnx_dalr.session.values import all_finite
 
 SLOWER = 1.05
 NOTICEABLE_MS = 0.02
@@ -50,6 +51,21 @@ class Verified:
                 "products can cost more than one small one, a lower rank or --exclude may help"
             )
         return tuple(found)
+
+
+def refuse_larger(written: Path, original: Model) -> int:
+    """The size of the written artifact.
+
+    Raises:
+        NothingToGainError: It is not smaller than the original.
+    """
+    size = artifact_size(written) if original.has_external_data else written.stat().st_size
+    if size >= original.size:
+        raise NothingToGainError(
+            f"nothing to gain: at these ranks the file would have {size:,} bytes instead of {original.size:,}",
+            "ask for a smaller model, --params 50% for example",
+        )
+    return size
 
 
 def verify(

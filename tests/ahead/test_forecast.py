@@ -6,7 +6,8 @@ from dataclasses import replace
 
 import pytest
 
-from onnx_dalr.ahead.forecast import Extent, Pace, Speed, Work, forecast, forecast_comparison
+from onnx_dalr.ahead.forecast import Extent, Speed, Work, forecast, forecast_comparison
+from onnx_dalr.look.pace import Pace
 from onnx_dalr.progress import CAPTURING, COMPARING, FACTORIZING, MEASURING, PROBING, REWRITING, SCORING, VERIFYING
 
 LAYERS = (Extent(512, 784), Extent(10, 512), Extent(600, 200, rows=9))

@@ -16,10 +16,10 @@ from onnx_dalr import InputError, TargetError
 from onnx_dalr.choose.decide import check_confidence
 from onnx_dalr.choose.trials import Trial
 from onnx_dalr.commands import analyze as analysis
-from onnx_dalr.quality.comparison import Comparison
 from onnx_dalr.quality.intervals import Estimate, mean_estimate, paired_drop, samples_for_bound, upper_bound
 from onnx_dalr.quality.measures import Classes, Numbers, Values
 from onnx_dalr.quality.score import UserScore
+from onnx_dalr.quality.side_by_side import SideBySide
 from onnx_dalr.quality.task import Measured, Task
 from onnx_dalr.request.target import Target, make_target
 from onnx_dalr.samples.options import SampleOptions
@@ -309,7 +309,7 @@ def test_the_bound_is_of_the_output_that_may_have_lost_most_not_of_the_one_that_
     flipped = answers.copy()
     flipped[0] = np.roll(flipped[0], 1)
     y = np.where(np.arange(100) % 2, 1.0, -1.0)[:, None]
-    together = Comparison(Task((Measured("c", 0, Classes(form="logits")), Measured("y", 1, Numbers()))), None)
+    together = SideBySide(Task((Measured("c", 0, Classes(form="logits")), Measured("y", 1, Numbers()))), None)
     together.add(list(range(100)), [answers, y], [flipped, y * 1.03])
     found = together.quality(["c", "y"])
     assert (found.worst, found.drop.value) == ("y", pytest.approx(0.03, rel=0.01))

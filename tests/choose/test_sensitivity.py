@@ -10,17 +10,17 @@ import numpy as np
 import onnx
 import pytest
 from onnx import numpy_helper
+from onnx_dalr.choose.sensitivity import FEWEST_SAMPLES, MOST_SAMPLES, Sensitivity, samples_for
 
 from onnx_dalr.choose import sensitivity as room
 from onnx_dalr.choose.allocate import Size, best, ladder
-from onnx_dalr.choose.sensitivity import FEWEST_SAMPLES, MOST_SAMPLES, Sensitivity, samples_for
 from onnx_dalr.choose.space import sizes_of
 from onnx_dalr.factorize import METHODS, Settings, Spectrum, Statistics
 from onnx_dalr.graph.layers import Layer, find, matrix
 from onnx_dalr.graph.overridable import overridable
 from onnx_dalr.graph.rewrite import Substitution, rewrite
 from onnx_dalr.graph.storage.model import Model
-from onnx_dalr.quality.evaluate import Comparison, Task
+from onnx_dalr.quality.evaluate import SideBySide, Task
 from onnx_dalr.session.session import Session, open_session
 from tests.quality.task_cases import EMBED, REGRESS
 
@@ -114,7 +114,7 @@ def rewritten_distortion(position: int, rank: int, task: Task, batches: int = 2)
     layer, factors = layers[position], spectra[layers[position].name].factors(rank)
     proto = rewrite(three(), [Substitution(layer, factors.A, factors.B, factors.shift)])
     original, other = (open_session(each.SerializeToString(), "cpu") for each in (three().proto, proto))
-    comparison = Comparison(task, None)
+    comparison = SideBySide(task, None)
     for i in range(batches):
         batch = {"x": samples(8, 10 + i)}
         comparison.add([*range(8)], original.run(batch), other.run(batch))

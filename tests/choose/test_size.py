@@ -71,7 +71,8 @@ class Bench:
     def weigh(self, analysis: Analysis, plan: Plan, output: str) -> int:
         """Bytes of the model that an edited plan makes; as `Plan.apply`, but it factorizes once for all plans."""
         run, learned = analysis.run, analysis.learned
-        fitted = fitted_to(plan, run, analysis.layers)
+        choices, curve = fitted_to(plan.choices, plan.curve, run, analysis.layers)
+        fitted = replace(plan, choices=choices, curve=curve)
         text = note(run, fitted, learned.calibration)
         small = rewrite(run.original, substitutions(analysis.layers, learned.spectra, fitted), text)
         again = self.folder / "again"

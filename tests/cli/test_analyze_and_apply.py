@@ -44,10 +44,10 @@ def edit(change: Callable[[dict[str, Any]], object]) -> None:
     Path("plan.json").write_text(json.dumps(facts, indent=2))
 
 
-def ranks(**changes: Any) -> Callable[[dict[str, Any]], None]:
+def forms(**changes: Any) -> Callable[[dict[str, Any]], None]:
     def change(facts: dict[str, Any]) -> None:
         for entry in facts["layers"]:
-            entry["rank"] = changes.get(entry["layer"], entry["rank"])
+            entry["form"] = changes.get(entry["layer"], entry["form"])
 
     return change
 
@@ -95,7 +95,7 @@ def test_analyze_without_an_output_only_shows(run: Run) -> None:
 def test_a_dash_puts_the_plan_and_nothing_else_on_standard_output(run: Run) -> None:
     outcome = run(*ANALYZE, "-o", "-", *RANKS)
     facts = json.loads(outcome.stdout)
-    assert [layer["rank"] for layer in facts["layers"]] == [4, 9, "keep"]
+    assert [layer["form"] for layer in facts["layers"]] == ["pair 4", "pair 9", "dense"]
     assert not Path("-").exists()
 
 
@@ -248,7 +248,7 @@ APPLY = ("apply", "model.onnx", "plan.json", "out/small.onnx")
 
 @pytest.fixture
 def planned(run: Run, bench: Path) -> None:
-    """plan.json with ranks 4, 9 and keep, and stats.npz, on the bench."""
+    """plan.json with ranks 4 and 9 and a layer as it is, and stats.npz, on the bench."""
     assert Path().resolve() == bench.resolve()
     assert run(*PLAN, *RANKS, "--save-stats", "stats.npz").code == 0
 
@@ -277,14 +277,14 @@ def test_with_statistics_alone_no_sample_is_read(run: Run) -> None:
 
 @pytest.mark.usefixtures("planned")
 def test_edits_are_applied(run: Run) -> None:
-    edit(ranks(first="keep", second=11, third=2))
+    edit(forms(first="dense", second="pair 11", third="pair 2"))
     assert run(*APPLY, "--stats", "stats.npz").code == 0
     assert noted_ranks("out/small.onnx") == {"second": 11, "third": 2}
 
 
 @pytest.mark.usefixtures("planned")
 def test_a_rank_that_saves_nothing_keeps_the_layer_and_says_so(run: Run) -> None:
-    edit(ranks(second=24))
+    edit(forms(second="pair 24"))
     outcome = run(*APPLY, "--calib", "calib.npz")
     assert outcome.code == 0
     assert noted_ranks("out/small.onnx") == {"first": 4}
@@ -296,11 +296,11 @@ def test_a_rank_that_saves_nothing_keeps_the_layer_and_says_so(run: Run) -> None
     ("change", "fragment"),
     [
         (lambda facts: facts.pop("model"), "'model' is a required property"),
-        (ranks(second="x"), "layers[1].rank"),
-        (ranks(second=0), "layers[1].rank: 0"),
-        (ranks(second=2.5), "layers[1].rank: 2.5"),
+        (forms(second="x"), "layers[1].form"),
+        (forms(second="pair 0"), "layers[1].form: 'pair 0'"),
+        (forms(second=2.5), "layers[1].form: 2.5"),
         (lambda facts: facts.update(note="mine"), "'note'"),
-        (lambda facts: facts.update(schema=2), "schema 2 is newer"),
+        (lambda facts: facts.update(schema=3), "schema 3 is newer"),
         (lambda facts: facts["layers"].append(facts["layers"][0]), "layers[3].layer 'first' is there twice"),
         (lambda facts: facts["layers"][0].update(layer="fourth"), "layer 'fourth', which the model has not"),
         (lambda facts: facts.update(model="0" * 32), "the plan belongs to another model: it is of 00000000"),
@@ -323,7 +323,7 @@ def test_a_plan_that_is_no_json_says_where(run: Run) -> None:
 
 @pytest.mark.usefixtures("planned")
 def test_a_plan_that_keeps_everything_has_nothing_to_gain(run: Run) -> None:
-    edit(ranks(first="keep", second="keep"))
+    edit(forms(first="dense", second="dense"))
     expect(run(*APPLY, "--calib", "calib.npz"), 5, "every layer stays dense")
     assert list(Path("out").iterdir()) == []
 

@@ -128,6 +128,8 @@ def other_key() -> None:
         (None, ("--mean", "1"), "--mean: image options do nothing for an .npz file"),
         (None, ("--json", "other.onnx"), "--json other.onnx would overwrite another file of this run"),
         (None, ("--json", "mine.py", "--score", "mine.py:peak"), "--json mine.py would overwrite another file"),
+        # Before the work, which would end with another error.
+        (None, ("--json", "nowhere/it.json", "--score", "mine.py:best"), "cannot write nowhere/it.json"),
     ],
 )
 def test_what_is_wrong_is_said_in_one_line_with_a_hint(

@@ -17,11 +17,11 @@ from onnxruntime.quantization import CalibrationDataReader
 
 import onnx_dalr
 from onnx_dalr import Analysis, InputError, NothingToGainError, Plan, TargetError
-from onnx_dalr.learn.statistics_file import load_statistics, save_statistics
-from onnx_dalr.learn.statistics_set import model_hash
+from onnx_dalr.learn.statistics_set import load_statistics, save_statistics
 from onnx_dalr.progress import Silent
 from onnx_dalr.request.target import make_target
 from tests.cli import tiny
+from tests.forms import UNTOUCHED, pair
 from tests.learn.stats_cases import assert_close
 
 WIDTHS = (16, 64, 64, 4)
@@ -98,7 +98,7 @@ def test_a_plan_is_the_one_that_optimize_makes(
     plan = analysis.plan(**target)
     assert Plan.load(path) == plan
     assert plan.curve == result.curve
-    assert [layer.rank for layer in result.layers] == [choice.rank for choice in plan.choices]
+    assert [layer.form for layer in result.layers] == [choice.form for choice in plan.choices]
 
 
 def test_a_plan_is_refused_where_optimize_refuses_and_in_the_same_words(
@@ -116,7 +116,7 @@ def test_a_plan_is_refused_where_optimize_refuses_and_in_the_same_words(
 @pytest.mark.parametrize("target", TARGETS, ids=str)
 def test_a_plan_says_what_it_is_for_and_what_was_tried(analysis: Analysis, target: dict[str, Any]) -> None:
     plan = analysis.plan(**target)
-    assert plan.model == model_hash(analysis.run.original)
+    assert plan.model == analysis.run.original.content_hash
     assert (plan.method, plan.version) == ("dalr", onnx_dalr.__version__)
     assert [choice.layer for choice in plan.choices] == ["first", "second", "third"]
     assert [choice.largest_rank for choice in plan.choices] == [12, 31, 3]
@@ -124,7 +124,7 @@ def test_a_plan_says_what_it_is_for_and_what_was_tried(analysis: Analysis, targe
     assert [point.params for point in plan.curve] == sorted(point.params for point in plan.curve)
     assert [point.chosen for point in plan.curve].count(True) == 1
     for choice in plan.choices:
-        assert (choice.expected_error is None) == (choice.rank is None)
+        assert (choice.expected_error is None) == choice.form.untouched
 
 
 @pytest.mark.parametrize("metric", [True, False])
@@ -135,7 +135,6 @@ def test_the_plan_of_ranks_that_were_asked_for_says_what_error_to_expect(
     """Also where samples are many enough that no factors are compared and no model is scored."""
     with onnx_dalr.analyze(model, calib=tiny.rows(samples), metric=metric) as analysis:
         plan = analysis.plan(rank=["first=4", "second=9"])
-        spectra = analysis.learned.spectra["default"]
     assert bool(plan.evaluations) == (samples == 100)
     first, second, third = plan.choices
     assert (third.expected_error, third.expected_distortion) == (None, None)
@@ -144,7 +143,7 @@ def test_the_plan_of_ranks_that_were_asked_for_says_what_error_to_expect(
         assert choice.expected_error > 0
         assert (choice.expected_distortion is not None) == metric
     if samples == 400:
-        assert second.expected_error == spectra["second"].expected_error(9)
+        assert second.expected_error == analysis.learned.of("second").expected_error(pair(9))
 
 
 def test_the_chosen_point_of_the_curve_is_the_model_that_comes_out(model: ModelProto, analysis: Analysis) -> None:
@@ -162,7 +161,7 @@ def test_the_chosen_point_of_the_curve_is_the_model_that_comes_out(model: ModelP
 def test_pins_hold_beside_another_target(analysis: Analysis) -> None:
     plan = analysis.plan(params="50%", rank=["first=5", "third=keep"])
     by_name = {choice.layer: choice for choice in plan.choices}
-    assert (by_name["first"].rank, by_name["third"].rank) == (5, None)
+    assert (by_name["first"].form, by_name["third"].form) == (pair(5), UNTOUCHED)
     assert by_name["first"].reason == by_name["third"].reason == "as asked"
     assert plan.target == "params 50%, rank first=5, third=keep"
 
@@ -357,7 +356,7 @@ def test_statistics_of_other_sums_than_the_method_reads_are_refused(model: Model
 def test_statistics_are_of_the_model_and_the_samples(analysis: Analysis) -> None:
     stats = analysis.stats
     assert (stats.model, stats.method, stats.version) == (
-        model_hash(analysis.run.original),
+        analysis.run.original.content_hash,
         "dalr",
         onnx_dalr.__version__,
     )

@@ -12,6 +12,7 @@ from onnx import ModelProto, external_data_helper
 from onnx_dalr.choose.reachable import Reachable, reachable
 from onnx_dalr.commands.inspect import inspect
 from onnx_dalr.errors import InputError
+from onnx_dalr.factorize import METHODS
 from onnx_dalr.graph.layers import find
 from onnx_dalr.graph.rewrite import rewrite
 from onnx_dalr.graph.storage.model import Model, artifact_size, count_params
@@ -196,9 +197,10 @@ def test_what_ranks_reach_is_said_in_one_line(tmp_path: Path) -> None:
 
 def test_ranks_reach_less_without_a_correction_of_biases_and_with_a_least_rank() -> None:
     layers, _ = find(Model(mixed()))
-    assert reachable(layers, 40_000).at_best - reachable(layers, 40_000, compensated=False).at_best == 4 * (50 + 10)
-    assert reachable(layers, 40_000, least=2).at_best - reachable(layers, 40_000).at_best == 4 * (140 + 110 + 90)
-    assert reachable(layers, 40_000, least=9999).at_best == 40_000
+    best, bare = (reachable(layers, 40_000, METHODS[name]).at_best for name in ("dalr", "svd"))
+    assert best - bare == 4 * (50 + 10)
+    assert reachable(layers, 40_000, METHODS["dalr"], least=2).at_best - best == 4 * (140 + 110 + 90)
+    assert reachable(layers, 40_000, METHODS["dalr"], least=9999).at_best == 40_000
 
 
 def test_a_weight_that_two_layers_have_in_one_place_of_a_file_is_one(tmp_path: Path) -> None:

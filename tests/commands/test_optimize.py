@@ -23,7 +23,7 @@ import onnx_dalr
 from onnx_dalr.choose.analysis import Analysis
 from onnx_dalr.factorize import METHODS, Statistics
 from onnx_dalr.graph.storage import model as room
-from onnx_dalr.learn.statistics_file import save_statistics
+from onnx_dalr.learn.statistics_set import save_statistics
 from onnx_dalr.progress import Silent
 from onnx_dalr.write.verify import verify
 from tests.cli import tiny

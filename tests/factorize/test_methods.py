@@ -37,7 +37,7 @@ def textbook_dalr_2017(case: Case, k: int, lam: float) -> Array:
 
 
 def textbook_shrinkage(case: Case) -> float:
-    """OAS by METHODS §2, with tr C² from the sketch where the input moment is not kept."""
+    """OAS by methods.md §2, with tr C² from the sketch where the input moment is not kept."""
     (m, n), p, C = case.W.shape, len(case.X), case.covariance
     square = np.sum((C @ sketch_matrix(n)) ** 2) / 64 if m <= n else np.sum(C**2)
     trace = np.trace(C)

@@ -1,4 +1,4 @@
-"""Factors weighed by the output metric, against the closed form of METHODS §3 in plain NumPy."""
+"""Factors weighed by the output metric, against the closed form of methods.md §3 in plain NumPy."""
 
 from __future__ import annotations
 

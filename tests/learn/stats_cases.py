@@ -13,8 +13,7 @@ from onnx_dalr.factorize import METHODS, Need, Statistics
 from onnx_dalr.graph.layers import Layer
 from onnx_dalr.graph.storage.model import Model, load
 from onnx_dalr.learn.capture import capture
-from onnx_dalr.learn.statistics_file import save_statistics
-from onnx_dalr.learn.statistics_set import StatisticsSet, model_hash
+from onnx_dalr.learn.statistics_set import StatisticsSet, save_statistics
 
 TEXT = """<ir_version: 8, opset_import: ["" : 17]>
 net (float[N, 40] x) => (float[N, 30] z) <float[40, 12] A, float[12, 30] B> {
@@ -66,7 +65,7 @@ def a_set(layers: dict[str, Statistics], *, samples: str = "abc", model: str = "
 def captured(model: Model, layers: list[Layer], method: str, x: Any, samples: str) -> StatisticsSet:
     """What a run over these inputs would save."""
     found = capture(model, layers, METHODS[method], [{"x": x}], device="cpu")
-    return a_set(found.statistics, samples=samples, model=model_hash(model), method=method)
+    return a_set(found.statistics, samples=samples, model=model.content_hash, method=method)
 
 
 def saved(stats: StatisticsSet, path: Path) -> Path:

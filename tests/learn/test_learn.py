@@ -12,18 +12,21 @@ import pytest
 from numpy.typing import NDArray
 
 from onnx_dalr.factorize import Need, Settings, Spectrum, Statistics
+from onnx_dalr.factorize.spectra import Spectra
+from onnx_dalr.factorize.structures.pair import PairSpectrum
 from onnx_dalr.graph.layers import find, matrix
 from onnx_dalr.graph.storage.model import input_specs
 from onnx_dalr.learn import learn as room
 from onnx_dalr.learn.capture import needs_of
 from onnx_dalr.learn.learn import Learned, factorize, learn, learn_from, trusts
-from onnx_dalr.learn.statistics_set import StatisticsSet, model_hash
+from onnx_dalr.learn.statistics_set import StatisticsSet
 from onnx_dalr.progress import Silent
 from onnx_dalr.quality.task import Task
 from onnx_dalr.request.context import Run
 from onnx_dalr.request.options import make_options
 from onnx_dalr.samples.options import SampleOptions
 from onnx_dalr.samples.sets import Sets, fingerprint, opened
+from tests.forms import pair
 from tests.learn.metric_cases import ENDS, TWO, model, numbers
 from tests.quality.task_cases import CLASSIFY
 
@@ -47,14 +50,21 @@ def learned(run: Run, task: Task | None = CLASSIFY, *, keep: bool = False, **fee
         return learn(run, LAYERS, sets, task, keep=keep)
 
 
-def assert_same(one: Mapping[str, Mapping[str, Spectrum]], other: Mapping[str, Mapping[str, Spectrum]]) -> None:
+def pair_of(spectra: Spectra) -> Spectrum:
+    """What the one structure of a matrix says."""
+    decomposition = spectra.of(pair(1))
+    assert isinstance(decomposition, PairSpectrum)
+    return decomposition.spectrum
+
+
+def assert_same(one: Mapping[str, Mapping[str, Spectra]], other: Mapping[str, Mapping[str, Spectra]]) -> None:
     """The same factors and curves of the same layers, under the same names."""
     assert {name: list(spectra) for name, spectra in one.items()} == {
         name: list(spectra) for name, spectra in other.items()
     }
-    for name, spectra in one.items():
-        for layer, spectrum in spectra.items():
-            same = other[name][layer]
+    for name, by_layer in one.items():
+        for layer, spectra in by_layer.items():
+            spectrum, same = pair_of(spectra), pair_of(other[name][layer])
             np.testing.assert_allclose(spectrum.tails, same.tails, rtol=1e-4, atol=1e-5 * spectrum.power)
             assert (spectrum.metric_tails is None) == (same.metric_tails is None)
             if spectrum.metric_tails is not None and same.metric_tails is not None:
@@ -72,7 +82,7 @@ def test_every_layer_has_a_spectrum_with_a_metric() -> None:
     run = run_of()
     found = learned(run)
     assert list(found.spectra["default"]) == ["one", "two"]
-    assert all(spectrum.metric_tails is not None for spectrum in found.spectra["default"].values())
+    assert all(spectra.has_effect for spectra in found.spectra["default"].values())
     assert found.rows == {"one": 40, "two": 40}
     assert found.passes == 7
     assert found.notes == ()
@@ -86,7 +96,7 @@ def test_every_layer_has_a_spectrum_with_a_metric() -> None:
 def test_without_a_metric_no_gradient_is_taken(options: dict[str, Any], task: Task | None) -> None:
     run = run_of(**options)
     found = learned(run, task, keep=True)
-    assert all(spectrum.metric_tails is None for spectrum in found.spectra["default"].values())
+    assert not any(spectra.has_effect for spectra in found.spectra["default"].values())
     assert all(Need.METRIC not in each.needs for each in found.statistics.values())
     assert found.passes == 0
     assert "metric" not in run.seconds
@@ -102,12 +112,12 @@ def test_statistics_are_kept_where_they_are_asked_for() -> None:
 
 
 def test_float32_weights_get_compact_spectra_and_float64_ones_keep_theirs() -> None:
-    assert learned(run_of()).spectra["default"]["one"].basis.dtype == np.float32
+    assert pair_of(learned(run_of()).of("one")).basis.dtype == np.float32
     wide = model(ENDS, TWO, {"W": numbers(5, 4), "b": numbers(4), "V": numbers(4, 3), "c": numbers(3)})
     layers, _ = find(wide)
     with sets_of({"x": numbers(40, 5)}, wide) as sets:
         found = learn(run_of(wide), layers, sets, CLASSIFY)
-    assert found.spectra["default"]["one"].basis.dtype == np.float64
+    assert pair_of(found.of("one")).basis.dtype == np.float64
 
 
 # In several passes
@@ -136,7 +146,7 @@ def test_where_memory_is_short_layers_go_in_groups_and_come_to_the_same(
 
 def test_spectra_of_statistics_that_were_kept_are_the_same() -> None:
     whole = learned(run_of(), keep=True)
-    held = StatisticsSet(model_hash(MLP), "dalr", {}, "0", whole.digests, whole.statistics, ("as noted",))
+    held = StatisticsSet(MLP.content_hash, "dalr", {}, "0", whole.digests, whole.statistics, ("as noted",))
     run = run_of()
     found = learn_from(run, LAYERS, held)
     assert_same(found.spectra, whole.spectra)
@@ -147,7 +157,7 @@ def test_spectra_of_statistics_that_were_kept_are_the_same() -> None:
 
 def test_layers_without_statistics_are_left_out() -> None:
     kept = dict(learned(run_of(), keep=True).statistics)
-    into: dict[str, dict[str, Spectrum]] = {}
+    into: dict[str, dict[str, Spectra]] = {}
     factorize(run_of(), LAYERS, {"two": kept["two"]}, into)
     assert [list(spectra) for spectra in into.values()] == [["two"]] * len(into)
 
@@ -228,19 +238,19 @@ def test_rows_that_are_all_the_same_leave_nothing_to_be_cautious_with() -> None:
 def test_the_last_way_is_svd_bc_itself() -> None:
     one = LAYERS[0]
     few = X["x"][:3]
-    mine = learned(run_of(), x=few).spectra["svd-bc"][one.name].factors(2)
-    theirs = learned(run_of(method="svd-bc"), x=few).spectra["default"][one.name].factors(2)
+    mine = pair_of(learned(run_of(), x=few).of(one.name, "svd-bc")).factors(2)
+    theirs = pair_of(learned(run_of(method="svd-bc"), x=few).of(one.name)).factors(2)
     np.testing.assert_allclose(mine.A @ mine.B, theirs.A @ theirs.B, atol=1e-5)
     np.testing.assert_allclose(mine.shift, theirs.shift, atol=1e-5)
 
 
 def test_of_a_large_model_there_is_one_way_to_make_factors(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("onnx_dalr.learn.learn.LARGE_MODEL", 10)
+    monkeypatch.setattr("onnx_dalr.learn.trust.LARGE_MODEL", 10)
     assert list(trusts(run_of(), WEIGHT, statistics(3, 3))) == ["default"]
 
 
 def test_of_a_large_layer_there_is_svd_bc_beside_the_default(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("onnx_dalr.learn.learn.LARGE", 3)
+    monkeypatch.setattr("onnx_dalr.learn.trust.LARGE", 3)
     assert list(trusts(run_of(), WEIGHT, statistics(3, 3))) == ["default", "svd-bc"]
 
 
@@ -259,7 +269,7 @@ def test_a_layer_whose_gradients_do_not_fit_into_memory_is_learned_without_them(
     assert found.statistics[layer.name].metric is None
     assert found.passes == 0
     assert found.notes == (f"{layer.name!r} has no output metric: its gradients do not fit into memory",)
-    assert found.spectra["default"][layer.name].metric_tails is None
+    assert not found.of(layer.name).has_effect
 
 
 def test_of_a_layer_whose_gradients_came_to_nothing_no_empty_metric_is_kept() -> None:

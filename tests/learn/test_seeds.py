@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from scipy import special
 
 from onnx_dalr.learn.seeds import Seeder
-from onnx_dalr.quality.comparison import Comparison
 from onnx_dalr.quality.measures import Classes, Dense, Numbers, Values
+from onnx_dalr.quality.side_by_side import SideBySide
 from onnx_dalr.quality.task import Task
 from onnx_dalr.samples import digest
 from tests.quality.task_cases import classify, embed, found, regress, task
@@ -37,7 +37,7 @@ def digests(count: int) -> list[str]:
 
 def told(asked: Task, outputs: list[Array], changes: list[Array], samples: int, padding: Any = None) -> float:
     """What the report calls it."""
-    comparison = Comparison(asked, None)
+    comparison = SideBySide(asked, None)
     moved = [np.asarray(y + change) for y, change in zip(outputs, changes, strict=True)]
     comparison.add(list(range(samples)), outputs, moved, padding)
     return comparison.distortion()

@@ -16,8 +16,8 @@ from onnx_dalr.factorize import METHODS, Need, Settings, Statistics
 from onnx_dalr.factorize.statistics import symmetric
 from onnx_dalr.graph.layers import Layer, find
 from onnx_dalr.graph.storage.model import Model, load
-from onnx_dalr.learn.statistics_file import load_statistics
-from onnx_dalr.learn.statistics_set import StatisticsSet, check_fits, merged, model_hash, restricted
+from onnx_dalr.learn.gathering import check_fits, merged
+from onnx_dalr.learn.statistics_set import StatisticsSet, load_statistics
 from tests.learn.stats_cases import (
     EVERYTHING,
     SETTINGS,
@@ -122,7 +122,7 @@ def test_parts_that_keep_different_sums_add_up_to_what_both_keep() -> None:
     parts = [("a", a_set({"fc": a})), ("b", a_set({"fc": b}, samples="def", method="svd"))]
     total, _ = merged(parts)
     assert total.method == "dalr+svd"
-    assert_equal(total.layers["fc"], restricted(a, Need.OUTPUT) + restricted(b, Need.OUTPUT))
+    assert_equal(total.layers["fc"], a.restricted(Need.OUTPUT) + b.restricted(Need.OUTPUT))
     assert total.facts("fc").needs == Need.OUTPUT
 
 
@@ -190,7 +190,7 @@ def test_one_layer_at_a_time_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyP
 @pytest.mark.parametrize("rows", [5, 50])
 @pytest.mark.parametrize("needs", [Need.NONE, Need.OUTPUT, Need.OUTPUT | Need.SKETCH, Need.ROWS, Need.METRIC])
 def test_restricted_statistics_are_those_that_keep_less_from_the_start(needs: Need, rows: int) -> None:
-    found = restricted(statistics(12, 20, EVERYTHING, rows), needs)
+    found = statistics(12, 20, EVERYTHING, rows).restricted(needs)
     expected = statistics(12, 20, needs, rows)
     if Need.METRIC in needs:  # drawn after the rows, and so the same
         assert found.metric_probes == rows
@@ -198,21 +198,21 @@ def test_restricted_statistics_are_those_that_keep_less_from_the_start(needs: Ne
 
 
 def test_rows_are_restricted_to_their_moment_where_that_is_all_there_is() -> None:
-    found = restricted(statistics(12, 20, Need.INPUT | Need.ROWS, 5), Need.ROWS)
+    found = statistics(12, 20, Need.INPUT | Need.ROWS, 5).restricted(Need.ROWS)
     assert found.rows is None
     np.testing.assert_array_equal(found.input, statistics(12, 20, Need.INPUT, 5).input)
 
 
 def test_sums_that_were_not_kept_cannot_be_asked_for() -> None:
     with pytest.raises(ValueError, match="do not hold"):
-        restricted(statistics(3, 4, Need.OUTPUT, 5), Need.OUTPUT | Need.SKETCH)
+        statistics(3, 4, Need.OUTPUT, 5).restricted(Need.OUTPUT | Need.SKETCH)
 
 
 # Fitting a run
 
 
 def fits(stats: StatisticsSet, model: Model, layers: list[Layer], method: str = "dalr", **other: Any) -> None:
-    given: dict[str, Any] = {"model": model_hash(model), "settings": SETTINGS} | other
+    given: dict[str, Any] = {"model": model.content_hash, "settings": SETTINGS} | other
     check_fits(stats, "s.npz", method=METHODS[method], layers=layers, **given)
 
 
@@ -276,7 +276,7 @@ def test_a_missing_layer_is_refused_unless_other_shards_may_have_it(model: Model
 
 def test_a_layer_of_another_shape_is_refused(model: Model, layers: list[Layer]) -> None:
     with pytest.raises(InputError, match=r"s\.npz has layer 'down' as 3x4, the model as 12x40"):
-        fits(a_set({"down": statistics(3, 4, Need.INPUT, 5)}, model=model_hash(model)), model, layers)
+        fits(a_set({"down": statistics(3, 4, Need.INPUT, 5)}, model=model.content_hash), model, layers)
 
 
 # The hash of a model
@@ -303,7 +303,7 @@ def copies(model: Model, folder: Path) -> Iterator[Model]:
 
 
 def test_the_hash_does_not_depend_on_where_values_lie(model: Model, tmp_path: Path) -> None:
-    hashes = {model_hash(copy) for copy in copies(model, tmp_path)}
+    hashes = {copy.content_hash for copy in copies(model, tmp_path)}
     assert len(hashes) == 1
     assert {len(found) for found in hashes} == {32}
 
@@ -316,24 +316,24 @@ def test_the_hash_of_a_model_is_the_same_everywhere_and_in_every_version() -> No
     proto.graph.node.add(op_type="Identity", input=["w"], output=["y"])
     proto.graph.initializer.add(name="w", data_type=1, dims=[2], raw_data=bytes(range(8)))
     proto.graph.output.add(name="y")
-    assert model_hash(Model(proto)) == "695c1ce5a1971a2e581884669b5bad44"
+    assert Model(proto).content_hash == "695c1ce5a1971a2e581884669b5bad44"
 
 
 def test_the_hash_leaves_the_model_as_it_was(model: Model, tmp_path: Path) -> None:
     for copy in copies(model, tmp_path):
         before = copy.proto.SerializeToString()
-        model_hash(copy)
+        assert copy.content_hash
         assert copy.proto.SerializeToString() == before
 
 
 def test_offsets_do_not_matter(model: Model, tmp_path: Path) -> None:
     moved = stored(model, tmp_path / "m.onnx", save_as_external_data=True, size_threshold=0, location="m.bin")
-    data, expected = tmp_path / "m.bin", model_hash(moved)
+    data, expected = tmp_path / "m.bin", moved.content_hash
     data.write_bytes(bytes(4096) + data.read_bytes())
     for tensor in moved.proto.graph.initializer:
         offset = next(entry for entry in tensor.external_data if entry.key == "offset")
         offset.value = str(int(offset.value) + 4096)
-    assert model_hash(Model(moved.proto, moved.path)) == expected
+    assert Model(moved.proto, moved.path).content_hash == expected
 
 
 def test_one_weight_value_makes_another_model_inline_and_beside(model: Model, tmp_path: Path) -> None:
@@ -342,9 +342,9 @@ def test_one_weight_value_makes_another_model_inline_and_beside(model: Model, tm
     values = weight("B").copy()
     values[3, 4] = np.nextafter(values[3, 4], np.float32(9))
     changed.graph.initializer[1].CopyFrom(onnx.numpy_helper.from_array(values, "B"))
-    hashes = {model_hash(copy) for copy in copies(load(changed), tmp_path)}
+    hashes = {copy.content_hash for copy in copies(load(changed), tmp_path)}
     assert len(hashes) == 1
-    assert model_hash(model) not in hashes
+    assert model.content_hash not in hashes
 
 
 @pytest.mark.parametrize(
@@ -360,9 +360,9 @@ def test_one_weight_value_makes_another_model_inline_and_beside(model: Model, tm
     ],
 )
 def test_anything_else_that_changes_makes_another_model(change: Callable[[Any], object], model: Model) -> None:
-    before = model_hash(model)
+    before = model.content_hash
     change(model.proto)
-    assert model_hash(Model(model.proto)) != before
+    assert Model(model.proto).content_hash != before
 
 
 def test_values_in_attributes_and_bodies_count(parse: Callable[[str], onnx.ModelProto]) -> None:
@@ -373,7 +373,7 @@ def test_values_in_attributes_and_bodies_count(parse: Callable[[str], onnx.Model
             else_branch = two () => (float[2] b) { b = Relu(x) }
         >
     }"""
-    one, two = (model_hash(load(parse(text.replace("VALUE", value)))) for value in ("2", "3"))
+    one, two = (load(parse(text.replace("VALUE", value))).content_hash for value in ("2", "3"))
     assert one != two
 
 
@@ -381,4 +381,4 @@ def test_external_values_that_are_missing_are_an_input_error(model: Model, tmp_p
     found = stored(model, tmp_path / "m.onnx", save_as_external_data=True, size_threshold=0, location="m.bin")
     (tmp_path / "m.bin").unlink()
     with pytest.raises(InputError, match="is missing"):
-        model_hash(found)
+        _ = found.content_hash

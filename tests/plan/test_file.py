@@ -15,17 +15,18 @@ from hypothesis import strategies as st
 
 from onnx_dalr import InputError, Plan, __version__
 from onnx_dalr.graph.storage.model import load
-from onnx_dalr.learn.statistics_set import model_hash
-from onnx_dalr.plan.file import SCHEMA, from_json, to_json
-from onnx_dalr.plan.plan import Choice, Point
+from onnx_dalr.plan import file
+from onnx_dalr.plan.choice import Choice, Point
+from onnx_dalr.plan.file import SCHEMA
+from tests.forms import UNTOUCHED, form, pair
 
 MODEL = "0123456789abcdef" * 2
 PLAN = Plan(
     method="dalr",
     choices=(
-        Choice("fc6", 12, "one keep ratio for all layers", 0.125, 1e-6, 255),
-        Choice("fc7", None, "dense: the target is met without it", largest_rank=255),
-        Choice("fc8", 1, "as asked", 0.5),
+        Choice("fc6", pair(12), "one keep ratio for all layers", 0.125, 1e-6, 255),
+        Choice("fc7", UNTOUCHED, "dense: the target is met without it", largest_rank=255),
+        Choice("fc8", pair(1), "as asked", 0.5),
     ),
     evaluations=7,
     passes=3,
@@ -41,6 +42,11 @@ PLAN = Plan(
 )
 
 Edit = Callable[[dict[str, Any]], object]
+to_json = Plan.to_json
+
+
+def from_json(text: str, name: str = "the plan") -> Plan:
+    return Plan(**file.from_json(text, name))
 
 
 def edited(edit: Edit) -> str:
@@ -72,7 +78,9 @@ texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
 errors = st.floats(0, 10) | st.just(math.inf)
 shares = st.none() | st.floats(0, 10)
 points = st.builds(Point, texts, st.integers(0), st.integers(0), errors, errors, errors, st.booleans())
-choices = st.builds(Choice, texts, st.none() | st.integers(1), texts, shares, shares, st.none() | st.integers(0))
+choices = st.builds(
+    Choice, texts, st.builds(form, st.none() | st.integers(1)), texts, shares, shares, st.none() | st.integers(0)
+)
 
 
 @given(st.lists(choices, min_size=1, unique_by=lambda choice: choice.layer), st.lists(points), texts)
@@ -81,28 +89,28 @@ def test_any_plan_comes_back_as_it_was(some: list[Choice], curve: list[Point], t
     assert from_json(to_json(plan)) == plan
 
 
-def test_a_layer_that_stays_as_it_is_reads_keep() -> None:
+def test_forms_are_text() -> None:
     layers = json.loads(PLAN.to_json())["layers"]
-    assert [layer["rank"] for layer in layers] == [12, "keep", 1]
+    assert [layer["form"] for layer in layers] == ["pair 12", "dense", "pair 1"]
 
 
 def test_the_text_is_json_without_infinity_in_lines_that_a_review_can_read() -> None:
     text = PLAN.to_json()
     facts = json.loads(text, parse_constant=lambda name: pytest.fail(f"{name} in JSON"))
-    assert facts["schema"] == SCHEMA == 1
+    assert facts["schema"] == SCHEMA == 2
     assert facts["curve"][1]["drop"] is None
-    assert '      "rank": 12,\n' in text
+    assert '      "form": "pair 12",\n' in text
     assert text.endswith("}\n")
 
 
 def test_a_plan_without_a_version_is_of_this_one() -> None:
-    assert json.loads(Plan("svd", (Choice("a", 1, ""),), model=MODEL).to_json())["version"] == __version__
+    assert json.loads(Plan("svd", (Choice("a", pair(1), ""),), model=MODEL).to_json())["version"] == __version__
 
 
-def test_model_method_and_layers_with_their_ranks_are_enough() -> None:
-    least = {"schema": 1, "model": MODEL, "method": "svd", "layers": [{"layer": "a", "rank": 3}]}
+def test_model_method_and_layers_with_their_forms_are_enough() -> None:
+    least = {"schema": 2, "model": MODEL, "method": "svd", "layers": [{"layer": "a", "form": "pair 3"}]}
     plan = from_json(json.dumps(least))
-    assert plan == Plan("svd", (Choice("a", 3, "as the plan says"),), model=MODEL)
+    assert plan == Plan("svd", (Choice("a", pair(3), "as the plan says"),), model=MODEL)
 
 
 def test_an_editor_may_find_the_schema() -> None:
@@ -111,8 +119,7 @@ def test_an_editor_may_find_the_schema() -> None:
 
 
 def test_whole_numbers_with_a_point_are_whole_numbers() -> None:
-    plan = from_json(edited(lambda facts: facts["layers"][0].update(rank=8.0, largest_rank=255.0)))
-    assert repr(plan.choices[0].rank) == "8"
+    plan = from_json(edited(lambda facts: facts["layers"][0].update(largest_rank=255.0)))
     assert repr(plan.choices[0].largest_rank) == "255"
 
 
@@ -121,7 +128,7 @@ def test_a_byte_order_mark_is_no_harm(tmp_path: Path) -> None:
     assert Plan.load(tmp_path / "plan.json") == PLAN
 
 
-def test_the_compressed_layers_of_a_plan_are_those_with_a_rank() -> None:
+def test_the_compressed_layers_of_a_plan_are_those_that_change() -> None:
     assert [choice.layer for choice in PLAN.compressed] == ["fc6", "fc8"]
 
 
@@ -174,22 +181,25 @@ def test_a_field_that_is_missing_is_named(name: str) -> None:
         (with_("layers", {"fc6": 8}), "layers: "),
         (with_("layers", ["fc6"]), "layers[0]: 'fc6'"),
         (with_("ranks", {"fc6": 8}), "'ranks'"),
-        (layer(rank="x"), "layers[1].rank: "),
-        (layer(rank="Keep"), "layers[1].rank: "),
-        (layer(rank="8"), "layers[1].rank: "),
-        (layer(rank=0), "layers[1].rank: 0"),
-        (layer(rank=-4), "layers[1].rank: -4"),
-        (layer(rank=2.5), "layers[1].rank: 2.5"),
-        (layer(rank=True), "layers[1].rank: True"),
-        (layer(rank=None), "layers[1].rank: None"),
-        (layer(rank=[8]), "layers[1].rank: [8]"),
+        (layer(form="64"), "layers[1].form: '64'"),
+        (layer(form="pair"), "layers[1].form: 'pair' has 0 ranks"),
+        (layer(form="pair 0"), "layers[1].form: 'pair 0'"),
+        (layer(form="pair -4"), "layers[1].form: 'pair -4'"),
+        (layer(form="pair 2.5"), "layers[1].form: 'pair 2.5'"),
+        (layer(form="pair 8x8"), "layers[1].form: 'pair 8x8' has 2 ranks"),
+        (layer(form="dense 8"), "layers[1].form: 'dense 8' has 1 ranks"),
+        (layer(form="pear 8"), "layers[1].form: 'pear 8' has an unknown structure"),
+        (layer(form="pair 8 int3"), "layers[1].form: 'pair 8 int3' has an unknown format"),
+        (layer(form=True), "layers[1].form: True"),
+        (layer(form=None), "layers[1].form: None"),
+        (layer(form=8), "layers[1].form: 8"),
         (layer(layer=7), "layers[1].layer: 7"),
         (layer(rnak=8), "'rnak'"),
         (layer(largest_rank="all"), "layers[1].largest_rank: 'all'"),
         (layer(expected_error="small"), "layers[1].expected_error: 'small'"),
         (layer(expected_distortion=[]), "layers[1].expected_distortion: []"),
         (layer(reason=None), "layers[1].reason: None"),
-        (lambda facts: facts["layers"][2].pop("rank"), "layers[2]: 'rank'"),
+        (lambda facts: facts["layers"][2].pop("form"), "layers[2]: 'form'"),
         (lambda facts: facts["layers"][2].pop("layer"), "layers[2]: 'layer'"),
         (with_("curve", {}), "curve: "),
         (point(params="many"), "curve[1].params: 'many'"),
@@ -204,16 +214,39 @@ def test_a_field_that_is_wrong_is_named_with_its_place_and_value(edit: Edit, whe
     assert "\n" not in error.message
 
 
-def test_a_wrong_rank_is_told_what_a_rank_is() -> None:
-    for rank in ("x", 0, 2.5):
-        assert refused(edited(layer(rank=rank))).hint == (
-            'A rank is a whole number from 1 on, or "keep" to leave the layer as it is.'
-        )
+def test_a_wrong_form_is_told_what_a_form_is() -> None:
+    for wrong in ("64", "pair 0", 2.5):
+        assert '"pair 64" is two thin matrices of rank 64' in refused(edited(layer(form=wrong))).hint
+
+
+# Plans of before.
+
+
+def older(**changes: Any) -> str:
+    """A plan as the first schema had it."""
+    facts = json.loads(to_json(PLAN)) | {"schema": 1}
+    for entry, choice in zip(facts["layers"], PLAN.choices, strict=True):
+        del entry["form"]
+        entry["rank"] = "keep" if choice.form.untouched else choice.form.rank[0]
+    facts["layers"][1].update(changes)
+    return json.dumps(facts)
+
+
+def test_a_plan_of_the_first_schema_is_read() -> None:
+    assert from_json(older()) == PLAN
+    assert from_json(older(rank=8.0)).choices[1].form == pair(8)
+
+
+@pytest.mark.parametrize("rank", ["x", "Keep", "8", 0, -4, 2.5, True, None, [8]])
+def test_its_ranks_are_checked_as_they_were(rank: Any) -> None:
+    error = refused(older(rank=rank))
+    assert "layers[1].rank: " in error.message
+    assert error.hint == 'A rank is a whole number from 1 on, or "keep" to leave the layer as it is.'
 
 
 def test_a_newer_schema_asks_for_an_update() -> None:
-    error = refused(edited(with_("schema", 2)))
-    assert error.message == "plan.json: schema 2 is newer than this onnx-dalr reads (1)"
+    error = refused(edited(with_("schema", 3)))
+    assert error.message == "plan.json: schema 3 is newer than this onnx-dalr reads (2)"
     assert error.hint == "update onnx-dalr"
 
 
@@ -224,8 +257,8 @@ def test_a_layer_that_is_there_twice_is_named() -> None:
 
 def test_a_key_that_is_there_twice_is_named() -> None:
     """The last of the two would count, and nobody would know."""
-    error = refused(to_json(PLAN).replace('"rank": 12,', '"rank": 12, "rank": 20,'))
-    assert "'rank' is there twice" in error.message
+    error = refused(to_json(PLAN).replace('"form": "pair 12",', '"form": "pair 12", "form": "dense",'))
+    assert "'form' is there twice" in error.message
 
 
 @pytest.mark.parametrize("name", ["NaN", "Infinity", "-Infinity"])
@@ -279,7 +312,7 @@ def page() -> str:
 def test_the_example_of_the_page_is_a_plan_for_the_demo_model(demo: Path) -> None:
     example = page().split("```json\n")[1].split("```")[0]
     plan = from_json(example)
-    assert plan.model == model_hash(load(demo / "digits-target.onnx"))
+    assert plan.model == load(demo / "digits-target.onnx").content_hash
     assert [choice.layer for choice in plan.choices] == ["fc6", "fc7", "fc8"]
     assert plan.to_json() == example
 

@@ -16,10 +16,10 @@ from onnx import ModelProto
 import onnx_dalr
 from onnx_dalr import Analysis, InputError, NothingToGainError, Plan, StatisticsSet
 from onnx_dalr.factorize import METHODS, Statistics
-from onnx_dalr.learn.statistics_file import load_statistics, save_statistics
-from onnx_dalr.plan.plan import Choice
-from onnx_dalr.report.summary import render_result
+from onnx_dalr.learn.statistics_set import load_statistics, save_statistics
+from onnx_dalr.plan.choice import Choice
 from tests.cli import tiny
+from tests.forms import form, pair
 
 WIDTHS = (16, 64, 64, 4)
 """The largest ranks that save are 12, 31 and 3."""
@@ -59,7 +59,7 @@ def files(tmp_path: Path, model: ModelProto, plan: Plan, stats: StatisticsSet) -
 def ranks(plan: Plan, **changes: int | None) -> Plan:
     """The plan with other ranks."""
     return replace(
-        plan, choices=tuple(replace(c, rank=changes[c.layer]) if c.layer in changes else c for c in plan.choices)
+        plan, choices=tuple(replace(c, form=form(changes[c.layer])) if c.layer in changes else c for c in plan.choices)
     )
 
 
@@ -109,7 +109,7 @@ def test_edited_ranks_are_applied(
     for entry in facts["layers"]:
         if entry["layer"] in changes:
             rank = changes[entry["layer"]]
-            entry["rank"] = "keep" if rank is None else rank
+            entry["form"] = str(form(rank))
     (tmp_path / "plan.json").write_text(json.dumps(facts))
     assert ranks_of(Plan.load(tmp_path / "plan.json").apply(model, stats=stats)) == expected
 
@@ -134,7 +134,7 @@ def test_a_rank_above_break_even_keeps_the_layer_dense_and_says_so(model: ModelP
     result = onnx_dalr.apply(model, ranks(plan, second=32), calib=tiny.rows(100))
     assert ranks_of(result.model) == [4, None, None]
     (second,) = [layer for layer in result.layers if layer.name == "second"]
-    assert second.rank is None
+    assert second.form.untouched
     assert second.reason == "rank 32 would not make it smaller: 31 is the largest"
     assert second.reason in " ".join(str(result).split())
 
@@ -270,7 +270,7 @@ def test_the_report_names_factors_that_a_compressed_layer_used(
     cautious = replace(ranks(plan, second=rank), factors="cautious", settings={"metric": "none"})
     result = onnx_dalr.apply(model, cautious, calib=tiny.rows(samples))
     assert result.factors == used
-    told = render_result(result, verbose=True)
+    told = result.to_text(verbose=True)
     assert ("cautious: did better" in told) == (used == "cautious")
 
 
@@ -337,7 +337,7 @@ def test_the_same_model_under_another_name_or_with_its_data_beside_is_no_other_m
 
 def test_a_layer_the_model_lacks_is_named(model: ModelProto, plan: Plan, stats: StatisticsSet) -> None:
     for rank in (8, None):
-        more = replace(plan, choices=(*plan.choices, Choice("fourth", rank, "by hand")))
+        more = replace(plan, choices=(*plan.choices, Choice("fourth", form(rank), "by hand")))
         with pytest.raises(InputError, match="the plan has layer 'fourth', which the model has not") as caught:
             more.apply(model, stats=stats)
         assert "inspect" in caught.value.hint
@@ -348,7 +348,7 @@ def test_a_layer_the_model_lacks_is_named(model: ModelProto, plan: Plan, stats: 
 def test_a_node_that_is_no_layer_is_named_with_the_reason(demo: Path) -> None:
     with onnx_dalr.analyze(demo / "digits-target.onnx", calib=demo / "digits/calib", method="svd", samples=20) as made:
         plan = made.plan(rank="fc7=4")
-    more = replace(plan, choices=(*plan.choices, Choice("conv1_1", 8, "by hand")))
+    more = replace(plan, choices=(*plan.choices, Choice("conv1_1", pair(8), "by hand")))
     with pytest.raises(InputError, match="'conv1_1', which the model has not: 3×3 convolution"):
         onnx_dalr.apply(demo / "digits-target.onnx", more, calib=demo / "digits/calib")
 

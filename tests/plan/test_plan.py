@@ -6,14 +6,19 @@ from dataclasses import FrozenInstanceError
 
 import pytest
 
-from onnx_dalr.plan.plan import Choice, Plan
+from onnx_dalr.plan.choice import Choice
+from onnx_dalr.plan.plan import Plan
+from tests.forms import UNTOUCHED, pair
 
-PLAN = Plan("dalr", (Choice("a", 4, "as asked"), Choice("b", None, "no --rank for it"), Choice("c", 2, "as asked")))
+PLAN = Plan(
+    "dalr",
+    (Choice("a", pair(4), "as asked"), Choice("b", UNTOUCHED, "no --rank for it"), Choice("c", pair(2), "as asked")),
+)
 
 
 def test_the_compressed_layers_of_a_plan_are_those_with_a_rank() -> None:
     assert [choice.layer for choice in PLAN.compressed] == ["a", "c"]
-    assert Plan("dalr", (Choice("b", None, ""),)).compressed == ()
+    assert Plan("dalr", (Choice("b", UNTOUCHED, ""),)).compressed == ()
 
 
 def test_a_plan_that_is_finished_says_what_it_is_for_and_nothing_else_changes() -> None:

@@ -10,11 +10,11 @@ from numpy.typing import NDArray
 from scipy import special
 
 from onnx_dalr.graph.answers import OutputFacts
-from onnx_dalr.quality.comparison import Comparison
 from onnx_dalr.quality.figures import Quality
 from onnx_dalr.quality.kinds import find_task
 from onnx_dalr.quality.measures import Measure
 from onnx_dalr.quality.seen import Seen
+from onnx_dalr.quality.side_by_side import SideBySide
 from onnx_dalr.quality.task import Measured, Task, TaskName
 
 Array = NDArray[Any]
@@ -100,7 +100,7 @@ def compared(
     task: Task, before: Any, after: Any, labels: Any = None, kept: Any = None, *, samples: int | None = None
 ) -> Quality:
     """Two models that say this on all samples in one batch."""
-    together = Comparison(task, None if labels is None else np.asarray(labels))
+    together = SideBySide(task, None if labels is None else np.asarray(labels))
     together.add(list(range(len(before) if samples is None else samples)), [before], [after], kept)
     return together.quality(["y"])
 

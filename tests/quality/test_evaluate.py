@@ -9,11 +9,11 @@ import onnx
 import pytest
 
 from onnx_dalr.errors import InputError
-from onnx_dalr.quality.comparison import Comparison
 from onnx_dalr.quality.evaluate import OutputQuality, Quality, Recalled, Task, evaluate, measure_latency
 from onnx_dalr.quality.intervals import Estimate
 from onnx_dalr.quality.measures import Classes, Measure, Numbers, Values
 from onnx_dalr.quality.score import Labels, Outputs, UserScore
+from onnx_dalr.quality.side_by_side import SideBySide
 from onnx_dalr.session.session import Session, open_session
 from tests.quality.task_cases import CLASSIFY, EMBED, REGRESS, found, task
 
@@ -353,7 +353,7 @@ def test_a_model_that_gives_nan_is_not_scored() -> None:
 
 
 def test_measuring_one_layer_keeps_no_outputs() -> None:
-    sums = Comparison(scored_by(spread, Numbers()), None)
+    sums = SideBySide(scored_by(spread, Numbers()), None)
     sums.add([0, 1], [rows(2)], [2 * rows(2)])
     assert sums.kept is None
     assert sums.quality(["y"]).score == "1 − error"
@@ -505,7 +505,7 @@ def test_each_batch_is_told() -> None:
 
 
 def test_latency_is_the_median_of_at_least_three_runs_of_each() -> None:
-    found = measure_latency(SAME, DOUBLED, {"x": rows(2)}, 2, budget=0.0)
+    found = measure_latency(SAME, DOUBLED, {"x": rows(2)}, 2, seconds=0.0)
     assert found.runs == 3
     assert found.batch == 2
     assert found.before > 0

@@ -12,9 +12,9 @@ from scipy import special
 
 from onnx_dalr.errors import InputError
 from onnx_dalr.learn.seeds import Seeder
-from onnx_dalr.quality.comparison import Comparison
 from onnx_dalr.quality.measures import Classes, Dense, Embedding, Numbers, Values, dense
 from onnx_dalr.quality.measures.base import Figures, Rows
+from onnx_dalr.quality.side_by_side import SideBySide
 from onnx_dalr.quality.task import Measured, Task
 from onnx_dalr.samples import digest
 from tests.quality.cases import (
@@ -565,7 +565,7 @@ def predicted(one: Task, y: Array, change: Array, samples: int, padding: Array |
 
 
 def told(one: Task, y: Array, change: Array, samples: int, padding: Array | None = None) -> float:
-    both = Comparison(one, None)
+    both = SideBySide(one, None)
     both.add(list(range(samples)), [y], [np.asarray(y + change)], padding)
     return both.distortion()
 
@@ -678,7 +678,7 @@ def test_an_output_without_a_row_per_sample_has_none_where_a_batch_is_as_large_b
     y = softmax(logits(7, 5))
     asked = task_of(y, y, counts=[4, 7])
     assert asked.main.whole
-    found = Comparison(asked, None)
+    found = SideBySide(asked, None)
     for count in (4, 7):
         found.add(list(range(count)), [y], [np.roll(y, 1, axis=0)])
         seeds = Seeder(asked).draw(y, 0, digests(count), 0)

@@ -12,7 +12,7 @@ import pytest
 
 from onnx_dalr.errors import InputError
 from onnx_dalr.quality.intervals import Estimate
-from onnx_dalr.quality.score import HALVES, Joined, Kept, Scored, UserScore, load_score, third_argument
+from onnx_dalr.quality.score import HALVES, Joined, KeptOutputs, Scored, UserScore, load_score, third_argument
 
 RANDOM = np.random.default_rng(0)
 Y = RANDOM.standard_normal((40, 3)).astype(np.float32)
@@ -324,7 +324,7 @@ def test_what_fails_with_the_original_is_told_like_any_other() -> None:
 
 def kept(*runs: Sequence[Any], sizes: Sequence[int], complete: bool = False) -> Joined:
     """What becomes of runs of a model with outputs y (and z), its copy's being the negatives."""
-    sums, start = Kept(complete=complete), 0
+    sums, start = KeptOutputs(complete=complete), 0
     for size, run in zip(sizes, runs, strict=True):
         sums.add(list(range(start, start + size)), run, [-y for y in run])
         start += size
@@ -368,7 +368,7 @@ def test_samples_of_different_shapes_are_an_array_of_arrays() -> None:
 
 
 def test_both_models_are_given_in_the_same_form() -> None:
-    sums = Kept()
+    sums = KeptOutputs()
     sums.add([0], [Y[:1]], [Y[:1]])
     sums.add([1], [Y[:1]], [Y[:3]])
     found = sums.joined(["y"])
@@ -378,7 +378,7 @@ def test_both_models_are_given_in_the_same_form() -> None:
 
 
 def test_text_is_an_output_too_and_lists_are_left_out() -> None:
-    sums = Kept()
+    sums = KeptOutputs()
     sums.add([0, 1], [np.array(["a", "b"]), [{}, {}]], [np.array(["a", "c"]), [{}, {}]])
     found = sums.joined(["y", "z"])
     assert found.after["y"].tolist() == ["a", "c"]

@@ -6,12 +6,14 @@ from dataclasses import replace
 from pathlib import Path
 
 from onnx_dalr.graph.layers import Skipped
-from onnx_dalr.plan.plan import Choice, Plan, Point
+from onnx_dalr.plan.choice import Choice, Point
+from onnx_dalr.plan.plan import Plan
 from onnx_dalr.quality.evaluate import Latency, OutputQuality, Quality
 from onnx_dalr.quality.intervals import Estimate
 from onnx_dalr.results.compare import ModelComparison, ModelFacts
 from onnx_dalr.results.result import LayerResult, Result
 from onnx_dalr.samples.sets import SampleSets
+from tests.forms import UNTOUCHED, form, pair
 
 BY_EFFECT = "ranks by what each layer does to the output, the smallest model that stays within the drop"
 DENSE = "dense: its parameters are worth more than what leaving them out would save"
@@ -27,6 +29,7 @@ def layer(name: str, m: int, n: int, rank: int | None, *, error: float = 0.2, op
         m=m,
         n=n,
         rank=rank,
+        form=form(rank),
         break_even=m * n // (m + n),
         params_before=m * n,
         params_after=after,
@@ -159,9 +162,9 @@ COMPARED = ModelComparison(
 PLAN = Plan(
     method="dalr",
     choices=(
-        Choice("fc6", 7, BY_EFFECT, 0.2345, 0.0014, 768),
-        Choice("fc7", 5, BY_EFFECT, 0.2165, 0.0009, 512),
-        Choice("fc8", None, DENSE, largest_rank=5),
+        Choice("fc6", pair(7), BY_EFFECT, 0.2345, 0.0014, 768),
+        Choice("fc7", pair(5), BY_EFFECT, 0.2165, 0.0009, 512),
+        Choice("fc8", UNTOUCHED, DENSE, largest_rank=5),
     ),
     evaluations=3,
     curve=CLASSIFIER.curve,

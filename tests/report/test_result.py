@@ -13,7 +13,6 @@ import pytest
 from onnx import ModelProto, TensorProto, helper
 
 import onnx_dalr
-from onnx_dalr.report.summary import render_result
 from onnx_dalr.results.json import SCHEMA, to_json
 from tests.cli import tiny
 
@@ -52,6 +51,7 @@ LAYER = {
     "m",
     "n",
     "rank",
+    "form",
     "break_even",
     "params_before",
     "params_after",
@@ -142,6 +142,7 @@ def test_fields_and_json_agree(result: onnx_dalr.Result, facts: dict[str, Any]) 
     assert result.quality is not None
     assert facts["quality"]["accuracy_after"]["value"] == result.quality.accuracy_after.value  # type: ignore[union-attr]
     assert [layer["rank"] for layer in facts["layers"]] == [layer.rank for layer in result.layers] == [8, None, None]
+    assert [layer["form"] for layer in facts["layers"]] == ["pair 8", "dense", "dense"]
     assert facts["samples"]["fit"] == list(result.samples.fit)
     assert "model" not in facts
 
@@ -261,7 +262,7 @@ def test_the_text_is_plain_and_has_no_trailing_blanks(result: onnx_dalr.Result) 
 
 @pytest.mark.parametrize("width", [60, 80, 120, 200])
 def test_no_width_loses_a_name_or_a_number(result: onnx_dalr.Result, width: int) -> None:
-    text = render_result(result, width)
+    text = result.to_text(width=width)
     assert max(map(len, text.splitlines())) <= width
     assert "…" not in text
     for shown in ("fc6", "fc7", "fc8", "512×512", "255 is the largest"):
@@ -273,7 +274,7 @@ def test_long_names_fold_and_leave_the_numbers_whole(width: int) -> None:
     model = tiny.mlp()
     name = "/encoder/layer.0/attention/self/query/a/rather/long/name/of/an/exporter/MatMul"
     model.graph.node[0].name = name
-    text = render_result(onnx_dalr.optimize(model, calib=tiny.rows(), rank=8), width)
+    text = onnx_dalr.optimize(model, calib=tiny.rows(), rank=8).to_text(width=width)
     assert max(map(len, text.splitlines())) <= width
     for number in ("48×16", "3.07 kB → 2.05 kB", "0."):
         assert number in text

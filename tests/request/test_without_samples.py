@@ -12,7 +12,7 @@ from onnx import ModelProto
 
 import onnx_dalr
 from onnx_dalr import InputError
-from onnx_dalr.learn.statistics_file import save_statistics
+from onnx_dalr.learn.statistics_set import save_statistics
 from tests.cli import tiny
 
 

@@ -16,10 +16,10 @@ import onnx_dalr
 from onnx_dalr import DalrError, InputError, Plan, Result, StatisticsSet, TargetError
 from onnx_dalr.cli.main import app
 from onnx_dalr.commands import optimize as pipeline
-from onnx_dalr.plan.plan import Choice
+from onnx_dalr.plan.choice import Choice
 from onnx_dalr.progress import Silent
 from onnx_dalr.request.wording import in_python, told_in_python
-from onnx_dalr.session.session import Runtime, _cannot_load
+from onnx_dalr.session.refusals import cannot_load
 from tests.cli import tiny
 
 PACKAGE = Path(onnx_dalr.__file__).parent
@@ -130,7 +130,7 @@ def test_commands_that_a_shell_runs_have_their_own_words_in_python(tmp_path: Pat
         Plan.load(tmp_path / "none.json")
     assert caught.value.hint == 'make one: onnx_dalr.analyze(model, calib=…).plan().save("plan.json")'
     reason = "Fatal error: ai.onnx.contrib:BertTokenizer(-1) is not a registered function/op"
-    hint = _cannot_load("m.onnx", reason, Runtime()).hint
+    hint = cannot_load("m.onnx", reason, ()).hint
     assert in_python(hint).endswith(": ops_library=onnxruntime_extensions.get_library_path()")
 
 

@@ -10,8 +10,9 @@ import onnxruntime as ort
 import pytest
 
 from onnx_dalr.errors import InputError
-from onnx_dalr.session import session as runtime
-from onnx_dalr.session.session import all_finite, open_session, provider_line
+from onnx_dalr.session import installed
+from onnx_dalr.session.session import open_session, provider_line
+from onnx_dalr.session.values import all_finite
 from tests.cli import tiny
 
 
@@ -123,10 +124,10 @@ def test_two_onnxruntime_packages_are_named_as_the_cause_where_the_module_is_bro
     monkeypatch: pytest.MonkeyPatch, model: bytes
 ) -> None:
     monkeypatch.setitem(__import__("sys").modules, "onnxruntime", None)
-    monkeypatch.setattr(runtime, "installed_runtimes", lambda: {"onnxruntime", "onnxruntime-gpu"})
+    monkeypatch.setattr(installed, "installed_packages", lambda: {"onnxruntime", "onnxruntime-gpu"})
     with pytest.raises(InputError, match="both installed") as caught:
         open_session(model, "cpu")
     assert "pip uninstall" in caught.value.hint
-    monkeypatch.setattr(runtime, "installed_runtimes", set)
+    monkeypatch.setattr(installed, "installed_packages", set)
     with pytest.raises(InputError, match="cannot be imported"):
         open_session(model, "cpu")

@@ -18,7 +18,7 @@ from onnx_dalr import analyze, optimize
 from onnx_dalr.errors import InputError, NothingToGainError
 from onnx_dalr.files import together
 from onnx_dalr.graph.storage.model import Model, load
-from onnx_dalr.write.destination import STANDARD_OUTPUT, Destination, refuse_larger, same_file, write_text
+from onnx_dalr.write.destination import STANDARD_OUTPUT, Destination
 from tests.cli import tiny
 
 posix = pytest.mark.skipif(os.name != "posix", reason="files of POSIX")
@@ -340,6 +340,12 @@ def test_a_sheet_of_thumbnails_is_replaced_with_force_alone() -> None:
     assert Path("sheet.png").read_bytes().startswith(b"\x89PNG")
 
 
+@pytest.mark.usefixtures("images", "untouched")
+def test_an_older_sheet_is_found_before_the_samples_are_opened() -> None:
+    with pytest.raises(InputError, match=r"thumbnails=.*exists already"):
+        optimize("images.onnx", calib="nowhere", rank=4, thumbnails="other.txt", dry_run=True)
+
+
 # Where the model is written
 
 
@@ -414,67 +420,3 @@ def test_a_temporary_folder_without_room_is_named(monkeypatch: pytest.MonkeyPatc
     with pytest.raises(InputError, match="No space left") as error, together() as files, destination(None).place(files):
         pass
     assert "TMPDIR" in error.value.hint
-
-
-# Text in one step
-
-
-def test_text_is_written_whole_as_utf_8_readable_by_others() -> None:
-    write_text(REPORT, "Größe ≤ 40 %")
-    assert REPORT.read_bytes().decode("utf-8") == "Größe ≤ 40 %"
-    if os.name == "posix":
-        assert stat.S_IMODE(REPORT.stat().st_mode) == 0o644
-    write_text(REPORT, "")
-    assert REPORT.read_text() == ""
-    assert list(Path("out").iterdir()) == [REPORT]
-
-
-@pytest.mark.usefixtures("untouched")
-def test_trying_whether_text_could_be_written_leaves_what_is_there() -> None:
-    write_text(REPORT, None)
-    write_text(Path("other.txt"), None)
-
-
-@pytest.mark.parametrize("error", [OSError(28, "No space left on device"), KeyboardInterrupt(), ValueError("no")])
-def test_when_writing_text_fails_the_old_content_stays_and_nothing_else(
-    error: BaseException, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    REPORT.write_text("old")
-
-    def fail(*_: object) -> None:
-        raise error
-
-    monkeypatch.setattr(os, "replace", fail)
-    with pytest.raises(InputError if isinstance(error, OSError) else type(error)) as raised:
-        write_text(REPORT, "new")
-    if isinstance(error, OSError):
-        assert str(raised.value).startswith(f"cannot write {REPORT}: No space left on device")
-    assert REPORT.read_text() == "old"
-    assert list(Path("out").iterdir()) == [REPORT]
-
-
-@posix
-def test_text_replaces_a_link_and_not_what_it_leads_to(desk: Path) -> None:
-    REPORT.symlink_to(desk / "other.txt")
-    write_text(REPORT, "new")
-    assert Path("other.txt").read_text() == "other.txt"
-    assert REPORT.read_text() == "new"
-
-
-# Small things
-
-
-def test_files_are_the_same_by_what_they_are_and_new_ones_by_where_they_would_be() -> None:
-    assert same_file(Path("model.onnx"), Path("out/../model.onnx"))
-    assert same_file(Path("new"), Path("out/../new"))
-    assert not same_file(Path("model.onnx"), Path("big.onnx"))
-    assert not same_file(Path("model.onnx"), Path("new"))
-
-
-def test_a_file_that_is_not_smaller_is_refused() -> None:
-    original = load("model.onnx")
-    size = original.size
-    with pytest.raises(NothingToGainError, match=f"{size:,} bytes instead of {size:,}"):
-        refuse_larger(Path("model.onnx"), original)
-    onnx.save(tiny.mlp((16, 2, 2, 4)), "small.onnx")
-    assert refuse_larger(Path("small.onnx"), original) == Path("small.onnx").stat().st_size < size

@@ -21,7 +21,7 @@ class Scales:
 
     Attributes:
         centre: Subtracted before anything is relative to the rest, [channels]; 0 unless the channel hardly varies about
-            it (METHODS §11: a constant must not look good).
+            it (methods.md §11: a constant must not look good).
         scale: Each channel is divided by it, [channels].
         field: Which field each channel belongs to, [channels].
         mean: Of each channel, [channels].

@@ -10,8 +10,7 @@ from typing import IO
 
 import numpy as np
 
-from onnx_dalr.errors import InputError
-from onnx_dalr.samples.files import printable
+from onnx_dalr.errors import InputError, one_line
 
 _METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 _MOST_HEADER = 65_536
@@ -35,10 +34,10 @@ def check_archive(path: Path) -> None:
     """
     if not zipfile.is_zipfile(path):
         return
-    total, name = 0, printable(path)
+    total, name = 0, one_line(path)
     with zipfile.ZipFile(path) as archive:
         for info in archive.infolist():
-            where = f"{name}: '{printable(info.filename)}'"
+            where = f"{name}: '{one_line(info.filename)}'"
             if not info.filename.isprintable():
                 raise InputError(f"{where} in it is no name of an input", "write it with numpy.savez")
             if info.compress_type not in _METHODS:
@@ -62,7 +61,7 @@ def check_array(path: Path) -> None:
         Exception: Whatever numpy raises on broken files.
     """
     with path.open("rb") as file:
-        _check_claim(file, path.stat().st_size, f"{printable(path)}: it")
+        _check_claim(file, path.stat().st_size, f"{one_line(path)}: it")
 
 
 def _check_claim(file: IO[bytes], size: int, where: str) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from onnx_dalr.errors import InputError
+from onnx_dalr.errors import InputError, first_line, one_line
 from onnx_dalr.samples.arrays.archives import check_archive, check_array
 from onnx_dalr.samples.arrays.dtypes import check_kind, to_model_dtype
 from onnx_dalr.samples.arrays.forms import (
@@ -23,7 +23,7 @@ from onnx_dalr.samples.arrays.forms import (
     spare_names,
 )
 from onnx_dalr.samples.base import Array, Batch, InputSpec, Samples
-from onnx_dalr.samples.files import check_regular, printable, visible
+from onnx_dalr.samples.files import check_regular, visible
 
 
 @dataclass(frozen=True)
@@ -125,7 +125,7 @@ def open_npy(path: Path, specs: Sequence[InputSpec]) -> ArraySamples:
     Raises:
         InputError: A broken file, Python objects in it, a model with several inputs, a shape that does not fit.
     """
-    return from_array(load_npy(path), specs, printable(path.name))
+    return from_array(load_npy(path), specs, one_line(path.name))
 
 
 def open_npz(path: Path, specs: Sequence[InputSpec]) -> ArraySamples:
@@ -134,7 +134,7 @@ def open_npz(path: Path, specs: Sequence[InputSpec]) -> ArraySamples:
     Raises:
         InputError: A broken file, Python objects in it, keys or shapes that do not fit the model.
     """
-    return ArraySamples([(printable(path.name), _load_npz(path))], specs, printable(path.name))
+    return ArraySamples([(one_line(path.name), _load_npz(path))], specs, one_line(path.name))
 
 
 def open_npz_folder(path: Path, specs: Sequence[InputSpec]) -> ArraySamples:
@@ -143,8 +143,8 @@ def open_npz_folder(path: Path, specs: Sequence[InputSpec]) -> ArraySamples:
     Raises:
         InputError: As `open_npz`, for any of the files.
     """
-    parts = [(printable(file.name), _load_npz(file)) for file in npz_files(path)]
-    samples = ArraySamples(parts, specs, printable(path.name))
+    parts = [(one_line(file.name), _load_npz(file)) for file in npz_files(path)]
+    samples = ArraySamples(parts, specs, one_line(path.name))
     samples.description += f" in {len(parts)} .npz files"
     return samples
 
@@ -187,7 +187,7 @@ def as_array(value: object, where: str) -> Array:
     try:
         return np.asarray(value)
     except (TypeError, ValueError, RuntimeError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        reason = first_line(error)
         raise InputError(f"{where}: not an array: {reason}", "give numpy arrays") from error
 
 
@@ -240,8 +240,8 @@ def _load_npz(path: Path) -> dict[str, Array]:
 
 
 def _broken(path: Path, kind: str, error: BaseException) -> InputError:
-    reason = printable(str(error).splitlines()[0]) if str(error) else type(error).__name__
-    name = printable(path)
+    reason = first_line(error)
+    name = one_line(path)
     if "allow_pickle" in reason or "Python objects" in reason:
         return InputError(
             f"{name}: it holds Python objects, or is no {kind} file",

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -12,6 +10,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
 from onnx_dalr.errors import InputError
+from onnx_dalr.files import staged
 from onnx_dalr.samples.base import Samples
 from onnx_dalr.samples.images.folder import ImageFolder
 
@@ -45,13 +44,12 @@ def write_thumbnails(
         )
     if path.suffix.lower() != ".png":
         raise InputError(f"--thumbnails {path}: the sheet is a PNG", "give it a name that ends in .png")
-    if path.is_dir() or (path.exists() and not force):
-        raise InputError(f"{path} exists already", "give another name, or --force to replace it")
     chosen = np.asarray(indices)[np.linspace(0, len(indices) - 1, min(MOST, len(indices))).round().astype(int)]
     title = f"What the model sees: {len(chosen)} of {len(indices)} fit images"
     facts = [f"{name} {value}" for name, value in samples.settings.items()]
     sheet = draw_sheet([(samples.ids[i], samples.picture(i)) for i in map(int, chosen)], title, facts)
-    _write(sheet, path)
+    with staged(path, force=force) as written:
+        sheet.save(written, format="PNG", optimize=True)
 
 
 def draw_sheet(pictures: Sequence[tuple[str, NDArray[np.uint8]]], title: str, facts: Sequence[str]) -> Image.Image:
@@ -127,21 +125,3 @@ def _shortened(text: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, wi
             break
         shown = f"{text[: kept // 2]}…{text[-(kept - kept // 2) :]}"
     return shown
-
-
-def _write(sheet: Image.Image, path: Path) -> None:
-    """Writes beside the target and moves it there in one step."""
-    try:
-        file, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".png", dir=path.parent)
-        staged = Path(name)
-        try:
-            with os.fdopen(file, "wb") as opened:
-                sheet.save(opened, format="PNG", optimize=True)
-            umask = os.umask(0)
-            os.umask(umask)
-            staged.chmod(0o666 & ~umask)
-            staged.replace(path)
-        finally:
-            staged.unlink(missing_ok=True)
-    except OSError as error:
-        raise InputError(f"cannot write {path}: {error.strerror or error}", "is the folder there?") from error

@@ -10,10 +10,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from onnx_dalr.errors import InputError
+from onnx_dalr.errors import InputError, one_line
 from onnx_dalr.samples.arrays.forms import listing
 from onnx_dalr.samples.base import CLASS_FOLDERS, Batch, InputSpec, Samples
-from onnx_dalr.samples.files import printable, visible, visible_files
+from onnx_dalr.samples.files import visible, visible_files
 from onnx_dalr.samples.images.bit_depth import depth_notes
 from onnx_dalr.samples.images.pixel_table import PixelTable
 from onnx_dalr.samples.images.preprocess import UserFunction
@@ -62,10 +62,10 @@ class ImageFolder(Samples):
         else:
             paths = self._paths
             self._reader = PixelTable(self._spec, settings, lambda target: _with_size(target, paths, specs[0]))
-        self.ids = [printable(path.relative_to(root).as_posix()) for path in self._paths]
+        self.ids = [one_line(path.relative_to(root).as_posix()) for path in self._paths]
         if classes:
             index = {name: number for number, name in enumerate(classes)}
-            self.classes = [printable(name) for name in classes]
+            self.classes = [one_line(name) for name in classes]
             self.labels_from = CLASS_FOLDERS
             self.labels = np.array([index[path.relative_to(root).parts[0]] for path in self._paths], dtype=np.int64)
         self.description = _description(root, len(self._paths), classes, self.labels, others)
@@ -109,8 +109,8 @@ def _find(root: Path) -> tuple[list[Path], list[str], int]:
     others = len(beside) + len(inside) - len(top) - len(deep)
     if top and deep:
         raise InputError(
-            f"{root}: images lie both in the folder ({printable(top[0].name)}, …) and in its "
-            f"sub-folders ({printable(deep[0].relative_to(root).as_posix())}, …)",
+            f"{root}: images lie both in the folder ({one_line(top[0].name)}, …) and in its "
+            f"sub-folders ({one_line(deep[0].relative_to(root).as_posix())}, …)",
             "put all of them in sub-folders, one per class, or all of them in the folder",
         )
     if not top and not deep:
@@ -125,7 +125,7 @@ def _find(root: Path) -> tuple[list[Path], list[str], int]:
 def _listed(paths: Sequence[Path]) -> str:
     """How many files of which kind, the most frequent first."""
     kinds = Counter(path.suffix.lower() for path in paths).most_common()
-    shown = [f"{count} {printable(kind) or 'other'} file(s)" for kind, count in kinds[:_SHOWN_KINDS]]
+    shown = [f"{count} {one_line(kind) or 'other'} file(s)" for kind, count in kinds[:_SHOWN_KINDS]]
     more = sum(count for _, count in kinds[_SHOWN_KINDS:])
     return ", ".join(shown) + (f" and {more} more" if more else "") if shown else "no files"
 
@@ -147,7 +147,7 @@ def _with_size(target: ImageTarget, paths: Sequence[Path], spec: InputSpec) -> I
         if size != first:
             raise InputError(
                 f"the model's input {spec} leaves the size of images open and they differ: "
-                f"{printable(paths[0].name)} is {first[0]}x{first[1]}, {printable(path.name)} is {size[0]}x{size[1]}",
+                f"{one_line(paths[0].name)} is {first[0]}x{first[1]}, {one_line(path.name)} is {size[0]}x{size[1]}",
                 hint,
             )
     if any(wanted not in (None, side) for wanted, side in zip((target.height, target.width), first, strict=True)):
@@ -163,7 +163,7 @@ def _description(
     others: int,
 ) -> str:
     """One line: what was found, and what was left out."""
-    text = f"{printable(root.name)}: {count} images"
+    text = f"{one_line(root.name)}: {count} images"
     notes = []
     if labels is not None:
         text += f" in {len(classes)} class{'es' if len(classes) != 1 else ''}"

@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from onnx_dalr.errors import InputError
-from onnx_dalr.samples.files import check_regular, printable
+from onnx_dalr.errors import InputError, first_line, one_line
+from onnx_dalr.samples.files import check_regular
 from onnx_dalr.samples.images.target import MOST_PIXELS, ImageTarget
 
 # Formats that Pillow recognises by name but cannot decode by itself, and those that it has another program run:
@@ -110,12 +110,12 @@ def _sized(image: Image.Image, target: ImageTarget, path: Path) -> Image.Image:
         try:
             size = target.cut.resized(own)
         except InputError as error:
-            raise InputError(f"{printable(path)}: {error.message}", error.hint) from error
+            raise InputError(f"{one_line(path)}: {error.message}", error.hint) from error
     else:
         size = own if target.height is None or target.width is None else (target.height, target.width)
     if size[0] * size[1] > MOST_PIXELS:
         raise InputError(
-            f"{printable(path)}: the image, {own[0]}x{own[1]}, would become {size[0]}x{size[1]} before the crop",
+            f"{one_line(path)}: the image, {own[0]}x{own[1]}, would become {size[0]}x{size[1]} before the crop",
             "take it out of the folder, or give --resize HxW",
         )
     if size != own:
@@ -165,7 +165,7 @@ def _decoding(path: Path) -> Iterator[None]:
 
 
 def _undecodable(path: Path, error: Exception) -> InputError:
-    name = printable(path)
+    name = one_line(path)
     if isinstance(error, FileNotFoundError | PermissionError):
         return InputError(f"{name}: the image cannot be read: {error.strerror}", "check that it is there and readable")
     if isinstance(error, Image.DecompressionBombWarning | Image.DecompressionBombError):
@@ -176,5 +176,5 @@ def _undecodable(path: Path, error: Exception) -> InputError:
     if isinstance(error, UnidentifiedImageError):
         reason = "it is no image, whatever its name says"
     else:
-        reason = printable(str(error).splitlines()[0]) if str(error) else type(error).__name__
+        reason = first_line(error)
     return InputError(f"{name}: this image cannot be decoded: {reason}", "repair the file or take it out of the folder")

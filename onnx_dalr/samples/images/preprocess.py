@@ -10,12 +10,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from onnx_dalr.errors import InputError
+from onnx_dalr.errors import InputError, one_line
 from onnx_dalr.samples.arrays.dtypes import to_model_dtype
 from onnx_dalr.samples.arrays.forms import as_text, check_axes
 from onnx_dalr.samples.arrays.stored import as_array
 from onnx_dalr.samples.base import Array, InputSpec
-from onnx_dalr.samples.files import printable
 from onnx_dalr.samples.functions import form_hint, load_function, reason
 
 _OPTION = "--preprocess"
@@ -54,7 +53,7 @@ class UserFunction:
         from onnx_dalr.samples.images.pixels import read_image  # noqa: PLC0415 - Pillow is loaded when it is needed
 
         image = read_image(path)
-        where = f"--preprocess {self._name} on {printable(path.name)}"
+        where = f"--preprocess {self._name} on {one_line(path.name)}"
         try:
             returned = self._function(image)
         except (Exception, SystemExit) as error:

@@ -11,19 +11,17 @@ from numpy.typing import NDArray
 
 from onnx_dalr.errors import InputError
 from onnx_dalr.quality.figures import Lost, OutputQuality, Quality
-from onnx_dalr.quality.intervals import Estimate
 from onnx_dalr.quality.measures import Classes, Dense, Figures, Rows, Sums, Values, as_rows
 from onnx_dalr.quality.measures.base import Float64, Kept
 from onnx_dalr.quality.padding import kept_rows, values_kept
-from onnx_dalr.quality.score import Kept as KeptOutputs
-from onnx_dalr.quality.score import Scored
+from onnx_dalr.quality.score import KeptOutputs, Scored
 from onnx_dalr.quality.task import Measured, Task, as_array
 
 _ELSEWHERE = 0.1  # a loss outside the drop that is worth a note, where the drop is less than a third of it
 _BELOW = 30.0  # what −∞ stands for beside the smallest logit
 
 
-class Comparison:
+class SideBySide:
     """What two models say on the same batches, added up.
 
     A few numbers per sample and output: memory is that of the sample list, not of the outputs, unless they are kept.
@@ -110,7 +108,7 @@ class Comparison:
         return sum(float(np.mean(part)) for part in self._distortions() if len(part))
 
     def distortions(self) -> tuple[float, ...]:
-        """The same by sample: `distortion` is their mean. Empty where an output has no row per sample."""
+        """How far each sample's outputs moved, `distortion` being the mean; empty where one has no row per sample."""
         parts = self._distortions()
         if len({len(part) for part in parts}) != 1:
             return ()
@@ -233,16 +231,12 @@ class Comparison:
         return self.task.score.measure(self.kept.joined(names), labels, finite=self.finite, intervals=intervals)
 
 
-def _lost(figures: Figures) -> Lost:
-    return Lost(figures.loss, tuple(figures.losses.tolist()), figures.error)
-
-
 def _first(figures: Sequence[Figures], name: str) -> Any:
     return next((value for one in figures if (value := getattr(one, name)) is not None), None)
 
 
 def _same_shape(y: NDArray[Any], y_new: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
-    """Both, filled up with zeros to one shape: boxes after an NMS, say, are as many as the model finds."""
+    """Two outputs filled up with zeros to one shape: boxes after an NMS, say, are as many as the model finds."""
     if y.shape == y_new.shape:
         return y, y_new
     if y.ndim != y_new.ndim:
@@ -258,6 +252,3 @@ def _filled_text(part: NDArray[Any], shape: tuple[int, ...]) -> NDArray[Any]:
     filled = np.full(shape, None, dtype=object)
     filled[tuple(slice(length) for length in part.shape)] = part
     return filled
-
-
-__all__ = ["Comparison", "Estimate", "OutputQuality", "Quality"]

@@ -1,0 +1,17 @@
+"""The forms that a result can be written in. A new one is a new file that writes views, and a line here."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+from onnx_dalr.report.html import WIDEST, as_html
+from onnx_dalr.report.parts import PLAIN_WIDTH
+from onnx_dalr.report.text import as_text
+from onnx_dalr.report.views import view
+
+FORMS: Mapping[str, Callable[..., str]] = {
+    "text": lambda result, width=PLAIN_WIDTH, **how: as_text(view(result, width, **how), width),
+    "html": lambda result, width=WIDEST, **how: as_html(view(result, width, **how)),
+    "json": lambda result: result.to_json(),
+}
+"""By name: what writes a result. `how` is what its view can be told, see `views.view`."""
