@@ -53,5 +53,5 @@ def analyze(**given: Any) -> None:
                     show(plan_view(plan, out.width, verbose=verbose))
                     show(Text())
                     show(analysis_view(analysis, out.width))
-                    for note in analysis.run.notes:
+                    for note in analysis.context.notes:
                         show(Text(f"note: {one_line(note)}"))

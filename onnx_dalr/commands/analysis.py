@@ -11,12 +11,12 @@ from onnx_dalr.commands.asked import Asked
 from onnx_dalr.commands.layers import choose_layers
 from onnx_dalr.commands.learning import learned_of, refuse_by_sizes
 from onnx_dalr.commands.opening import announce_samples, draw_thumbnails, opened_samples
-from onnx_dalr.request.context import Run
+from onnx_dalr.request.context import Context
 from onnx_dalr.request.target import make_target
 
 
 @contextmanager
-def analysis_of(run: Run, asked: Asked) -> Iterator[Analysis]:
+def analysis_of(context: Context, asked: Asked) -> Iterator[Analysis]:
     """Finds the layers, opens the samples and learns from the fit samples, or from statistics on disk in their place.
 
     Raises:
@@ -24,12 +24,12 @@ def analysis_of(run: Run, asked: Asked) -> Iterator[Analysis]:
         TargetError: The target cannot be met.
         NothingToGainError: No layer is eligible, or all stay dense.
     """
-    layers, skipped = choose_layers(run, asked)
-    with opened_samples(run, asked) as sets:
-        announce_samples(run, sets, from_files=bool(asked.stats))
+    layers, skipped = choose_layers(context, asked)
+    with opened_samples(context, asked) as sets:
+        announce_samples(context, sets, from_files=bool(asked.stats))
         if asked.only is None:
-            announce_size(run, asked.target or make_target(), layers)
-        refuse_by_sizes(run, asked, layers, sets)
+            announce_size(context, asked.target or make_target(), layers)
+        refuse_by_sizes(context, asked, layers, sets)
         draw_thumbnails(sets, asked)
         # No name here for what was learned: while it waits, this frame would hold what the analysis is told to forget.
-        yield learned_of(run, asked, layers, skipped, sets)
+        yield learned_of(context, asked, layers, skipped, sets)

@@ -14,7 +14,7 @@ from onnx_dalr.commands.analysis import analysis_of
 from onnx_dalr.commands.asked import Asked
 from onnx_dalr.graph.storage.model import Model, load
 from onnx_dalr.progress import Progress, Silent
-from onnx_dalr.request.context import Run
+from onnx_dalr.request.context import Context
 from onnx_dalr.request.options import PathLike, Shared, paths, read_options
 from onnx_dalr.request.target import Target
 
@@ -53,12 +53,12 @@ def analyze(
         NothingToGainError: No layer is eligible (5).
     """
     chosen, sample_options = read_options(calib, options)
-    run = Run(load(model), chosen, progress or Silent())
+    context = Context(load(model), chosen, progress or Silent())
     sheet = None if thumbnails is None else (Path(thumbnails), force)
     asked = Asked(sample_options, stats=paths(stats), target=target, keep=True, thumbnails=sheet)
     stack = ExitStack()
     try:
-        made = stack.enter_context(analysis_of(run, asked))
+        made = stack.enter_context(analysis_of(context, asked))
     except BaseException:
         stack.close()
         raise

@@ -8,21 +8,21 @@ from onnx_dalr.choose.analysis import check_ranks
 from onnx_dalr.commands.asked import Asked
 from onnx_dalr.errors import NothingToGainError
 from onnx_dalr.graph.layers import Layer, Skipped, find
-from onnx_dalr.request.context import Run
+from onnx_dalr.request.context import Context
 from onnx_dalr.request.selection import check_pattern, left_out, select
 
 
-def choose_layers(run: Run, asked: Asked) -> tuple[list[Layer], list[Skipped]]:
+def choose_layers(context: Context, asked: Asked) -> tuple[list[Layer], list[Skipped]]:
     """The layers that take part, and the nodes that do not, with the reason.
 
     Raises:
         InputError: A pattern, or a layer of the plan, is none of the model's.
         NothingToGainError: No layer is eligible.
     """
-    found, skipped = find(run.original)
+    found, skipped = find(context.original)
     if asked.target is not None:
         check_ranks(asked.target, found, skipped)
-    layers, skipped = select(found, skipped, run.options.include, run.options.exclude)
+    layers, skipped = select(found, skipped, context.options.include, context.options.exclude)
     if asked.only is not None:
         unknown = sorted(asked.only - {layer.name for layer in layers})
         if unknown:

@@ -16,7 +16,7 @@ from onnx_dalr.learn.learn import learn, learn_from
 from onnx_dalr.learn.statistics_set import METRIC_TASK, StatisticsSet, load_statistics
 from onnx_dalr.look.first import FirstLook, look
 from onnx_dalr.quality.task import Task
-from onnx_dalr.request.context import Run
+from onnx_dalr.request.context import Context
 from onnx_dalr.request.options import Options
 from onnx_dalr.request.selection import left_out
 from onnx_dalr.samples.sets import Sets
@@ -25,7 +25,9 @@ from onnx_dalr.session.session import provider_line
 _MASK_INPUT = "mask input"
 
 
-def learned_of(run: Run, asked: Asked, layers: list[Layer], skipped: list[Skipped], sets: Sets | None) -> Analysis:
+def learned_of(
+    context: Context, asked: Asked, layers: list[Layer], skipped: list[Skipped], sets: Sets | None
+) -> Analysis:
     """The analysis of the layers that rows of the samples reach.
 
     Raises:
@@ -35,29 +37,29 @@ def learned_of(run: Run, asked: Asked, layers: list[Layer], skipped: list[Skippe
     """
     task, provider = None, "none"
     if sets is not None:
-        found = _look(run, sets)
+        found = _look(context, sets)
         task, sets, provider = found.task, found.sets, found.provider
         if asked.target is not None:
             check_confidence(asked.target, task, sets)
         given = bool(asked.stats)
-        announce_time(run, asked.target, layers, sets, task, found.pace, given=given, written=asked.written)
-    settings = _settings(sets, task, run.options)
+        announce_time(context, asked.target, layers, sets, task, found.pace, given=given, written=asked.written)
+    settings = _settings(sets, task, context.options)
     if asked.stats:
-        held = _gathered(run, layers, asked.stats, sets, settings)
-        settings, learned = held.settings, learn_from(run, layers, held)
+        held = _gathered(context, layers, asked.stats, sets, settings)
+        settings, learned = held.settings, learn_from(context, layers, held)
     else:
         assert sets is not None
-        learned = learn(run, layers, sets, task, keep=asked.keep)
-    run.notes.extend(learned.notes)
+        learned = learn(context, layers, sets, task, keep=asked.keep)
+    context.notes.extend(learned.notes)
     unreached = [layer for layer in layers if layer.name not in learned.rows]
     if unreached:
         layers = [layer for layer in layers if layer.name in learned.rows]
         skipped = [*skipped, *(left_out(layer, "no row of the samples reached it") for layer in unreached)]
-        refuse_by_sizes(run, asked, layers, sets)
-    return Analysis(run, layers, skipped, sets, learned, task, provider, settings, checked=asked.target)
+        refuse_by_sizes(context, asked, layers, sets)
+    return Analysis(context, layers, skipped, sets, learned, task, provider, settings, checked=asked.target)
 
 
-def refuse_by_sizes(run: Run, asked: Asked, layers: Sequence[Layer], sets: Sets | None) -> None:
+def refuse_by_sizes(context: Context, asked: Asked, layers: Sequence[Layer], sets: Sets | None) -> None:
     """Refuses a target that the sizes of these layers rule out: before the work, and again where layers drop out of it.
 
     Raises:
@@ -65,38 +67,38 @@ def refuse_by_sizes(run: Run, asked: Asked, layers: Sequence[Layer], sets: Sets 
         NothingToGainError: All layers stay dense.
     """
     if asked.target is not None:
-        check_target(run, asked.target, layers, select=sets is not None and len(sets.select) > 0)
+        check_target(context, asked.target, layers, select=sets is not None and len(sets.select) > 0)
 
 
 def _gathered(
-    run: Run, layers: Sequence[Layer], stats: Sequence[Path], sets: Sets | None, settings: dict[str, str]
+    context: Context, layers: Sequence[Layer], stats: Sequence[Path], sets: Sets | None, settings: dict[str, str]
 ) -> StatisticsSet:
     """The statistics of the files, added up; without samples of our own they must only agree with each other.
 
     Images that are only reported on must be prepared as those were that the statistics are of.
     """
-    method = run.options.method
+    method = context.options.method
     first = load_statistics(stats[0]).settings
     wanted = settings
     if sets is None or sets.only_report:
         of_run = {name: value for name, value in first.items() if name in (_MASK_INPUT, METRIC_TASK)}
         shown = {} if sets is None else sets.report.source.settings
         wanted = of_run | shown if shown and len(first) > len(of_run) else first
-    named = run.options.task != "auto" or run.options.outputs
+    named = context.options.task != "auto" or context.options.outputs
     # What outputs are taken for may differ from samples to samples; the metric is of those that made it.
-    if METRIC_TASK in first and not (run.options.wants_metric and named):
+    if METRIC_TASK in first and not (context.options.wants_metric and named):
         wanted = wanted | {METRIC_TASK: first[METRIC_TASK]}
     held, notes = gathered(
         stats,
-        model=run.original.content_hash,
+        model=context.original.content_hash,
         method=method,
         settings=wanted,
         layers=layers,
-        needs=lambda layer: needs_of(layer, method, metric=run.options.wants_metric),
+        needs=lambda layer: needs_of(layer, method, metric=context.options.wants_metric),
     )
-    run.notes.extend(notes)
-    if run.options.wants_metric and METRIC_TASK not in first:
-        run.notes.append("the statistics were captured without gradients: no layer has an output metric")
+    context.notes.extend(notes)
+    if context.options.wants_metric and METRIC_TASK not in first:
+        context.notes.append("the statistics were captured without gradients: no layer has an output metric")
     return held
 
 
@@ -112,17 +114,17 @@ def _settings(sets: Sets | None, task: Task | None, options: Options) -> dict[st
     return found
 
 
-def _look(run: Run, sets: Sets) -> FirstLook:
+def _look(context: Context, sets: Sets) -> FirstLook:
     """What the model is for, the samples as it numbers their classes, and the provider that ran it."""
     measured = len(sets.select) > 0 or len(sets.report) > 0
-    with run.phase("load"):
-        found = look(run.original, run.options, sets, measured=measured, progress=run.progress)
-    run.progress.say(provider_line(found.provider, run.options.runtime))
+    with context.phase("load"):
+        found = look(context.original, context.options, sets, measured=measured, progress=context.progress)
+    context.progress.say(provider_line(found.provider, context.options.runtime))
     if found.task is not None:
         for one in found.task.measured:
             if not one.hidden:
-                run.progress.say(str(one) + ("" if one.counts else ", not scored"))
+                context.progress.say(str(one) + ("" if one.counts else ", not scored"))
     for line in found.lines:
-        run.progress.say(line)
-    run.notes.extend(found.notes)
+        context.progress.say(line)
+    context.notes.extend(found.notes)
     return found

@@ -8,13 +8,13 @@ from contextlib import contextmanager
 from onnx_dalr.commands.asked import Asked
 from onnx_dalr.errors import InputError
 from onnx_dalr.graph.storage.model import input_specs, metadata
-from onnx_dalr.request.context import Run
+from onnx_dalr.request.context import Context
 from onnx_dalr.request.without_samples import check_given
 from onnx_dalr.samples.sets import Sets, opened
 
 
 @contextmanager
-def opened_samples(run: Run, asked: Asked) -> Iterator[Sets | None]:
+def opened_samples(context: Context, asked: Asked) -> Iterator[Sets | None]:
     """The samples, open while the block runs; None where there are statistics alone.
 
     Raises:
@@ -24,43 +24,45 @@ def opened_samples(run: Run, asked: Asked) -> Iterator[Sets | None]:
     if samples.calib is None and not asked.stats:
         raise InputError("there are no samples", "give --calib PATH, or --stats FILE")
     if samples.calib is None:
-        check_given(run.options, samples, thumbnails=asked.thumbnails is not None)
+        check_given(context.options, samples, thumbnails=asked.thumbnails is not None)
     if samples.calib is None and samples.eval is None:
         yield None
         return
-    with opened(samples, input_specs(run.original.proto)) as sets:
+    with opened(samples, input_specs(context.original.proto)) as sets:
         yield sets
 
 
-def announce_samples(run: Run, sets: Sets | None, *, from_files: bool) -> None:
+def announce_samples(context: Context, sets: Sets | None, *, from_files: bool) -> None:
     """Says what the samples are and how they are divided, and keeps for the report what its reader should know."""
-    earlier = metadata(run.original.proto)
+    earlier = metadata(context.original.proto)
     if earlier is not None:
-        run.notes.append(f"the model has been optimized before: {earlier}")
-        run.progress.say(run.notes[-1])
+        context.notes.append(f"the model has been optimized before: {earlier}")
+        context.progress.say(context.notes[-1])
     if sets is None:
         return
-    run.progress.say(f"samples: {sets.fit.source.description}")
+    context.progress.say(f"samples: {sets.fit.source.description}")
     settings = ", ".join(f"{name} {value}" for name, value in sets.fit.source.settings.items())
     if settings:
-        run.progress.say(f"images: {settings}")
+        context.progress.say(f"images: {settings}")
     for said in sets.notes:
-        run.notes.append(said)
-        run.progress.say(f"note: {said}")
+        context.notes.append(said)
+        context.progress.say(f"note: {said}")
     if sets.mask is not None:
-        run.progress.say(f"padding: {sets.mask}")
+        context.progress.say(f"padding: {sets.mask}")
     if sets.report.source.complete:
-        run.notes.append(
+        context.notes.append(
             "the samples are complete feeds: every step starts from its recorded state, so drift that builds up over "
             "many steps is not in these figures"
         )
     if sets.only_report:
-        run.progress.say(f"split: report {len(sets.report)}; statistics are given, and nothing is chosen on samples")
+        context.progress.say(
+            f"split: report {len(sets.report)}; statistics are given, and nothing is chosen on samples"
+        )
         return
     fit = f"fit {len(sets.fit)} (not run: statistics are given)" if from_files else f"fit {len(sets.fit)}"
     counts = f"{fit}, select {len(sets.select)}, report {len(sets.report)}"
     shared = " (the same set)" if sets.split.select_is_report else ""
-    run.progress.say(f"split: {counts}{shared}, seed {sets.options.seed}")
+    context.progress.say(f"split: {counts}{shared}, seed {sets.options.seed}")
 
 
 def draw_thumbnails(sets: Sets | None, asked: Asked) -> None:

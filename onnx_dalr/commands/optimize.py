@@ -19,7 +19,7 @@ from onnx_dalr.plan.file import load as read_plan
 from onnx_dalr.plan.fit import check_plan, fitted_to, options_of
 from onnx_dalr.plan.plan import Plan
 from onnx_dalr.progress import Progress, Silent
-from onnx_dalr.request.context import UNNAMED, Run
+from onnx_dalr.request.context import UNNAMED, Context
 from onnx_dalr.request.option import PLAN, SHARED
 from onnx_dalr.request.options import PathLike, paths, read_options, take
 from onnx_dalr.request.table import of_function
@@ -165,7 +165,7 @@ def optimize(
     made = Plan(**read_plan(plan)) if isinstance(plan, str | os.PathLike) else plan
     if made is not None:
         options = options_of(made.method, made.settings, options)
-    run = Run(load(model), options, progress or Silent(), Path(output or UNNAMED).name)
+    context = Context(load(model), options, progress or Silent(), Path(output or UNNAMED).name)
     destination = Destination(
         output=_path(output),
         report=_path(json),
@@ -177,19 +177,19 @@ def optimize(
     )
     files = paths(stats)
     read = files_read(calib, eval, labels, eval_labels, *files, *options.ops_libraries, plan, code=(preprocess, score))
-    destination.check(run.original, read)
+    destination.check(context.original, read)
     asked = Asked(
         sample_options,
         stats=files,
         target=target,
-        only=None if made is None else check_plan(made.choices, made.model, run.original),
+        only=None if made is None else check_plan(made.choices, made.model, context.original),
         keep=destination.stats is not None,
         thumbnails=None if thumbnails is None else (Path(thumbnails), force),
         written=True,
     )
-    with analysis_of(run, asked) as analysis:
+    with analysis_of(context, asked) as analysis:
         if made is not None:
-            choices, curve = fitted_to(made.choices, made.curve, run, analysis.layers)
+            choices, curve = fitted_to(made.choices, made.curve, context, analysis.layers)
             return produce(analysis, replace(made, choices=choices, curve=curve), destination)
         assert target is not None
         return produce(analysis, analysis.plan_for(target), destination)

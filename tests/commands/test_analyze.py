@@ -116,7 +116,7 @@ def test_a_plan_is_refused_where_optimize_refuses_and_in_the_same_words(
 @pytest.mark.parametrize("target", TARGETS, ids=str)
 def test_a_plan_says_what_it_is_for_and_what_was_tried(analysis: Analysis, target: dict[str, Any]) -> None:
     plan = analysis.plan(**target)
-    assert plan.model == analysis.run.original.content_hash
+    assert plan.model == analysis.context.original.content_hash
     assert (plan.method, plan.version) == ("dalr", onnx_dalr.__version__)
     assert [choice.layer for choice in plan.choices] == ["first", "second", "third"]
     assert [choice.largest_rank for choice in plan.choices] == [12, 31, 3]
@@ -356,7 +356,7 @@ def test_statistics_of_other_sums_than_the_method_reads_are_refused(model: Model
 def test_statistics_are_of_the_model_and_the_samples(analysis: Analysis) -> None:
     stats = analysis.stats
     assert (stats.model, stats.method, stats.version) == (
-        analysis.run.original.content_hash,
+        analysis.context.original.content_hash,
         "dalr",
         onnx_dalr.__version__,
     )
