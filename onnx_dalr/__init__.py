@@ -9,10 +9,12 @@ from onnx_dalr.errors import DalrError, InputError, NothingToGainError, TargetEr
 
 if TYPE_CHECKING:
     from onnx_dalr.choose.analysis import Analysis
+    from onnx_dalr.commands.analyze import analyze
+    from onnx_dalr.commands.apply import apply
     from onnx_dalr.commands.check import check
     from onnx_dalr.commands.compare import compare
     from onnx_dalr.commands.inspect import inspect
-    from onnx_dalr.commands.optimize import analyze, apply, optimize
+    from onnx_dalr.commands.optimize import optimize
     from onnx_dalr.learn.statistics_set import StatisticsSet
     from onnx_dalr.plan.plan import Plan
     from onnx_dalr.results.check import CheckResult
@@ -20,15 +22,8 @@ if TYPE_CHECKING:
     from onnx_dalr.results.inspect import Inspection
     from onnx_dalr.results.result import Result
 
-FUNCTIONS = {
-    "optimize": "onnx_dalr.commands.optimize",
-    "analyze": "onnx_dalr.commands.optimize",
-    "apply": "onnx_dalr.commands.optimize",
-    "inspect": "onnx_dalr.commands.inspect",
-    "check": "onnx_dalr.commands.check",
-    "compare": "onnx_dalr.commands.compare",
-}
-"""The module of each. The command line calls them there; from here they speak Python."""
+FUNCTIONS = ("optimize", "analyze", "apply", "inspect", "check", "compare")
+"""Each is in a module of its name. The command line calls them there; from here they speak Python."""
 
 _CLASSES = {
     "Analysis": "onnx_dalr.choose.analysis",
@@ -75,7 +70,7 @@ if not TYPE_CHECKING:  # to which the names above are all there is
             raise AttributeError(f"module 'onnx_dalr' has no attribute {name!r}")
         from onnx_dalr.request.wording import speaks_python  # noqa: PLC0415
 
-        function = speaks_python(getattr(import_module(FUNCTIONS[name]), name))
+        function = speaks_python(getattr(import_module(f"onnx_dalr.commands.{name}"), name))
         function.__module__ = __name__  # where pickle and people find it
         return globals().setdefault(name, function)  # the same function every time
 

@@ -14,13 +14,13 @@ from typing import Literal
 import numpy as np
 from benchmark_data import Case, Feeds
 from onnx import ModelProto
+from onnx_dalr.choose.sensitivity import Sensitivity, samples_for
 from threadpoolctl import threadpool_limits
 
 from onnx_dalr.choose import allocate
 from onnx_dalr.choose.allocate import Ranks
 from onnx_dalr.choose.decide import decide, problem_of, substitutions
 from onnx_dalr.choose.effects import MetricEffects
-from onnx_dalr.choose.sensitivity import Sensitivity, samples_for
 from onnx_dalr.choose.space import ParamsBudget, Problem
 from onnx_dalr.choose.trials import plan_of
 from onnx_dalr.factorize import METHODS, Method, Need, Ridge, Settings, Spectrum, Statistics
@@ -36,7 +36,7 @@ from onnx_dalr.plan.plan import Plan
 from onnx_dalr.progress import Silent
 from onnx_dalr.quality.evaluate import evaluate
 from onnx_dalr.quality.task import Task
-from onnx_dalr.request.context import Run
+from onnx_dalr.request.context import Context
 from onnx_dalr.request.options import Options
 from onnx_dalr.request.selection import select
 from onnx_dalr.request.target import Target, make_target
@@ -119,19 +119,21 @@ class _Taught:
         metric: Seconds of the gradients.
     """
 
-    def __init__(self, run: Run, layers: Sequence[Layer], sets: Sets, case: Case, task: Task, *, metric: bool) -> None:
-        self._run, self._layers = run, layers
+    def __init__(
+        self, context: Context, layers: Sequence[Layer], sets: Sets, case: Case, task: Task, *, metric: bool
+    ) -> None:
+        self._run, self._layers = context, layers
         self._spectra: dict[tuple[str, Settings], tuple[Spectra, float]] = {}
         start = time.perf_counter()
         batches = (batch for _, batch in sets.fit)
         mask = sets.mask_input
         self.statistics = capture(
-            run.original, layers, _EVERYTHING, batches, device="cpu", mask_input=mask, metric=metric
+            context.original, layers, _EVERYTHING, batches, device="cpu", mask_input=mask, metric=metric
         ).statistics
         self.capture = time.perf_counter() - start + case.lead * len(sets.fit)
         start = time.perf_counter()
         if metric:
-            add_metric(run.original, layers, self.statistics, sets.fit, task, device="cpu", mask_input=mask)
+            add_metric(context.original, layers, self.statistics, sets.fit, task, device="cpu", mask_input=mask)
         self.metric = time.perf_counter() - start
 
     def own(self, method: Method) -> dict[str, Statistics]:
@@ -161,8 +163,8 @@ _EVERYTHING = replace(
 )
 
 
-def _task(run: Run, sets: Sets) -> Task:
-    found = look(run.original, run.options, sets, measured=True).task
+def _task(context: Context, sets: Sets) -> Task:
+    found = look(context.original, context.options, sets, measured=True).task
     assert found is not None
     return found
 
@@ -184,7 +186,7 @@ class Bench:
 
     def __init__(self, case: Case, samples: int, seed: int) -> None:
         self.case = case
-        self._run = Run(case.part, Options(METHODS["dalr"], task=case.task, device="cpu"), Silent())
+        self._run = Context(case.part, Options(METHODS["dalr"], task=case.task, device="cpu"), Silent())
         found, skipped = find(case.part)
         self._layers, _ = select(found, skipped, case.include, ())
         self.inside = sum(layer.params for layer in self._layers)

@@ -24,7 +24,7 @@ from onnx_dalr.learn.probes import MOST_SAMPLES, PROBES
 from onnx_dalr.learn.trust import LARGE, LARGE_MODEL
 from onnx_dalr.look.pace import Pace
 from onnx_dalr.quality.task import Task
-from onnx_dalr.request.context import Run
+from onnx_dalr.request.context import Context
 from onnx_dalr.request.target import Target
 from onnx_dalr.samples.sets import Sets
 from onnx_dalr.units import format_bytes, format_duration, format_share
@@ -37,27 +37,27 @@ _FIRST, _TRIED = 64, 320  # rows and columns of the matrices that the speed is m
 _PARTICIPATION = 0.25  # of the gradients: how many independent ones a classifier's are worth, roughly
 
 
-def announce_size(run: Run, target: Target, layers: Sequence[Layer]) -> None:
+def announce_size(context: Context, target: Target, layers: Sequence[Layer]) -> None:
     """Says how much of the file is in eligible layers, and the smallest file that ranks can make of it."""
     eligible = sum(layer.params * layer.dtype.itemsize for layer in layers)
-    size, best = run.original.size, _best_size(run, target, layers)
+    size, best = context.original.size, _best_size(context, target, layers)
     asked = target.kind == "rank"
     how = "with these ranks" if asked else "at best"
-    run.progress.say(
+    context.progress.say(
         f"eligible: {format_bytes(eligible)} of {format_bytes(size)} ({format_share(eligible, size)}) in "
         f"{len(layers)} layer{'s' * (len(layers) != 1)}; {how} the file becomes {format_bytes(best)}"
     )
     if not asked and size - best < LITTLE * size:
-        run.notes.append(
+        context.notes.append(
             f"the file can get {format_share(size - best, size)} smaller at best, whatever the ranks: the rest is not "
             "in eligible layers (`onnx-dalr inspect` says where it is)"
         )
-        run.progress.say(f"note: {run.notes[-1]}")
+        context.progress.say(f"note: {context.notes[-1]}")
 
 
-def _best_size(run: Run, target: Target, layers: Sequence[Layer]) -> int:
+def _best_size(context: Context, target: Target, layers: Sequence[Layer]) -> int:
     """Bytes of the smallest file: with the ranks that are asked for, or with the smallest that are allowed."""
-    space = space_of(run, target, layers, None)
+    space = space_of(context, target, layers, None)
     if target.kind == "rank":
         best = space.weigh(list(make_plan(space, None).forms))
     else:
@@ -68,7 +68,7 @@ def _best_size(run: Run, target: Target, layers: Sequence[Layer]) -> int:
 
 
 def announce_time(
-    run: Run,
+    context: Context,
     target: Target | None,
     layers: Sequence[Layer],
     sets: Sets,
@@ -81,7 +81,7 @@ def announce_time(
     """Says about how long the rest will take.
 
     Args:
-        run: The run.
+        context: Of the run.
         target: What was asked for; None where no ranks are to be chosen (yet).
         layers: The layers that take part.
         sets: The samples.
@@ -90,12 +90,12 @@ def announce_time(
         given: Statistics are given, and the fit samples are not run.
         written: A model will be written and verified.
     """
-    metric = run.options.wants_metric and task is not None
-    extents = _extents(run, layers, sets, metric=metric)
+    metric = context.options.wants_metric and task is not None
+    extents = _extents(context, layers, sets, metric=metric)
     work = Work(
         layers=extents,
-        bytes=run.original.size,
-        passes=0 if given else len(groups_of(run, layers, metric=metric)),
+        bytes=context.original.size,
+        passes=0 if given else len(groups_of(context, layers, metric=metric)),
         fit=len(sets.fit),
         probed=min(len(sets.fit), MOST_SAMPLES) if metric else 0,
         probes=PROBES,
@@ -104,24 +104,24 @@ def announce_time(
     )
     if target is not None and task is not None and len(sets.select):
         work = replace(work, trials=most_trials(target.kind, max(each.kinds for each in extents), len(layers)))
-        if target.kind not in ("rank", "energy") and not metric and is_affordable(layers, run.original.size):
+        if target.kind not in ("rank", "energy") and not metric and is_affordable(layers, context.original.size):
             rows = {layer.name: each.rows for layer, each in zip(layers, extents, strict=True)}
             few = min(samples_for(layers, rows), len(sets.select))
             work = replace(work, measured=TRIALS * len(layers), few=few) if len(layers) > 1 else work
-    seconds = forecast(work, pace, _speed(run, work))
-    run.progress.expect(seconds)
-    run.progress.say(f"this takes {format_duration(sum(seconds.values()))}")
+    seconds = forecast(work, pace, _speed(context, work))
+    context.progress.expect(seconds)
+    context.progress.say(f"this takes {format_duration(sum(seconds.values()))}")
 
 
-def _extents(run: Run, layers: Sequence[Layer], sets: Sets, *, metric: bool) -> list[Extent]:
+def _extents(context: Context, layers: Sequence[Layer], sets: Sets, *, metric: bool) -> list[Extent]:
     """How large each layer is, how many rows a sample brings it, and how many kinds of factors there will be."""
     shown = next((each for each in (sets.fit, sets.select, sets.report) if len(each)), sets.fit)
     count, feed = shown.one()
-    entries = entries_on(run.original.proto, {name: array.shape for name, array in feed.items()})
+    entries = entries_on(context.original.proto, {name: array.shape for name, array in feed.items()})
     found = []
     for layer in layers:
         rows = _rows(layer, entries) / count
-        found.append(Extent(layer.m, layer.n, rows, _kinds(run, layer, rows * len(sets.fit), sets, metric=metric)))
+        found.append(Extent(layer.m, layer.n, rows, _kinds(context, layer, rows * len(sets.fit), sets, metric=metric)))
     return found
 
 
@@ -130,22 +130,22 @@ def _rows(layer: Layer, entries: Mapping[str, int]) -> float:
     return sum(max(entries.get(use.data, 0) / layer.n / math.prod(use.strides or (1,)), 1.0) for use in layer.uses)
 
 
-def _kinds(run: Run, layer: Layer, rows: float, sets: Sets, *, metric: bool) -> int:
+def _kinds(context: Context, layer: Layer, rows: float, sets: Sets, *, metric: bool) -> int:
     """How many kinds of factors to expect, see `learn.trusts`: gradients count for less than there are of them."""
     smaller = min(layer.m, layer.n)
     gradients = _PARTICIPATION * PROBES * min(len(sets.fit), MOST_SAMPLES)
     few = rows < 2 * layer.n or (metric and gradients < 2 * smaller)
-    if not run.options.method.takes_metric or not few or run.original.size > LARGE_MODEL:
+    if not context.options.method.takes_metric or not few or context.original.size > LARGE_MODEL:
         return 1
     return 2 if smaller > LARGE else 4 if metric else 3
 
 
-def _speed(run: Run, work: Work) -> Speed:
+def _speed(context: Context, work: Work) -> Speed:
     """How fast linear algebra is here: measured on a small layer where there is enough of it."""
     nominal = forecast(replace(work, report=None), Pace(0, 0, 0), Speed())
     if sum(nominal.values()) < _WORTH_MEASURING:
         return Speed()
-    method, random = run.options.method, np.random.default_rng(0)
+    method, random = context.options.method, np.random.default_rng(0)
     best = Speed(math.inf, math.inf)
     for r in (_FIRST, _TRIED, _TRIED, _TRIED):  # the first wakes up libraries and their threads
         W, x = (random.standard_normal((rows, r)).astype(np.float32) for rows in (r, 2 * r))

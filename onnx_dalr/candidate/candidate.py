@@ -24,7 +24,7 @@ from onnx_dalr.graph.storage.model import Model, metadata
 from onnx_dalr.learn.learn import Learned
 from onnx_dalr.learn.trust import DEFAULT
 from onnx_dalr.progress import counted
-from onnx_dalr.request.context import Run
+from onnx_dalr.request.context import Context
 
 _NO_FINGERPRINT = "0" * 16
 
@@ -43,7 +43,7 @@ class Candidate:
 
 
 def build(
-    run: Run,
+    context: Context,
     layers: Sequence[Layer],
     learned: Learned,
     forms: Sequence[Form],
@@ -53,21 +53,21 @@ def build(
     """The model with its layers in these forms.
 
     Args:
-        run: The run.
+        context: Of the run.
         layers: Those that take part.
         learned: What the fit samples taught of them.
         forms: Of each.
         factors: Which of the kinds of factors that were learned.
         advance: Told of every layer that is done.
     """
-    text = note(run, layers, forms, learned.calibration)
-    return _rewritten(run, counted(_made(run.original, layers, learned, forms, factors), advance), text)
+    text = note(context, layers, forms, learned.calibration)
+    return _rewritten(context, counted(_made(context.original, layers, learned, forms, factors), advance), text)
 
 
-def outline(run: Run, layers: Sequence[Layer], learned: Learned | None, forms: Sequence[Form]) -> Candidate:
+def outline(context: Context, layers: Sequence[Layer], learned: Learned | None, forms: Sequence[Form]) -> Candidate:
     """The same with nothing in its pieces: what an artifact weighs does not depend on their values."""
     calibration = _NO_FINGERPRINT if learned is None else learned.calibration
-    return _rewritten(run, _empty(run, layers, learned, forms), note(run, layers, forms, calibration))
+    return _rewritten(context, _empty(context, layers, learned, forms), note(context, layers, forms, calibration))
 
 
 def pieces_of(original: Model, layer: Layer, learned: Learned, form: Form, factors: str = DEFAULT) -> Pieces:
@@ -85,16 +85,16 @@ def replacement(original: Model, learned: Learned, layer: Layer, form: Form) -> 
     return STRUCTURES[form.structure].compose(made.pieces), made.shift
 
 
-def note(run: Run, layers: Iterable[Layer], forms: Iterable[Form], calibration: str) -> str:
+def note(context: Context, layers: Iterable[Layer], forms: Iterable[Form], calibration: str) -> str:
     """The metadata entry: enough to know what was done to the model, and on which samples."""
     changed = {layer.name: form for layer, form in zip(layers, forms, strict=True) if not form.untouched}
     facts: dict[str, Any] = {
         "version": __version__,
-        "method": run.options.method.name,
+        "method": context.options.method.name,
         "calibration": calibration,
         "ranks": {name: _noted(form) for name, form in changed.items()},
     }
-    earlier = metadata(run.original.proto)
+    earlier = metadata(context.original.proto)
     if earlier is not None:
         facts["before"] = earlier
     return dumps(facts, ensure_ascii=False, separators=(",", ":"))
@@ -105,8 +105,8 @@ def _noted(form: Form) -> int | str:
     return form.rank[0] if form.structure == PAIR and form.format == KEPT else str(form)
 
 
-def _rewritten(run: Run, substitutions: Iterable[Substitution], text: str) -> Candidate:
-    return Candidate(rewrite(run.original, substitutions, text))
+def _rewritten(context: Context, substitutions: Iterable[Substitution], text: str) -> Candidate:
+    return Candidate(rewrite(context.original, substitutions, text))
 
 
 def _made(
@@ -118,12 +118,14 @@ def _made(
             yield _stored(layer, pieces_of(original, layer, learned, form, factors), form)
 
 
-def _empty(run: Run, layers: Sequence[Layer], learned: Learned | None, forms: Sequence[Form]) -> Iterator[Substitution]:
+def _empty(
+    context: Context, layers: Sequence[Layer], learned: Learned | None, forms: Sequence[Form]
+) -> Iterator[Substitution]:
     for layer, form in zip(layers, forms, strict=True):
         if form.untouched:
             continue
         known = None if learned is None or form.structure == DENSE else learned.of(layer.name).of(form)
-        moved = form.structure != DENSE and run.options.method.compensates and (known is None or known.moves_bias)
+        moved = form.structure != DENSE and context.options.method.compensates and (known is None or known.moves_bias)
         roles = ("W",) if form.structure == DENSE else STRUCTURES[form.structure].roles
         pieces = [
             Piece(role, np.zeros((shape.m, shape.channels, *shape.kernel), np.float32))

@@ -16,7 +16,7 @@ from onnx_dalr.learn.learn import Learned
 from onnx_dalr.learn.statistics_set import StatisticsSet
 from onnx_dalr.plan.plan import Plan
 from onnx_dalr.quality.evaluate import Task
-from onnx_dalr.request.context import Run
+from onnx_dalr.request.context import Context
 from onnx_dalr.request.selection import check_pattern
 from onnx_dalr.request.target import Target, make_target
 from onnx_dalr.request.wording import speaks_python, told_to
@@ -30,7 +30,7 @@ class Analysis(Shown):
     It holds the samples open for the plans to come: close it, use it in a `with`, or let it go.
 
     Attributes:
-        run: What the run shares.
+        context: What the run shares.
         layers: The layers that take part.
         skipped: Nodes that look like one and do not.
         sets: The samples, None where statistics came from files alone; `sets.only_report` where beside them there are
@@ -42,7 +42,7 @@ class Analysis(Shown):
 
     def __init__(
         self,
-        run: Run,
+        context: Context,
         layers: Sequence[Layer],
         skipped: Sequence[Skipped],
         sets: Sets | None,
@@ -50,11 +50,12 @@ class Analysis(Shown):
         task: Task | None,
         provider: str,
         settings: dict[str, str],
+        checked: Target | None = None,
     ) -> None:
-        self.run, self.layers = run, list(layers)
-        self.skipped = [told_to(run.progress, one) for one in skipped]
+        self.context, self.layers = context, list(layers)
+        self.skipped = [told_to(context.progress, one) for one in skipped]
         self.sets, self.learned, self.task, self.provider = sets, learned, task, provider
-        self._settings = settings
+        self._settings, self._checked = settings, checked
         self._closing: weakref.finalize[Any, Any] | None = None
 
     @speaks_python
@@ -75,16 +76,17 @@ class Analysis(Shown):
         """The ranks for a target: one of those of `optimize`, `max_drop=0.01` where none is given.
 
         Args:
-            rank: A rank for every layer, or "GLOB=64" and "GLOB=keep" for some.
-            size: Bytes on disk of the whole artifact, "12MB", "40%" or a number.
-            params: Parameters of the whole model, "6M", "40%" or a number.
-            max_drop: Score that may be lost, "1%" or 0.01.
-            max_error: Relative error of the worst output, 0.02.
-            energy: Share of each layer's own output variance to keep, 0.99.
+            rank: Target: a rank for every layer, or "GLOB=64" for some (one or a list); beside another target,
+                "GLOB=64" and "GLOB=keep" pin single layers.
+            size: Target: bytes on disk of the whole artifact, "12MB", "40%" or a number.
+            params: Target: parameters of the whole model, "6M", "40%" or a number.
+            max_drop: Target: score that may be lost, "1%" or 0.01. The default target, with 1 %.
+            max_error: Target: relative error of the worst output, 0.02.
+            energy: Target: share of each layer's own output variance to keep, 0.99 (LRDKT's rule).
             rank_multiple: Choose ranks that are multiples of it.
             min_rank: Choose no rank below it.
-            confidence: Hold `max_drop` or `max_error` with this confidence, "95%" or 0.95.
-            best_effort: Where the target cannot be met, plan the closest model there is.
+            confidence: Hold `max_drop` or `max_error` with this confidence, "95%" or 0.95, not just on the samples.
+            best_effort: Where the target cannot be met, take the closest model there is, with a note.
 
         Returns:
             The plan, to look at, to save and to apply.
@@ -94,20 +96,22 @@ class Analysis(Shown):
             TargetError: It cannot be met (3).
             NothingToGainError: No layer can be made smaller (5).
         """
-        asked = (rank, size, params, max_drop, max_error, energy, rank_multiple, min_rank, confidence, best_effort)
-        return self.plan_for(make_target(*asked))
+        given = dict(locals())
+        del given["self"]
+        return self.plan_for(make_target(**given))
 
     def plan_for(self, target: Target) -> Plan:
         """The ranks for a Target that is made already; see `plan`."""
         check_ranks(target, self.layers, self.skipped)
-        if self.sets is not None:
-            check_confidence(target, self.task, self.sets)
-        has_select = self.sets is not None and self.task is not None and len(self.sets.select) > 0
-        check_target(self.run, target, self.layers, select=has_select)
+        if target != self._checked:  # which these layers and samples were held against before the work
+            if self.sets is not None:
+                check_confidence(target, self.task, self.sets)
+            has_select = self.sets is not None and self.task is not None and len(self.sets.select) > 0
+            check_target(self.context, target, self.layers, select=has_select)
         # Ranks that are asked for, and one kind of factors: there is nothing to choose, and no model to score for it.
         asked = target.kind == "rank" and len(self.learned.spectra) == 1
-        plan = decide(self.run, target, self.layers, self.learned, None if asked else self.sets, self.task)
-        return plan.finished(self.run.original.content_hash, self.run.options.described(), __version__)
+        plan = decide(self.context, target, self.layers, self.learned, None if asked else self.sets, self.task)
+        return plan.finished(self.context.original.content_hash, self.context.options.described(), __version__)
 
     def forget(self) -> None:
         """Lets go of what was learned; no plan can be made any more."""
@@ -117,8 +121,8 @@ class Analysis(Shown):
     def stats(self) -> StatisticsSet:
         """The statistics behind it, to apply plans with, to save and to add up with those of other samples."""
         return StatisticsSet(
-            model=self.run.original.content_hash,
-            method=self.run.options.method.name,
+            model=self.context.original.content_hash,
+            method=self.context.options.method.name,
             settings=self._settings,
             version=__version__,
             samples=self.learned.digests,
@@ -127,9 +131,11 @@ class Analysis(Shown):
         )
 
     def _brief(self) -> str:
-        path, fitted = self.run.original.path, len(self.learned.digests)
+        path, fitted = self.context.original.path, len(self.learned.digests)
         layers = f"{len(self.layers)} layers, {len(self.skipped)} skipped"
-        return f"{path.name if path else 'in memory'}: {layers}; {self.run.options.method.name} from {fitted} samples"
+        return (
+            f"{path.name if path else 'in memory'}: {layers}; {self.context.options.method.name} from {fitted} samples"
+        )
 
     def close(self) -> None:
         """Lets go of the samples."""

@@ -22,14 +22,14 @@ from onnx_dalr.plan.choice import compressed_of
 from onnx_dalr.plan.plan import Plan
 from onnx_dalr.progress import LOADING
 from onnx_dalr.quality.task import Task
-from onnx_dalr.request.context import Run
+from onnx_dalr.request.context import Context
 from onnx_dalr.request.target import Target
 from onnx_dalr.samples.sets import Sets
 from onnx_dalr.session.session import open_session
 
 
 def decide(
-    run: Run, target: Target, layers: Sequence[Layer], learned: Learned, sets: Sets | None, task: Task | None
+    context: Context, target: Target, layers: Sequence[Layer], learned: Learned, sets: Sets | None, task: Task | None
 ) -> Plan:
     """The plan for a target, from what was learned and from models scored on the select samples, where there are any.
 
@@ -37,34 +37,34 @@ def decide(
         TargetError: No model meets it.
         NothingToGainError: All layers stay as they are.
     """
-    space = space_of(run, target, layers, learned)
+    space = space_of(context, target, layers, learned)
     if sets is None or task is None or not len(sets.select):
         return _changing(make_plan(space, None))
     made: list[MeasuredEffects] = []
 
     def measuring(wanted: Sequence[bool]) -> MeasuredEffects:
-        made.append(_measured(run, space, learned, sets, task, wanted))
+        made.append(_measured(context, space, learned, sets, task, wanted))
         return made[-1]
 
     unmeasured = [layer for layer in layers if not learned.of(layer.name).has_effect]
-    affordable = is_affordable(unmeasured, run.original.size)
+    affordable = is_affordable(unmeasured, context.original.size)
     if not affordable:
         known = len(unmeasured) < len(layers)
-        run.notes.append(
+        context.notes.append(
             f"the model is too large to measure what {len(unmeasured)} of {len(layers)} layers, which have no output "
             "metric, matter to the output: their own errors stand for it"
             + (", at the rate of a typical layer that has one" if known else "")
         )
     several = sum(one.gives for one in space.ladders)
     judge = Judge(
-        scorer(run, space, sets, task, most_trials(target.kind, len(space.kinds_of_factors), several)),
+        scorer(context, space, sets, task, most_trials(target.kind, len(space.kinds_of_factors), several)),
         lambda posed: MetricEffects(posed, measuring if affordable else None),
     )
-    with run.phase("decide"), _labels_hinted(task, sets):
+    with context.phase("decide"), _labels_hinted(task, sets):
         plan = make_plan(space, judge)
     missed = next((choice.reason for choice in plan.choices if choice.reason.startswith(BEST_EFFORT)), None)
     if missed is not None:
-        run.notes.append(missed)
+        context.notes.append(missed)
     return _changing(replace(plan, passes=sum(each.passes for each in made)))
 
 
@@ -81,17 +81,17 @@ def _labels_hinted(task: Task, sets: Sets) -> Iterator[None]:
 
 
 def _measured(
-    run: Run, space: SearchSpace, learned: Learned, sets: Sets, task: Task, wanted: Sequence[bool]
+    context: Context, space: SearchSpace, learned: Learned, sets: Sets, task: Task, wanted: Sequence[bool]
 ) -> MeasuredEffects:
     """What measures the effect of the wanted layers on the output, on a few of the select samples."""
     layers = [layer for layer, is_wanted in zip(space.layers, wanted, strict=True) if is_wanted]
     count = samples_for(layers, {name: rows / max(len(sets.fit), 1) for name, rows in learned.rows.items()})
     few = sets.select.spread(count)
-    run.progress.say(f"measuring how much each of {len(layers)} layers matters, on {len(few)} select samples")
-    with run.progress.stage(LOADING, None):
-        proto, overrides = overridable(run.original, layers)
-        made_in_memory, folder = run.original.in_memory(exposing(proto, task.hidden))
-        session = open_session(made_in_memory, run.options.runtime, folder)
+    context.progress.say(f"measuring how much each of {len(layers)} layers matters, on {len(few)} select samples")
+    with context.progress.stage(LOADING, None):
+        proto, overrides = overridable(context.original, layers)
+        made_in_memory, folder = context.original.in_memory(exposing(proto, task.hidden))
+        session = open_session(made_in_memory, context.options.runtime, folder)
         batches = list(few)
         return MeasuredEffects(
             session,
@@ -99,12 +99,12 @@ def _measured(
             space.layers,
             space.menus,
             [learned.of(layer.name) for layer in space.layers],
-            partial(replacement, run.original, learned),
+            partial(replacement, context.original, learned),
             batches,
             task,
             wanted,
             sets.mask_input,
-            run.progress,
+            context.progress,
         )
 
 

@@ -15,17 +15,17 @@ from onnx_dalr.plan.choice import compressed_of
 from onnx_dalr.quality.intervals import samples_for_bound
 from onnx_dalr.quality.measures import Classes, Values
 from onnx_dalr.quality.task import Task
-from onnx_dalr.request.context import Run
+from onnx_dalr.request.context import Context
 from onnx_dalr.request.target import Target
 from onnx_dalr.samples.sets import Sets
 from onnx_dalr.samples.split import SHARED_BELOW
 
 
-def check_target(run: Run, target: Target, layers: Sequence[Layer], *, select: bool) -> None:
+def check_target(context: Context, target: Target, layers: Sequence[Layer], *, select: bool) -> None:
     """Refuses what the sizes of the layers say cannot be done, before anything is run.
 
     Args:
-        run: The run.
+        context: Of the run.
         target: What was asked for.
         layers: The layers that take part.
         select: There will be samples to score on.
@@ -35,7 +35,7 @@ def check_target(run: Run, target: Target, layers: Sequence[Layer], *, select: b
         NothingToGainError: All layers stay as they are.
         InputError: A tolerance is asked for and there is nothing to measure it on.
     """
-    space, kind = space_of(run, target, layers, None), target.kind
+    space, kind = space_of(context, target, layers, None), target.kind
     if kind != "energy" and not (kind in TOLERANCES and select):
         compressed_of(make_plan(space, None).choices)
     elif not space.saves:

@@ -16,32 +16,32 @@ from onnx_dalr.graph.storage.model import count_params
 from onnx_dalr.plan.plan import Plan
 from onnx_dalr.progress import LOADING, SCORING, numbered
 from onnx_dalr.quality.evaluate import Recalled, Task, evaluate
-from onnx_dalr.request.context import Run
+from onnx_dalr.request.context import Context
 from onnx_dalr.samples.masks import kept_in
 from onnx_dalr.samples.sets import Sets
 from onnx_dalr.session.session import open_session, reference_session
 from onnx_dalr.units import format_bytes
 
 
-def scorer(run: Run, space: SearchSpace, sets: Sets, task: Task, most: int) -> Scorer:
+def scorer(context: Context, space: SearchSpace, sets: Sets, task: Task, most: int) -> Scorer:
     """Scores a plan's model on the select samples; `most` of them at most."""
     learned, target = space.learned, space.target
     assert learned is not None
-    with run.progress.stage(LOADING, None):
-        session = reference_session(run.original, run.options.runtime, task.hidden)
+    with context.progress.stage(LOADING, None):
+        session = reference_session(context.original, context.options.runtime, task.hidden)
     reference, numbers = Recalled(session, sets.select), itertools.count(1)
 
     def score(plan: Plan) -> Trial:
         number = next(numbers)
-        with run.progress.stage(numbered(SCORING, number, max(number, most)), len(sets.select)) as advance:
+        with context.progress.stage(numbered(SCORING, number, max(number, most)), len(sets.select)) as advance:
             return scored(plan, advance)
 
     def scored(plan: Plan, advance: Callable[[int], None]) -> Trial:
-        proto = build(run, space.layers, learned, plan.forms, plan.factors).proto
+        proto = build(context, space.layers, learned, plan.forms, plan.factors).proto
         params = count_params(proto)
-        with loadable(run.original, exposing(proto, task.hidden), run.file) as (source, size):
+        with loadable(context.original, exposing(proto, task.hidden), context.file) as (source, size):
             del proto  # of a large model, not beside the session
-            candidate = open_session(source, run.options.runtime)
+            candidate = open_session(source, context.options.runtime)
         del source
         quality = evaluate(
             reference,
@@ -54,8 +54,8 @@ def scorer(run: Run, space: SearchSpace, sets: Sets, task: Task, most: int) -> S
             padding=partial(kept_in, name=sets.mask_input),
         )
         drop = quality.drop.value if quality.finite else math.inf
-        run.progress.detail(
-            f"tried {params:,} parameters ({100 * params / run.original.params:.1f} %, {format_bytes(size)}): "
+        context.progress.detail(
+            f"tried {params:,} parameters ({100 * params / context.original.params:.1f} %, {format_bytes(size)}): "
             f"{quality.score} drops {100 * drop:.2f} points on {quality.n} select samples"
         )
         if not quality.finite:

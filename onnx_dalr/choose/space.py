@@ -18,7 +18,7 @@ from onnx_dalr.graph.layers import Layer
 from onnx_dalr.graph.storage.model import saved_size
 from onnx_dalr.learn.learn import Learned
 from onnx_dalr.learn.trust import DEFAULT
-from onnx_dalr.request.context import Run
+from onnx_dalr.request.context import Context
 from onnx_dalr.request.selection import rule_for
 from onnx_dalr.request.target import Target
 
@@ -124,18 +124,20 @@ class SearchSpace:
         return largest_rank(layer, self.method)
 
 
-def space_of(run: Run, target: Target, layers: Sequence[Layer], learned: Learned | None) -> SearchSpace:
+def space_of(context: Context, target: Target, layers: Sequence[Layer], learned: Learned | None) -> SearchSpace:
     """What there is to decide on.
 
     Args:
-        run: The run.
+        context: Of the run.
         target: What was asked for.
         layers: Those that take part.
         learned: What the fit samples taught; None before they are looked at.
     """
 
     def weigh(forms: Forms) -> int:
-        made = outline(run, layers, learned, forms)
-        return saved_size(made.proto, run.original, run.file)
+        made = outline(context, layers, learned, forms)
+        return saved_size(made.proto, context.original, context.file)
 
-    return SearchSpace(target, layers, learned, run.options.method, run.original.params, run.original.size, weigh)
+    return SearchSpace(
+        target, layers, learned, context.options.method, context.original.params, context.original.size, weigh
+    )

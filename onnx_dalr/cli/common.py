@@ -5,10 +5,10 @@ from __future__ import annotations
 import signal
 import sys
 import traceback
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import typer
 from rich.console import RenderableType
@@ -17,9 +17,13 @@ from rich.text import Text
 from onnx_dalr._version import __version__
 from onnx_dalr.cli.console import json_for
 from onnx_dalr.cli.consoles import err, out
+from onnx_dalr.cli.parameters import as_python
 from onnx_dalr.cli.progress import TerminalProgress
 from onnx_dalr.errors import DalrError, InputError, one_line
 from onnx_dalr.files import ReadsAndWrites, ToWrite, write_text
+
+if TYPE_CHECKING:
+    from onnx_dalr.results.result import Result
 
 EXIT_BUG = 1
 EXIT_INPUT = 2
@@ -34,6 +38,7 @@ __all__ = [
     "complain",
     "err",
     "exit_codes",
+    "make_model",
     "out",
     "print_json",
     "reporting_on",
@@ -126,6 +131,25 @@ def print_json(text: str) -> None:
     with _on_stdout():
         sys.stdout.write(json_for(sys.stdout, text))
         sys.stdout.flush()
+
+
+def make_model(command: str, run: Callable[..., Result], given: dict[str, Any]) -> None:
+    """Runs a command that makes a model, and shows the report: as a table, or as JSON where `--json` is "-".
+
+    Raises:
+        InputError: An option cannot be used; or the report cannot be written, and the run has written no file.
+    """
+    from onnx_dalr.report.summary import result_view  # noqa: PLC0415 - heavy: not for --help
+
+    verbose, quiet = given.pop("verbose"), given.pop("quiet")
+    if given["output"] is None and not given["dry_run"]:
+        raise InputError("OUT.onnx is missing: where is the smaller model to go?", "name it, or use --dry-run")
+    result = run(**as_python(command, given), progress=TerminalProgress(quiet=quiet))
+    with reporting_on(result.output):
+        if str(given["json"]) == "-":
+            print_json(result.to_json())
+        else:
+            show(result_view(result, out.width, verbose=verbose))
 
 
 @contextmanager

@@ -8,16 +8,17 @@ from pathlib import Path
 
 from onnx_dalr.errors import InputError
 from onnx_dalr.graph.storage.model import Model, load
+from onnx_dalr.request.options import PathLike
 from onnx_dalr.results.check import BudgetLine, CheckResult
 from onnx_dalr.units import format_bytes, parse_amount
 
 
 def check(
-    models: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
+    models: PathLike | Sequence[PathLike],
     *,
     max_size: str | float | None = None,
     max_params: str | float | None = None,
-    baseline: str | os.PathLike[str] | None = None,
+    baseline: PathLike | None = None,
     max_growth: str | float | None = None,
 ) -> CheckResult:
     """Holds models against budgets.
@@ -27,8 +28,8 @@ def check(
         max_size: Bytes on disk of the artifact, "25MB"; "80%" is of the baseline.
         max_params: Floating constants, "6M"; "80%" is of the baseline.
         baseline: A model to compare with.
-        max_growth: How much larger than the baseline the artifact may be, "2%" or "100kB"; 0 where only a baseline
-            is given.
+        max_growth: How much larger than the baseline the artifact may be, "2%" or "100kB"; 0 where only a baseline is
+            given.
 
     Returns:
         A line for every budget of every model, whether it is met or not: see `result.passed`.

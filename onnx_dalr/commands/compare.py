@@ -18,7 +18,9 @@ from onnx_dalr.look.first import look
 from onnx_dalr.look.independence import without_influence
 from onnx_dalr.progress import COMPARING, TIMING, Progress, Silent
 from onnx_dalr.quality.evaluate import Quality, evaluate, measure_latency
-from onnx_dalr.request.options import PathLike, Shared, read_options
+from onnx_dalr.request.option import SHARED
+from onnx_dalr.request.options import PathLike, read_options, take
+from onnx_dalr.request.table import of_function
 from onnx_dalr.results.compare import ModelComparison, ModelFacts
 from onnx_dalr.samples import GivenLabels
 from onnx_dalr.samples.masks import kept_in
@@ -63,23 +65,24 @@ def compare(
             integers [N]; [N, …] are classes of tokens or pixels, -100 says that there is none.
         task: "auto", "classify", "regress" or "embed": what the score is.
         outputs: Names of the outputs whose loss counts; all that are the model's answer where left out.
-        score: A score of your own: a function (outputs, labels) → one number per sample, or one number, higher is
-            better; or "file.py:function". See `onnx_dalr.quality.score`.
+        score: A score of your own, higher is better: a function (outputs, labels) → number or one per sample, or
+            "file.py:function". One that takes a third argument is given the original's outputs too.
         samples: Use so many samples at most, drawn by `seed`.
-        seed: Of that draw.
+        seed: Of the split, and of what `samples` draws.
         batch_size: Samples run at a time.
         device: "auto", "cpu" or "cuda".
-        ops_library: Shared libraries of custom operators that the models use; one or more.
+        ops_library: Shared libraries of custom operators that the model uses, for ONNX Runtime to load; one or more.
         resize: Image height and width; before a crop, one number is the shorter side.
         mean: Subtracted from the pixels after `scale`, one value or one per channel.
         std: Pixels are divided by it after that.
         scale: Factor on the pixels 0..255; 1/255 where left out.
         color: "rgb", "bgr" or "gray".
         layout: "nchw" or "nhwc".
-        preset: Image settings by name; what is given beside it goes first.
+        preset: Image settings by name, "imagenet", "tf", "caffe", …; what is given beside it goes first.
         crop: The middle of the image: (height, width), "center" for the model's size, or a fraction such as 0.875.
         preprocess: A function from a Pillow image to an array without the batch axis, or "file.py:function".
-        progress: Where to report to while it runs.
+        progress: Where to report to while it runs: an object that overrides what it wants to hear of
+            `onnx_dalr.progress.Silent`.
 
     Returns:
         The differences: `print(result)` is the table. A model B that gives NaN or infinity is no error: see
@@ -88,37 +91,17 @@ def compare(
     Raises:
         InputError: Something given cannot be used, or the models differ in their inputs or outputs.
     """
+    given = dict(locals())
     progress = progress or Silent()
-    shared: Shared = {
-        "task": task,
-        "outputs": outputs,
-        "score": score,
-        "device": device,
-        "ops_library": ops_library,
-        "labels": labels,
-        "samples": samples,
-        "seed": seed,
-        "batch_size": batch_size,
-        "holdout": 0.0,
-        "resize": resize,
-        "mean": mean,
-        "std": std,
-        "scale": scale,
-        "color": color,
-        "layout": layout,
-        "preset": preset,
-        "crop": crop,
-        "preprocess": preprocess,
-    }
-    how, options = read_options(data, shared)
+    how, options = read_options(data, {**take(given, of_function(SHARED)), "holdout": 0.0})
     models = load(a), load(b)
     names = _names(*models)
     specs = common_ends(*models, names)
-    with opened(options, specs) as given:
-        _say(progress, _of_samples(given))
+    with opened(options, specs) as read:
+        _say(progress, _of_samples(read))
         one, other = (open_session(model.source(), how.runtime) for model in models)
         with _named(names[0]):
-            found = look(models[0], how, given, measured=True, progress=progress)
+            found = look(models[0], how, read, measured=True, progress=progress)
         _say(progress, (provider_line(found.provider, how.runtime), *found.lines))
         sets, apart = _separated(found.sets, other, names[1])
         _say(progress, (f"note: {said}" for said in apart))
@@ -146,7 +129,7 @@ def compare(
             latency=latency,
             device=device,
             provider=one.provider,
-            notes=(*given.notes, *found.notes, *apart, *_notes(every, quality), *quality.notes),
+            notes=(*read.notes, *found.notes, *apart, *_notes(every, quality), *quality.notes),
         )
 
 

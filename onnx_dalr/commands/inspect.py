@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 
@@ -14,6 +13,7 @@ from onnx_dalr.graph.contents import Content, contents
 from onnx_dalr.graph.layers import Layer, Skipped, find, node_name
 from onnx_dalr.graph.roles import in_general, role
 from onnx_dalr.graph.storage.model import load, metadata
+from onnx_dalr.request.options import PathLike
 from onnx_dalr.results.inspect import (
     OTHER,
     SMALL,
@@ -25,7 +25,7 @@ from onnx_dalr.results.inspect import (
 )
 
 
-def inspect(model: str | os.PathLike[str] | ModelProto) -> Inspection:
+def inspect(model: PathLike | ModelProto) -> Inspection:
     """Accounts for every byte of a model: its layers, what is no layer with the reason, and the rest.
 
     Args:

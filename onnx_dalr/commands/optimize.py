@@ -1,28 +1,29 @@
-"""`analyze`, `apply` and `optimize`: from the model and its samples to the file on disk and what it is worth."""
+"""`optimize`: from the model and its samples to the file on disk and what it is worth."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Sequence
-from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Unpack
+from typing import Any
 
 from onnx import ModelProto
 
-from onnx_dalr.choose.analysis import Analysis
-from onnx_dalr.commands.analyze import analysis_of
+from onnx_dalr.commands.analysis import analysis_of
+from onnx_dalr.commands.asked import Asked
 from onnx_dalr.errors import InputError
 from onnx_dalr.files import files_read
-from onnx_dalr.graph.storage.model import Model, load
+from onnx_dalr.graph.storage.model import load
 from onnx_dalr.plan.file import load as read_plan
 from onnx_dalr.plan.fit import check_plan, fitted_to, options_of
 from onnx_dalr.plan.plan import Plan
 from onnx_dalr.progress import Progress, Silent
-from onnx_dalr.request.context import UNNAMED, Run
-from onnx_dalr.request.options import PathLike, Shared, paths, read_options
-from onnx_dalr.request.target import Target, make_target
+from onnx_dalr.request.context import UNNAMED, Context
+from onnx_dalr.request.option import PLAN, SHARED
+from onnx_dalr.request.options import PathLike, paths, read_options, take
+from onnx_dalr.request.table import of_function
+from onnx_dalr.request.target import is_asked_for, make_target
 from onnx_dalr.results.result import Result
 from onnx_dalr.samples import GivenLabels
 from onnx_dalr.write.destination import Destination
@@ -90,9 +91,8 @@ def optimize(
     Args:
         model: Path of the original, or a ModelProto.
         output: Path to write; None to get the new model as `result.model`.
-        calib: Samples of the target domain: a folder of images, `.npy`, `.npz`, a folder of `.npz`, an array, a dict
-            of arrays, any iterable of dicts, arrays or pairs of these and labels, or an onnxruntime
-            CalibrationDataReader.
+        calib: Samples of the target domain: a folder of images, `.npy`, `.npz`, a folder of `.npz`, an array, a dict of
+            arrays, any iterable of dicts, arrays or pairs of these and labels, or an onnxruntime CalibrationDataReader.
         rank: Target: a rank for every layer, or "GLOB=64" for some (one or a list); beside another target, "GLOB=64"
             and "GLOB=keep" pin single layers.
         size: Target: bytes on disk of the whole artifact, "12MB", "40%" or a number.
@@ -103,7 +103,7 @@ def optimize(
         rank_multiple: Choose ranks that are multiples of it.
         min_rank: Choose no rank below it.
         confidence: Hold `max_drop` or `max_error` with this confidence, "95%" or 0.95, not just on the samples.
-        best_effort: Where the target cannot be met, write the closest model there is, with a note.
+        best_effort: Where the target cannot be met, take the closest model there is, with a note.
         plan: A Plan or its file, in place of a target.
         save_plan: Write the plan here.
         stats: Files written by `save_stats`, in place of running the fit samples; several are added up. Without `calib`
@@ -115,8 +115,8 @@ def optimize(
         metric: Whether `dalr` weighs a layer's outputs by what they do to the network's, from gradients.
         include: Globs on layer, node or weight names; only these layers.
         exclude: Globs; not these layers.
-        samples: Use so many samples at most.
-        seed: Of the split.
+        samples: Use so many samples at most, drawn by `seed`.
+        seed: Of the split, and of what `samples` draws.
         batch_size: Samples run at a time.
         holdout: Fraction of the samples kept out of the statistics; 0 for none, and no quality figure.
         eval: Report samples of their own, in any form `calib` takes.
@@ -141,7 +141,7 @@ def optimize(
         thumbnails: Draw up to 16 images of the fit set as the model sees them into this PNG.
         device: "auto", "cpu" or "cuda".
         ops_library: Shared libraries of custom operators that the model uses, for ONNX Runtime to load; one or more.
-        force: Replace an existing output, plan, file of statistics or sheet of thumbnails.
+        force: Replace existing files: the output, a plan, statistics, a sheet of thumbnails.
         dry_run: Do everything but write.
         json: Write the report as JSON here, in place of an older one; it comes into place with the model.
         progress: Where to report to while it runs: an object that overrides what it wants to hear of
@@ -156,49 +156,16 @@ def optimize(
         VerificationError: The written model does not behave (4). Nothing is left behind.
         NothingToGainError: No layer can be made smaller (5).
     """
-    asked = (rank, size, params, max_drop, max_error, energy)
-    if plan is not None and (any(value is not None for value in asked) or rank_multiple > 1 or min_rank > 1):
+    given = dict(locals())
+    target_options = take(given, of_function(PLAN))
+    if plan is not None and is_asked_for(target_options):
         raise InputError("a plan and a target are given", "a plan has its ranks already: leave the target out")
-    target = None if plan is not None else make_target(*asked, rank_multiple, min_rank, confidence, best_effort)
-    how: Shared = {
-        "method": method,
-        "ridge": ridge,
-        "shrinkage": shrinkage,
-        "metric": metric,
-        "include": include,
-        "exclude": exclude,
-        "task": task,
-        "outputs": outputs,
-        "score": score,
-        "device": device,
-        "ops_library": ops_library,
-    }
-    which: Shared = {
-        "eval": eval,
-        "eval_labels": eval_labels,
-        "labels": labels,
-        "samples": samples,
-        "seed": seed,
-        "batch_size": batch_size,
-        "holdout": holdout,
-        "mask_input": mask_input,
-    }
-    image: Shared = {
-        "resize": resize,
-        "mean": mean,
-        "std": std,
-        "scale": scale,
-        "color": color,
-        "layout": layout,
-        "preset": preset,
-        "crop": crop,
-        "preprocess": preprocess,
-    }
-    options, sample_options = read_options(calib, {**how, **which, **image})
-    given = Plan(**read_plan(plan)) if isinstance(plan, str | os.PathLike) else plan
-    if given is not None:
-        options = options_of(given.method, given.settings, options)
-    run = Run(load(model), options, progress or Silent(), Path(output or UNNAMED).name)
+    target = None if plan is not None else make_target(**target_options)
+    options, sample_options = read_options(calib, take(given, of_function(SHARED)))
+    made = Plan(**read_plan(plan)) if isinstance(plan, str | os.PathLike) else plan
+    if made is not None:
+        options = options_of(made.method, made.settings, options)
+    context = Context(load(model), options, progress or Silent(), Path(output or UNNAMED).name)
     destination = Destination(
         output=_path(output),
         report=_path(json),
@@ -210,107 +177,22 @@ def optimize(
     )
     files = paths(stats)
     read = files_read(calib, eval, labels, eval_labels, *files, *options.ops_libraries, plan, code=(preprocess, score))
-    destination.check(run.original, read)
-    with analysis_of(
-        run,
+    destination.check(context.original, read)
+    asked = Asked(
         sample_options,
         stats=files,
         target=target,
-        only=None if given is None else check_plan(given.choices, given.model, run.original),
+        only=None if made is None else check_plan(made.choices, made.model, context.original),
         keep=destination.stats is not None,
         thumbnails=None if thumbnails is None else (Path(thumbnails), force),
         written=True,
-    ) as analysis:
-        if given is not None:
-            choices, curve = fitted_to(given.choices, given.curve, run, analysis.layers)
-            return produce(analysis, replace(given, choices=choices, curve=curve), destination)
+    )
+    with analysis_of(context, asked) as analysis:
+        if made is not None:
+            choices, curve = fitted_to(made.choices, made.curve, context, analysis.layers)
+            return produce(analysis, replace(made, choices=choices, curve=curve), destination)
         assert target is not None
         return produce(analysis, analysis.plan_for(target), destination)
-
-
-def analyze(
-    model: PathLike | ModelProto | Model,
-    *,
-    calib: Any = None,
-    stats: PathLike | Sequence[PathLike] = (),
-    target: Target | None = None,
-    thumbnails: PathLike | None = None,
-    force: bool = False,
-    progress: Progress | None = None,
-    **options: Unpack[Shared],
-) -> Analysis:
-    """Everything up to the plan: the layers, and what the samples of the target domain say of them.
-
-    Args:
-        model: Path of the model, a ModelProto, or what is loaded already.
-        calib: Samples of the target domain, in any form `optimize` takes.
-        stats: Files of statistics, in place of running the fit samples; several are added up.
-        target: What a plan is going to be asked for: what cannot be met is then refused before samples are run.
-        thumbnails: Draw up to 16 images of the fit set as the model sees them into this PNG.
-        force: Replace an existing one.
-        progress: Where to report to while it runs.
-        options: Those of `optimize` that choose layers, method, samples and task.
-
-    Returns:
-        `analysis.plan(size="40%")` makes plans, `analysis.stats` is what to apply them with.
-
-    Raises:
-        InputError: Something given cannot be used (exit code 2).
-        TargetError: The target cannot be met (3).
-        NothingToGainError: No layer is eligible (5).
-    """
-    chosen, sample_options = read_options(calib, options)
-    run = Run(load(model), chosen, progress or Silent())
-    sheet = None if thumbnails is None else (Path(thumbnails), force)
-    stack = ExitStack()
-    try:
-        made = stack.enter_context(
-            analysis_of(run, sample_options, stats=paths(stats), target=target, keep=True, thumbnails=sheet)
-        )
-    except BaseException:
-        stack.close()
-        raise
-    return made.closed_by(stack)
-
-
-def apply(
-    model: PathLike | ModelProto,
-    plan: Plan | PathLike,
-    output: PathLike | None = None,
-    *,
-    calib: Any = None,
-    stats: PathLike | Sequence[PathLike] = (),
-    force: bool = False,
-    dry_run: bool = False,
-    json: PathLike | None = None,
-    progress: Progress | None = None,
-    **options: Unpack[Shared],
-) -> Result:
-    """Rewrites a model by a plan that was made, reviewed and perhaps edited before.
-
-    Args:
-        model: The model the plan is for.
-        plan: A Plan, or its file.
-        output: Path to write; None to get the new model as `result.model`.
-        calib: The samples again, to learn from and to measure quality on.
-        stats: Or files of statistics to learn from; without samples beside them (`calib`, or `eval` alone) quality is
-            not measured.
-        force: Replace an existing output.
-        dry_run: Do everything but write.
-        json: Write the report as JSON here.
-        progress: Where to report to while it runs.
-        options: Those of `optimize` that choose samples and task.
-
-    Returns:
-        What was done: `print(result)` is the table.
-
-    Raises:
-        InputError: Something given cannot be used, a plan of another model say (exit code 2).
-        VerificationError: The written model does not behave (4). Nothing is left behind.
-        NothingToGainError: The plan keeps every layer (5).
-    """
-    more: Any = {"force": force, "dry_run": dry_run, "json": json, "progress": progress}
-    return optimize(model, output, calib=calib, plan=plan, stats=stats, **more, **options)
 
 
 def _path(given: PathLike | None) -> Path | None:

@@ -18,7 +18,7 @@ from onnx_dalr.learn.statistics_set import StatisticsSet
 from onnx_dalr.learn.trust import DEFAULT, kinds_of_trust, trusts
 from onnx_dalr.progress import CAPTURING, FACTORIZING, PROBING, numbered
 from onnx_dalr.quality.task import Task
-from onnx_dalr.request.context import Run
+from onnx_dalr.request.context import Context
 from onnx_dalr.samples.sets import Sets, fed, fingerprint
 from onnx_dalr.session.memory import memory_limit
 
@@ -57,31 +57,31 @@ class Learned:
         return fingerprint(self.digests)
 
 
-def learn(run: Run, layers: Sequence[Layer], sets: Sets, task: Task | None, *, keep: bool = False) -> Learned:
+def learn(context: Context, layers: Sequence[Layer], sets: Sets, task: Task | None, *, keep: bool = False) -> Learned:
     """Statistics and from them the Spectra of every layer, in as few passes over the samples as memory allows.
 
     Args:
-        run: The run.
+        context: Of the run.
         layers: The layers to look at.
         sets: Of which the fit samples are run.
         task: What the outputs are; None for a model without any to seed gradients at.
         keep: Hold on to the statistics.
     """
-    method, metric = run.options.method, run.options.wants_metric and task is not None
-    groups = groups_of(run, layers, metric=metric)
+    method, metric = context.options.method, context.options.wants_metric and task is not None
+    groups = groups_of(context, layers, metric=metric)
     kept: dict[str, Statistics] = {}
     learned = Learned({}, {}, frozenset(), kept, 0, ())
     for number, group in enumerate(groups, start=1):
         weighed = metric and has_room_for_metric(group, method)
         part = (number, len(groups))
         seen: list[str] = []
-        with run.phase("capture"), run.progress.stage(numbered(CAPTURING, *part), len(sets.fit)) as advance:
+        with context.phase("capture"), context.progress.stage(numbered(CAPTURING, *part), len(sets.fit)) as advance:
             captured = capture(
-                run.original,
+                context.original,
                 group,
                 method,
                 fed(sets.fit, advance, seen),
-                device=run.options.runtime,
+                device=context.options.runtime,
                 mask_input=sets.mask_input,
                 metric=weighed,
             )
@@ -91,14 +91,14 @@ def learn(run: Run, layers: Sequence[Layer], sets: Sets, task: Task | None, *, k
         if weighed and statistics:
             assert task is not None
             few = min(len(sets.fit), MOST_SAMPLES)
-            with run.phase("metric"), run.progress.stage(numbered(PROBING, *part), few) as advance:
+            with context.phase("metric"), context.progress.stage(numbered(PROBING, *part), few) as advance:
                 probed = add_metric(
-                    run.original,
+                    context.original,
                     group,
                     statistics,
                     sets.fit,
                     task,
-                    device=run.options.runtime,
+                    device=context.options.runtime,
                     mask_input=sets.mask_input,
                     advance=advance,
                 )
@@ -108,29 +108,29 @@ def learn(run: Run, layers: Sequence[Layer], sets: Sets, task: Task | None, *, k
                 lost.drop_metric()
         learned.rows.update((name, each.count) for name, each in statistics.items())
         kept.update(statistics if keep else {})
-        factorize(run, group, statistics, learned.spectra, part=part, keep=keep)
+        factorize(context, group, statistics, learned.spectra, part=part, keep=keep)
         learned = replace(
             learned, digests=frozenset(seen), passes=learned.passes + extra, notes=(*learned.notes, *notes)
         )
     return learned
 
 
-def groups_of(run: Run, layers: Sequence[Layer], *, metric: bool) -> list[list[Layer]]:
+def groups_of(context: Context, layers: Sequence[Layer], *, metric: bool) -> list[list[Layer]]:
     """The layers in groups, each looked at in one pass over the samples: as many at a time as memory allows."""
-    limit = max(STATISTICS_FLOOR, run.original.size)
-    return passes(layers, run.options.method, min(memory_limit(), limit), metric=metric)
+    limit = max(STATISTICS_FLOOR, context.original.size)
+    return passes(layers, context.options.method, min(memory_limit(), limit), metric=metric)
 
 
-def learn_from(run: Run, layers: Sequence[Layer], stats: StatisticsSet) -> Learned:
+def learn_from(context: Context, layers: Sequence[Layer], stats: StatisticsSet) -> Learned:
     """Spectra from statistics that are there already; no sample is run."""
     learned = Learned({}, {}, stats.samples, {}, 0, stats.notes)
     learned.rows.update((layer.name, stats.facts(layer.name).rows) for layer in layers if layer.name in stats.layers)
-    factorize(run, layers, stats.layers, learned.spectra)
+    factorize(context, layers, stats.layers, learned.spectra)
     return replace(learned, statistics=stats.layers)
 
 
 def factorize(
-    run: Run,
+    context: Context,
     layers: Sequence[Layer],
     statistics: Mapping[str, Statistics],
     into: dict[str, dict[str, Spectra]],
@@ -141,27 +141,27 @@ def factorize(
     """Adds the spectra of layers to those by factors' name.
 
     Args:
-        run: The run.
+        context: Of the run.
         layers: The layers.
         statistics: By layer name; layers without any are left out.
         into: Factors' name → layer name → Spectra.
         part: Which group of layers this is, and of how many.
         keep: Leave the statistics as they are; else one layer's at a time is let go.
     """
-    method, present = run.options.method, [layer for layer in layers if layer.name in statistics]
-    total = sum(len(kinds_of_trust(run, statistics[layer.name])) for layer in present)
+    method, present = context.options.method, [layer for layer in layers if layer.name in statistics]
+    total = sum(len(kinds_of_trust(context, statistics[layer.name])) for layer in present)
     # One BLAS thread: two on a busy machine take many times as long for an eigendecomposition (methods.md §7.2).
     with (
-        run.phase("factorize"),
-        run.progress.stage(numbered(FACTORIZING, *part), total) as advance,
+        context.phase("factorize"),
+        context.progress.stage(numbered(FACTORIZING, *part), total) as advance,
         threadpool_limits(1, user_api="blas"),
     ):
         for layer in present:
-            W = matrix(run.original, layer)
+            W = matrix(context.original, layer)
             held = statistics[layer.name]
             if not keep and isinstance(statistics, dict):
                 del statistics[layer.name]
-            for name, settings in trusts(run, W, held).items():
+            for name, settings in trusts(context, W, held).items():
                 structures = structures_of(layer.shape)
                 spectra = Spectra({each.name: each.decompose(W, held, method, settings) for each in structures})
                 into.setdefault(name, {})[layer.name] = spectra.compact() if W.dtype == np.float32 else spectra

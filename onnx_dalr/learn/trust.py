@@ -9,7 +9,7 @@ from typing import Any
 from numpy.typing import NDArray
 
 from onnx_dalr.factorize import Settings, Statistics, metric_shrinkage, shrinkage_of
-from onnx_dalr.request.context import Run
+from onnx_dalr.request.context import Context
 
 DEFAULT = "default"
 _CAUTIOUS, _NO_METRIC, _SVD = "cautious", "no metric", "svd-bc"
@@ -18,46 +18,46 @@ LARGE_MODEL = 500_000_000  # bytes from which every choice of factors would be a
 LARGE = 2048  # an eigendecomposition of this size takes seconds: of larger layers there is no more than svd-bc
 
 
-def trusts(run: Run, W: NDArray[Any], held: Statistics) -> dict[str, Settings]:
+def trusts(context: Context, W: NDArray[Any], held: Statistics) -> dict[str, Settings]:
     """Settings to choose between where rows, p < 2n, or probes are few: how far C and G are trusted (methods.md §3).
 
     What the user fixed stays fixed. The last is `svd-bc`, which is all there is beside the default for large layers;
     for large models there is no choice.
     """
-    asked, weighs = run.options.settings, _weighs(run, held)
+    asked, weighs = context.options.settings, _weighs(context, held)
     made: dict[str, Callable[[], Settings]] = {
         DEFAULT: lambda: asked,
         _CAUTIOUS: lambda: replace(
             asked,
             metric=max(_CAUTIOUS_METRIC, metric_shrinkage(W, held)) if weighs else asked.metric,
-            shrinkage=(1 + shrinkage_of(held)) / 2 if _shrinks(run, held) else asked.shrinkage,
+            shrinkage=(1 + shrinkage_of(held)) / 2 if _shrinks(context, held) else asked.shrinkage,
         ),
         _NO_METRIC: lambda: replace(asked, metric=1.0),
         _SVD: lambda: replace(asked, metric=1.0 if weighs else asked.metric, shrinkage=1.0),
     }
-    return {name: made[name]() for name in kinds_of_trust(run, held)}
+    return {name: made[name]() for name in kinds_of_trust(context, held)}
 
 
-def kinds_of_trust(run: Run, held: Statistics) -> list[str]:
+def kinds_of_trust(context: Context, held: Statistics) -> list[str]:
     """Names of the settings that `trusts` makes."""
-    weighs = _weighs(run, held)
+    weighs = _weighs(context, held)
     few = held.count < 2 * held.n or (weighs and held.metric_count < 2 * min(held.m, held.n))
-    if not run.options.method.takes_metric or not few or run.original.size > LARGE_MODEL:
+    if not context.options.method.takes_metric or not few or context.original.size > LARGE_MODEL:
         return [DEFAULT]
     wanted = {
         DEFAULT: True,
-        _CAUTIOUS: (weighs or _shrinks(run, held)) and min(held.m, held.n) <= LARGE,
+        _CAUTIOUS: (weighs or _shrinks(context, held)) and min(held.m, held.n) <= LARGE,
         _NO_METRIC: weighs and min(held.m, held.n) <= LARGE,
-        _SVD: run.options.settings.shrinkage is None,
+        _SVD: context.options.settings.shrinkage is None,
     }
     return [name for name, is_wanted in wanted.items() if is_wanted]
 
 
-def _weighs(run: Run, held: Statistics) -> bool:
+def _weighs(context: Context, held: Statistics) -> bool:
     """Whether there is a metric, and how far it is trusted is not fixed."""
-    return run.options.settings.metric == "auto" and held.metric_probes > 0
+    return context.options.settings.metric == "auto" and held.metric_probes > 0
 
 
-def _shrinks(run: Run, held: Statistics) -> bool:
+def _shrinks(context: Context, held: Statistics) -> bool:
     """Whether there is a covariance, and how far it is trusted is not fixed."""
-    return run.options.settings.shrinkage is None and not held.learned_nothing
+    return context.options.settings.shrinkage is None and not held.learned_nothing

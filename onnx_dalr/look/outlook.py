@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from onnx_dalr.errors import InputError
+from onnx_dalr.graph.answers import OutputFacts
 from onnx_dalr.graph.first_layer import FirstLayer, first_layer
 from onnx_dalr.graph.probe import probe
 from onnx_dalr.graph.storage.model import Model
@@ -205,9 +206,7 @@ def _at_another_scale(
     return f"; with inputs {times} these values, on {100 * found[best]:.1f} %: {_CHECK}"
 
 
-def _facts_of(task: Task, position: int) -> Any:
-    from onnx_dalr.graph.answers import OutputFacts  # noqa: PLC0415
-
+def _facts_of(task: Task, position: int) -> OutputFacts:
     return OutputFacts(next((one.name for one in task.measured if one.position == position), ""))
 
 

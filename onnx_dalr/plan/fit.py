@@ -12,7 +12,7 @@ from onnx_dalr.factorize.formats import FORMATS
 from onnx_dalr.graph.layers import Layer, find
 from onnx_dalr.graph.storage.model import Model
 from onnx_dalr.plan.choice import Choice, Point, compressed_of, refused
-from onnx_dalr.request.context import Run
+from onnx_dalr.request.context import Context
 from onnx_dalr.request.options import Options, from_plan, make_options
 
 
@@ -47,7 +47,7 @@ def check_plan(choices: Sequence[Choice], of: str | None, model: Model) -> froze
 
 
 def fitted_to(
-    choices: Iterable[Choice], curve: tuple[Point, ...], run: Run, layers: Sequence[Layer]
+    choices: Iterable[Choice], curve: tuple[Point, ...], context: Context, layers: Sequence[Layer]
 ) -> tuple[tuple[Choice, ...], tuple[Point, ...]]:
     """One choice per layer, in their order; a form that saves nothing leaves its layer as it is. And the curve.
 
@@ -57,7 +57,7 @@ def fitted_to(
     Args:
         choices: Of the plan, of all these layers.
         curve: Of the plan.
-        run: The run.
+        context: Of the run.
         layers: Those that the plan compresses.
 
     Raises:
@@ -65,7 +65,7 @@ def fitted_to(
     """
     by_name = {choice.layer: choice for choice in choices}
     fitted: list[Choice] = []
-    params, method = run.original.params, run.options.method
+    params, method = context.original.params, context.options.method
     for layer in layers:
         choice = by_name[layer.name]
         if choice.form not in forms_of(layer, method, tuple(FORMATS)):
@@ -75,7 +75,7 @@ def fitted_to(
     compressed_of(fitted)
     if all(point.params == params for point in curve if point.chosen):
         return tuple(fitted), curve
-    run.notes.append(
+    context.notes.append(
         "these are not the ranks that were chosen when the plan was made: its reasons and curve are of those"
     )
     return tuple(fitted), tuple(replace(point, chosen=False) for point in curve)

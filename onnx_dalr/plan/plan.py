@@ -21,7 +21,7 @@ from onnx_dalr.plan import file
 from onnx_dalr.plan.choice import Choice, Point
 from onnx_dalr.plan.fit import check_plan, fitted_to, options_of
 from onnx_dalr.progress import Silent
-from onnx_dalr.request.context import Run
+from onnx_dalr.request.context import Context
 from onnx_dalr.request.options import make_options
 from onnx_dalr.request.wording import speaks_python
 from onnx_dalr.shown import Shown
@@ -123,20 +123,20 @@ class Plan(Shown):
             InputError: Plan or statistics are of another model, or do not fit each other.
         """
         options = options_of(self.method, self.settings, make_options())
-        run = Run(load(model), options, Silent())
-        wanted = check_plan(self.choices, self.model, run.original)
-        layers = [layer for layer in find(run.original)[0] if layer.name in wanted]
+        context = Context(load(model), options, Silent())
+        wanted = check_plan(self.choices, self.model, context.original)
+        layers = [layer for layer in find(context.original)[0] if layer.name in wanted]
         held = stats if isinstance(stats, StatisticsSet) else load_statistics(Path(stats))
         name = "the set of statistics" if isinstance(stats, StatisticsSet) else str(stats)
         check_fits(
             held,
             name,
-            model=run.original.content_hash,
+            model=context.original.content_hash,
             method=options.method,
             settings=held.settings,
             layers=layers,
             needs=lambda layer: needs_of(layer, options.method, metric=options.wants_metric),
         )
-        learned = learn_from(run, layers, held)
-        choices, _ = fitted_to(self.choices, self.curve, run, layers)
-        return build(run, layers, learned, [choice.form for choice in choices], self.factors).proto
+        learned = learn_from(context, layers, held)
+        choices, _ = fitted_to(self.choices, self.curve, context, layers)
+        return build(context, layers, learned, [choice.form for choice in choices], self.factors).proto

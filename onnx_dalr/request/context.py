@@ -15,8 +15,8 @@ UNNAMED = "model.onnx"
 
 
 @dataclass(frozen=True, eq=False)
-class Run:
-    """One call of `optimize`, `analyze` or `apply`.
+class Context:
+    """What the steps of one call of `optimize`, `analyze` or `apply` share.
 
     Attributes:
         original: The model as it is.

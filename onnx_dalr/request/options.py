@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from inspect import signature
 from pathlib import Path
 from typing import Any, TypedDict
 
@@ -12,6 +13,8 @@ from onnx_dalr.errors import InputError
 from onnx_dalr.factorize import METHODS, Method, Ridge, Settings
 from onnx_dalr.quality.score import UserScore, load_score
 from onnx_dalr.quality.task import TaskName
+from onnx_dalr.request.option import SHARED
+from onnx_dalr.request.table import of_function
 from onnx_dalr.samples import GivenLabels, ImageSettings
 from onnx_dalr.samples.options import SampleOptions
 from onnx_dalr.session.session import DeviceName, Runtime
@@ -74,7 +77,7 @@ def make_options(
     Raises:
         InputError: An unknown name, or a setting that cannot be read or means nothing to the method.
     """
-    chosen = METHODS[_one_of("--method", method, tuple(METHODS))]
+    chosen = METHODS[_known("method", method)]
     if ridge is not None and not chosen.takes_ridge:
         raise InputError(f"--ridge means nothing to --method {method}", "it belongs to --method dalr-2017")
     for option, given in (("--shrinkage", shrinkage is not None), ("--no-metric", not metric)):
@@ -89,10 +92,10 @@ def make_options(
         ),
         include=(include,) if isinstance(include, str) else tuple(include),
         exclude=(exclude,) if isinstance(exclude, str) else tuple(exclude),
-        task=_one_of("--task", task, ("auto", "classify", "regress", "embed")),  # type: ignore[arg-type]
+        task=_known("task", task),
         outputs=(outputs,) if isinstance(outputs, str) else tuple(outputs),
         score=None if score is None else load_score(score),
-        device=_one_of("--device", device, ("auto", "cpu", "cuda")),  # type: ignore[arg-type]
+        device=_known("device", device),
         ops_libraries=tuple(map(_library, paths(ops_library))),
     )
 
@@ -103,10 +106,12 @@ def from_plan(settings: dict[str, str]) -> dict[str, Any]:
     return found | ({"metric": False} if settings.get("metric") == "none" else {})
 
 
-def _one_of(option: str, value: str, known: Sequence[str]) -> str:
-    if value not in known:
-        raise InputError(f"{option} {value!r} is not known", f"one of {', '.join(known)}")
-    return value
+def _known(name: str, given: str) -> Any:
+    """The word that an option was given, if it is one of those it takes."""
+    option = of_function(SHARED)[name]
+    if given not in option.known_words():
+        raise InputError(f"{option.flag} {given!r} is not known", f"one of {', '.join(option.known_words())}")
+    return given
 
 
 def _library(path: Path) -> Path:
@@ -177,36 +182,24 @@ class Shared(TypedDict, total=False):
     preprocess: str | Callable[[Any], Any] | None
 
 
-_HOW = (
-    "method",
-    "ridge",
-    "shrinkage",
-    "metric",
-    "include",
-    "exclude",
-    "task",
-    "outputs",
-    "score",
-    "device",
-    "ops_library",
-)
-_IMAGE = ("resize", "mean", "std", "scale", "color", "layout", "preset", "crop", "preprocess")
-
-
-def read_options(calib: Any, shared: Shared) -> tuple[Options, SampleOptions]:
-    """Sorts what the functions of the API were given.
+def read_options(calib: Any, shared: Mapping[str, object]) -> tuple[Options, SampleOptions]:
+    """Sorts what the functions of the API were given: each option goes to whom has it among its parameters.
 
     Raises:
         InputError: As `make_options`.
         TypeError: An option that does not exist.
     """
-    given = dict(shared)
-    image: dict[str, Any] = {name: given.pop(name) for name in _IMAGE if name in given}
+    given: dict[str, Any] = dict(shared)
+    how, image = take(given, make_options), take(given, ImageSettings)
     for name in ("mean", "std"):
         if isinstance(image.get(name), int | float):
             image[name] = (float(image[name]),)
         elif image.get(name) is not None:
             image[name] = tuple(map(float, image[name]))
-    how: dict[str, Any] = {name: given.pop(name) for name in _HOW if name in given}
-    samples: dict[str, Any] = given
-    return make_options(**how), SampleOptions(calib, **samples, image=ImageSettings(**image))
+    return make_options(**how), SampleOptions(calib, **given, image=ImageSettings(**image))
+
+
+def take(given: dict[str, Any], taker: Callable[..., Any] | Iterable[str]) -> dict[str, Any]:
+    """Takes out of what was given what a function, or names, want of it."""
+    wanted = signature(taker).parameters if callable(taker) else taker
+    return {name: given.pop(name) for name in wanted if name in given}

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
-from typing import Literal
+from typing import Any, Literal, get_args
 
 from onnx_dalr.errors import InputError
 from onnx_dalr.factorize.form import Form
@@ -126,6 +126,12 @@ def make_target(
         return Target(kind, rules, amount, 0.0, *more, best_effort=best_effort)
     parse = {"max-drop": parse_points, "max-error": parse_error, "energy": parse_share}[kind]
     return Target(kind, rules, None, parse(asked, f"--{kind}"), *more, confidence=sure, best_effort=best_effort)
+
+
+def is_asked_for(given: Mapping[str, Any]) -> bool:
+    """Whether among the arguments of `make_target` there is a target, or something that its ranks keep to."""
+    kinds = (kind.replace("-", "_") for kind in get_args(Kind))
+    return any(given[kind] is not None for kind in kinds) or given["rank_multiple"] > 1 or given["min_rank"] > 1
 
 
 def _rule(text: int | str) -> RankRule:

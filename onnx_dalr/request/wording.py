@@ -9,16 +9,15 @@ from dataclasses import fields, is_dataclass, replace
 from functools import wraps
 from inspect import signature
 from os import PathLike, fspath
-from typing import Any, ParamSpec, TypeVar, get_args
+from typing import Any, ParamSpec, TypeVar
 
 from onnx_dalr.errors import DalrError
 from onnx_dalr.progress import Progress, Silent
+from onnx_dalr.request.option import Option
+from onnx_dalr.request.table import COMMANDS, OPTIONS
 
 P = ParamSpec("P")
 T = TypeVar("T")
-
-_RENAMED = {"output": "outputs", "verbose": "to_text(verbose=True)", "all": "to_text(top=None)"}
-"""Options that are called otherwise in Python."""
 
 _PHRASES = {
     "make one: onnx-dalr analyze IN.onnx --calib PATH -o plan.json": (
@@ -77,15 +76,15 @@ def in_python(text: str, given: tuple[str, ...] = ()) -> str:
 
 
 def _translated(text: str) -> Iterator[str]:
-    known, at, with_value = parameters(), 0, False
+    known, at, with_value = _known(), 0, False
     while token := _TOKEN.search(text, at):
         between, word, end = text[at : token.start()], token[0], token.end()
-        command, option = token["command"], token["option"]
-        if command is not None and command in _functions():
+        command, flag = token["command"], token["option"]
+        if command in COMMANDS:
             word = f"`onnx_dalr.{command}`"
         value = None
-        if option is not None and (name := _name(option, known)):
-            word, value, end = _keyword(option, name, known, text, end)
+        if flag in known:
+            word, value, end = _keyword(flag, known[flag], text, end)
             if with_value and between == " ":
                 between = ", "
         yield between + word
@@ -93,24 +92,26 @@ def _translated(text: str) -> Iterator[str]:
     yield text[at:]
 
 
-def _name(option: str, known: Mapping[str, Any]) -> str | None:
-    """What Python calls an option; None where it is none of ours."""
-    name = option.replace("-", "_")
-    if option in _RENAMED:
-        return _RENAMED[option]
-    if name in known:
-        return name
-    denied = name.removeprefix("no_")
-    return denied if isinstance(known.get(denied), bool) else None
+def _known() -> dict[str | None, Option]:
+    """The options that Python has a word for, by what may follow the dashes: the flag, and the name in Python."""
+    return {
+        word: option
+        for option in OPTIONS
+        if (option.functions or option.in_python) and not option.positional
+        for word in (option.flag.removeprefix("--"), option.name.replace("_", "-"))
+    }
 
 
-def _keyword(option: str, name: str, known: Mapping[str, Any], text: str, end: int) -> tuple[str, str | None, int]:
+def _keyword(flag: str, option: Option, text: str, end: int) -> tuple[str, str | None, int]:
     """The option with its value as Python writes it, the value, and where the text goes on."""
-    if isinstance(known.get(name), bool):
-        value = str(not option.startswith("no-"))
+    name = option.name
+    if option.in_python:
+        return option.in_python, None, end
+    if isinstance(option.default, bool):
+        value = str(not flag.startswith("no-"))
         return f"{name}={value}", value, end
     if text[end : end + 1] == " ":
-        for pattern, written in (*_VALUES, *_words(name)):
+        for pattern, written in (*_VALUES, *_words(option)):
             found = re.compile(rf"(?:{pattern})(?![\w%/+-]|[.,:]\w)").match(text, end + 1)
             if found:
                 value = written(found[0]) if callable(written) else found.expand(written)
@@ -118,40 +119,10 @@ def _keyword(option: str, name: str, known: Mapping[str, Any], text: str, end: i
     return name, None, end
 
 
-def _functions() -> dict[str, Callable[..., Any]]:
-    import onnx_dalr  # noqa: PLC0415 - reads this module
-
-    return {name: getattr(onnx_dalr, name) for name in onnx_dalr.FUNCTIONS}
-
-
-def parameters() -> dict[str, Any]:
-    """Every parameter of the functions that a user calls, with its default."""
-    return {
-        name: parameter.default
-        for function in _functions().values()
-        for name, parameter in signature(function).parameters.items()
-    }
-
-
-def _words(name: str) -> Iterator[tuple[str, Callable[[str], str]]]:
+def _words(option: Option) -> Iterator[tuple[str, Callable[[str], str]]]:
     """The words that an option takes by name, alone or one or the other of two, as what may follow it."""
-    from onnx_dalr.factorize import METHODS  # noqa: PLC0415 - heavy
-    from onnx_dalr.quality.task import TaskName  # noqa: PLC0415
-    from onnx_dalr.samples.images.presets import PRESETS  # noqa: PLC0415
-    from onnx_dalr.samples.images.settings import Color, Layout  # noqa: PLC0415
-    from onnx_dalr.session.session import DeviceName  # noqa: PLC0415
-
-    words = {
-        "method": METHODS,
-        "task": get_args(TaskName),
-        "device": get_args(DeviceName),
-        "color": get_args(Color),
-        "layout": get_args(Layout),
-        "preset": PRESETS,
-        "crop": ("center",),
-    }
-    if name in words:
-        one = "|".join(sorted(map(re.escape, words[name]), key=len, reverse=True))
+    if words := option.known_words():
+        one = "|".join(sorted(map(re.escape, words), key=len, reverse=True))
         yield rf"(?:{one})(?: or (?:{one}))?", lambda text: re.sub(one, r'"\g<0>"', text)
 
 

@@ -30,11 +30,11 @@ def produce(analysis: Analysis, plan: Plan, destination: Destination) -> Result:
         NothingToGainError: It is not smaller.
         InputError: Something cannot be written.
     """
-    run, sets, learned = analysis.run, analysis.sets, analysis.learned
-    plan = told_to(run.progress, plan)
-    original, options = run.original, run.options
-    with run.phase("rewrite"), run.progress.stage(REWRITING, len(plan.compressed)) as advance:
-        made = build(run, analysis.layers, learned, plan.forms, plan.factors, advance)
+    context, sets, learned = analysis.context, analysis.sets, analysis.learned
+    plan = told_to(context.progress, plan)
+    original, options = context.original, context.options
+    with context.phase("rewrite"), context.progress.stage(REWRITING, len(plan.compressed)) as advance:
+        made = build(context, analysis.layers, learned, plan.forms, plan.factors, advance)
     proto = tuned(made, plan, analysis).proto
     layer_results = tuple(_layer_results(analysis, learned, plan))
     factors = _factors(learned, plan)
@@ -43,11 +43,11 @@ def produce(analysis: Analysis, plan: Plan, destination: Destination) -> Result:
         destination.write_beside(files, analysis, plan)
         del learned
         analysis.forget()  # the largest thing in memory, and verification needs none of it
-        with run.phase("save and verify"):
-            with run.progress.stage(SAVING, None):
+        with context.phase("save and verify"):
+            with context.progress.stage(SAVING, None):
                 save(proto, original, written)
                 size = refuse_larger(written, original)
-            verified = verify(written, original, sets, analysis.task, options.runtime, run.progress)
+            verified = verify(written, original, sets, analysis.task, options.runtime, context.progress)
         facts = Result(
             version=__version__,
             input=original.path,
@@ -71,11 +71,11 @@ def produce(analysis: Analysis, plan: Plan, destination: Destination) -> Result:
             passes=plan.passes,
             metric_passes=passes,
             curve=plan.curve,
-            seconds=dict(run.seconds),
-            notes=(*run.notes, *verified.notes(fitted)),
+            seconds=dict(context.seconds),
+            notes=(*context.notes, *verified.notes(fitted)),
             model=proto if destination.output is None else None,
         )
-        result = told_to(run.progress, facts)
+        result = told_to(context.progress, facts)
         destination.write_report(files, result)
     return result
 
@@ -87,7 +87,7 @@ def _factors(learned: Learned, plan: Plan) -> str:
 
 
 def _layer_results(analysis: Analysis, learned: Learned, plan: Plan) -> Iterator[LayerResult]:
-    method = analysis.run.options.method
+    method = analysis.context.options.method
     for layer, choice in zip(analysis.layers, plan.choices, strict=True):
         form, spectra = choice.form, learned.of(layer.name, plan.factors)
         changed, first = not form.untouched, spectra.of(form)

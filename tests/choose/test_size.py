@@ -70,14 +70,14 @@ class Bench:
 
     def weigh(self, analysis: Analysis, plan: Plan, output: str) -> int:
         """Bytes of the model that an edited plan makes; as `Plan.apply`, but it factorizes once for all plans."""
-        run, learned = analysis.run, analysis.learned
-        choices, curve = fitted_to(plan.choices, plan.curve, run, analysis.layers)
+        context, learned = analysis.context, analysis.learned
+        choices, curve = fitted_to(plan.choices, plan.curve, context, analysis.layers)
         fitted = replace(plan, choices=choices, curve=curve)
-        text = note(run, fitted, learned.calibration)
-        small = rewrite(run.original, substitutions(analysis.layers, learned.spectra, fitted), text)
+        text = note(context, fitted, learned.calibration)
+        small = rewrite(context.original, substitutions(analysis.layers, learned.spectra, fitted), text)
         again = self.folder / "again"
         again.mkdir(exist_ok=True)
-        save(small, run.original, again / output)
+        save(small, context.original, again / output)
         return artifact_size(again / output)
 
 

@@ -159,7 +159,7 @@ def test_a_failed_analysis_writes_nothing(run: Run, options: tuple[str, ...], co
 def test_what_cannot_be_planned_is_refused_before_the_samples_are_run(
     run: Run, monkeypatch: pytest.MonkeyPatch, options: tuple[str, ...]
 ) -> None:
-    monkeypatch.setattr("onnx_dalr.commands.analyze.learn", lambda *_, **__: pytest.fail("samples are run"))
+    monkeypatch.setattr("onnx_dalr.commands.learning.learn", lambda *_, **__: pytest.fail("samples are run"))
     assert run(*PLAN, *options).code in (2, 3, 5)
 
 
@@ -205,7 +205,7 @@ def test_plan_and_statistics_go_to_two_files(run: Run) -> None:
 def test_an_output_that_cannot_be_written_is_refused_before_the_work(
     run: Run, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
-    monkeypatch.setattr("onnx_dalr.commands.analyze.learn", lambda *_, **__: pytest.fail("samples are run"))
+    monkeypatch.setattr("onnx_dalr.commands.learning.learn", lambda *_, **__: pytest.fail("samples are run"))
     expect(run(*ANALYZE, *RANKS, "-o", name), 2, name)
 
 
@@ -217,7 +217,7 @@ def test_an_older_plan_or_statistics_are_replaced_with_force_alone_and_that_is_s
     Path(name).write_text("mine")
     before = snapshot()
     with monkeypatch.context() as patched:
-        patched.setattr("onnx_dalr.commands.analyze.learn", lambda *_, **__: pytest.fail("samples are run"))
+        patched.setattr("onnx_dalr.commands.learning.learn", lambda *_, **__: pytest.fail("samples are run"))
         outcome = run(*ANALYZE, *RANKS, option, name)
         expect(outcome, 2, f"{option} {name} exists already")
         assert "--force" in outcome.hints[0]

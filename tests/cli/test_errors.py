@@ -387,7 +387,7 @@ def test_what_cannot_work_is_refused_before_the_samples_are_run(
         captured.append(True)
         return learn(*arguments, **named)
 
-    monkeypatch.setattr("onnx_dalr.commands.analyze.learn", noted)
+    monkeypatch.setattr("onnx_dalr.commands.learning.learn", noted)
     assert run("optimize", "model.onnx", OUTPUT, "--calib", "calib.npz", *options).code in (2, 3, 5)
     assert not captured
 
@@ -591,7 +591,7 @@ def test_running_out_of_memory_is_said_with_what_helps(
     def huge(*_arguments: object, **_options: object) -> None:
         raise MemoryError
 
-    monkeypatch.setattr("onnx_dalr.commands.analyze.learn", huge)
+    monkeypatch.setattr("onnx_dalr.commands.learning.learn", huge)
     expect(run(*kept), 2, "out of memory")
 
 

@@ -7,6 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from onnx_dalr.request.option import SAMPLES
+from onnx_dalr.request.table import of_command
 from tests.cli.conftest import Run
 
 pytestmark = pytest.mark.usefixtures("bench", "statistics")
@@ -57,6 +59,12 @@ def test_what_is_asked_of_any_samples_is_refused_where_there_are_none(
     run: Run, command: str, option: tuple[object, ...]
 ) -> None:
     refused(run, command, *option)
+
+
+def test_no_option_about_samples_is_forgotten_here() -> None:
+    about = {option.flag for option in of_command("optimize").values() if option.group == SAMPLES}
+    asked = {option[0] for option in (*OF_CALIB, *OF_ANY, *OF_SOME)}
+    assert about - asked == {"--calib", "--stats", "--eval", "--eval-labels", "--device", "--ops-library"}
 
 
 def test_so_are_a_sheet_of_thumbnails_and_labels_of_no_samples(run: Run) -> None:

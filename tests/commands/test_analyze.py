@@ -19,6 +19,7 @@ import onnx_dalr
 from onnx_dalr import Analysis, InputError, NothingToGainError, Plan, TargetError
 from onnx_dalr.learn.statistics_set import load_statistics, save_statistics
 from onnx_dalr.progress import Silent
+from onnx_dalr.request.target import make_target
 from tests.cli import tiny
 from tests.forms import UNTOUCHED, pair
 from tests.learn.stats_cases import assert_close
@@ -115,7 +116,7 @@ def test_a_plan_is_refused_where_optimize_refuses_and_in_the_same_words(
 @pytest.mark.parametrize("target", TARGETS, ids=str)
 def test_a_plan_says_what_it_is_for_and_what_was_tried(analysis: Analysis, target: dict[str, Any]) -> None:
     plan = analysis.plan(**target)
-    assert plan.model == analysis.run.original.content_hash
+    assert plan.model == analysis.context.original.content_hash
     assert (plan.method, plan.version) == ("dalr", onnx_dalr.__version__)
     assert [choice.layer for choice in plan.choices] == ["first", "second", "third"]
     assert [choice.largest_rank for choice in plan.choices] == [12, 31, 3]
@@ -183,6 +184,21 @@ def test_a_target_that_cannot_be_met_leaves_the_analysis_as_it_was(analysis: Ana
 
 
 # What is left behind.
+
+
+def test_a_target_is_held_against_the_sizes_of_the_layers_once(
+    model: ModelProto, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    checked: list[object] = []
+    for where in ("commands.learning", "choose.analysis"):
+        monkeypatch.setattr(f"onnx_dalr.{where}.check_target", lambda run, target, *_, **__: checked.append(target))
+    asked = make_target(params="50%")
+    with onnx_dalr.analyze(model, calib=tiny.rows(), target=asked) as analysis:
+        assert checked == [asked]
+        analysis.plan(params="50%")
+        assert checked == [asked]
+        analysis.plan(params="60%")
+        assert checked == [asked, make_target(params="60%")]
 
 
 def test_nothing_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -340,7 +356,7 @@ def test_statistics_of_other_sums_than_the_method_reads_are_refused(model: Model
 def test_statistics_are_of_the_model_and_the_samples(analysis: Analysis) -> None:
     stats = analysis.stats
     assert (stats.model, stats.method, stats.version) == (
-        analysis.run.original.content_hash,
+        analysis.context.original.content_hash,
         "dalr",
         onnx_dalr.__version__,
     )

@@ -118,7 +118,7 @@ def test_while_the_file_is_verified_nothing_of_what_was_learned_is_in_memory(
         alive.append(sum(each() is not None for each in held))
         return verify(*arguments)
 
-    monkeypatch.setattr("onnx_dalr.commands.analyze.Analysis", Watched)
+    monkeypatch.setattr("onnx_dalr.commands.learning.Analysis", Watched)
     monkeypatch.setattr("onnx_dalr.write.produce.verify", verifying)
     options: dict[str, Any] = {"calib": tiny.rows(100), "rank": 8}
     if given == "a tolerance":
@@ -370,7 +370,7 @@ def test_a_plan_or_statistics_that_exist_are_replaced_with_force_alone(
     mine.write_text("mine")
     options: dict[str, Any] = {"calib": tiny.rows(), "rank": 8, option: mine}
     with monkeypatch.context() as patched:
-        patched.setattr("onnx_dalr.commands.analyze.learn", lambda *_, **__: pytest.fail("samples are run"))
+        patched.setattr("onnx_dalr.commands.learning.learn", lambda *_, **__: pytest.fail("samples are run"))
         named = f"{option} .*mine exists already"
         with pytest.raises(onnx_dalr.InputError, match=named):
             optimize(path, tmp_path / "small.onnx", **options)
@@ -474,7 +474,7 @@ def test_an_original_that_gives_no_numbers_is_told_so_before_the_work(
     result = optimize(broken, calib=tiny.rows(), rank=8, holdout=0, metric=False)
     assert f"the original model gives {what} on these samples" in result.notes
     assert not any("random" in note for note in result.notes)
-    monkeypatch.setattr("onnx_dalr.commands.analyze.learn", lambda *_, **__: pytest.fail("samples are run"))
+    monkeypatch.setattr("onnx_dalr.commands.learning.learn", lambda *_, **__: pytest.fail("samples are run"))
     with pytest.raises(onnx_dalr.InputError, match=f"the original model gives {what}") as caught:
         optimize(broken, calib=tiny.rows(), rank=8)
     assert "preprocessing" in caught.value.hint

@@ -22,7 +22,7 @@ from onnx_dalr.learn.learn import Learned, factorize, learn, learn_from, trusts
 from onnx_dalr.learn.statistics_set import StatisticsSet
 from onnx_dalr.progress import Silent
 from onnx_dalr.quality.task import Task
-from onnx_dalr.request.context import Run
+from onnx_dalr.request.context import Context
 from onnx_dalr.request.options import make_options
 from onnx_dalr.samples.options import SampleOptions
 from onnx_dalr.samples.sets import Sets, fingerprint, opened
@@ -35,8 +35,8 @@ MLP = model(ENDS, TWO, {"W": numbers(5, 4), "b": numbers(4), "V": numbers(4, 3),
 LAYERS, _ = find(MLP)
 
 
-def run_of(made: Any = MLP, **options: Any) -> Run:
-    return Run(made, make_options(device="cpu", **options), Silent())
+def run_of(made: Any = MLP, **options: Any) -> Context:
+    return Context(made, make_options(device="cpu", **options), Silent())
 
 
 @contextmanager
@@ -45,9 +45,9 @@ def sets_of(feed: Mapping[str, NDArray[Any]] = X, made: Any = MLP) -> Iterator[S
         yield sets
 
 
-def learned(run: Run, task: Task | None = CLASSIFY, *, keep: bool = False, **feed: NDArray[Any]) -> Learned:
+def learned(context: Context, task: Task | None = CLASSIFY, *, keep: bool = False, **feed: NDArray[Any]) -> Learned:
     with sets_of(feed or X) as sets:
-        return learn(run, LAYERS, sets, task, keep=keep)
+        return learn(context, LAYERS, sets, task, keep=keep)
 
 
 def pair_of(spectra: Spectra) -> Spectrum:
@@ -79,27 +79,27 @@ def assert_same(one: Mapping[str, Mapping[str, Spectra]], other: Mapping[str, Ma
 
 
 def test_every_layer_has_a_spectrum_with_a_metric() -> None:
-    run = run_of()
-    found = learned(run)
+    context = run_of()
+    found = learned(context)
     assert list(found.spectra["default"]) == ["one", "two"]
     assert all(spectra.has_effect for spectra in found.spectra["default"].values())
     assert found.rows == {"one": 40, "two": 40}
     assert found.passes == 7
     assert found.notes == ()
     assert (len(found.digests), found.calibration) == (40, fingerprint(found.digests))
-    assert set(run.seconds) == {"capture", "metric", "factorize"}
+    assert set(context.seconds) == {"capture", "metric", "factorize"}
 
 
 @pytest.mark.parametrize(
     ("options", "task"), [({"metric": False}, CLASSIFY), ({"method": "svd-bc"}, CLASSIFY), ({}, None)]
 )
 def test_without_a_metric_no_gradient_is_taken(options: dict[str, Any], task: Task | None) -> None:
-    run = run_of(**options)
-    found = learned(run, task, keep=True)
+    context = run_of(**options)
+    found = learned(context, task, keep=True)
     assert not any(spectra.has_effect for spectra in found.spectra["default"].values())
     assert all(Need.METRIC not in each.needs for each in found.statistics.values())
     assert found.passes == 0
-    assert "metric" not in run.seconds
+    assert "metric" not in context.seconds
 
 
 def test_statistics_are_kept_where_they_are_asked_for() -> None:
@@ -147,11 +147,11 @@ def test_where_memory_is_short_layers_go_in_groups_and_come_to_the_same(
 def test_spectra_of_statistics_that_were_kept_are_the_same() -> None:
     whole = learned(run_of(), keep=True)
     held = StatisticsSet(MLP.content_hash, "dalr", {}, "0", whole.digests, whole.statistics, ("as noted",))
-    run = run_of()
-    found = learn_from(run, LAYERS, held)
+    context = run_of()
+    found = learn_from(context, LAYERS, held)
     assert_same(found.spectra, whole.spectra)
     assert (found.rows, found.digests, found.notes, found.passes) == (whole.rows, whole.digests, ("as noted",), 0)
-    assert set(run.seconds) == {"factorize"}
+    assert set(context.seconds) == {"factorize"}
     assert list(found.statistics) == ["one", "two"]
 
 

@@ -225,8 +225,8 @@ def test_a_plan_that_was_applied_and_saved_again_is_the_same_plan(files: Path) -
 def test_with_statistics_and_no_samples_nothing_is_run_and_quality_is_not_measured(
     files: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("onnx_dalr.commands.analyze.learn", never)
-    monkeypatch.setattr("onnx_dalr.commands.analyze.opened", never)
+    monkeypatch.setattr("onnx_dalr.commands.learning.learn", never)
+    monkeypatch.setattr("onnx_dalr.commands.opening.opened", never)
     result = onnx_dalr.apply(files / "model.onnx", files / "plan.json", files / "small.onnx", stats=files / "stats.npz")
     assert (result.samples, result.quality, result.latency, result.provider) == (None, None, None, "none")
     assert "not measured" in str(result)
@@ -239,7 +239,7 @@ def test_with_statistics_and_no_samples_nothing_is_run_and_quality_is_not_measur
 def test_samples_beside_statistics_are_for_select_and_report_alone(
     files: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("onnx_dalr.commands.analyze.learn", never)
+    monkeypatch.setattr("onnx_dalr.commands.learning.learn", never)
     paths = (files / "model.onnx", files / "plan.json")
     expected = onnx_dalr.apply(*paths, stats=files / "stats.npz").model
     result = onnx_dalr.apply(*paths, stats=files / "stats.npz", calib=tiny.rows(80, seed=7))

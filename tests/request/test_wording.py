@@ -18,7 +18,7 @@ from onnx_dalr.cli.main import app
 from onnx_dalr.commands import optimize as pipeline
 from onnx_dalr.plan.choice import Choice
 from onnx_dalr.progress import Silent
-from onnx_dalr.request.wording import in_python, parameters, told_in_python
+from onnx_dalr.request.wording import in_python, told_in_python
 from onnx_dalr.session.refusals import cannot_load
 from tests.cli import tiny
 
@@ -123,7 +123,6 @@ def test_every_option_of_the_command_line_has_its_name_in_python() -> None:
     }
     assert {"max-drop", "no-metric", "save-stats", "max-growth", "data"} <= options
     assert {option for option in options if in_python(f"--{option}").startswith("--")} <= OF_THE_COMMAND_LINE
-    assert {"calib", "max_size", "data", "metric"} <= set(parameters())
 
 
 def test_commands_that_a_shell_runs_have_their_own_words_in_python(tmp_path: Path) -> None:

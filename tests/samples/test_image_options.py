@@ -10,8 +10,8 @@ from typer.testing import CliRunner
 
 import onnx_dalr
 from onnx_dalr.cli.main import app
-from onnx_dalr.cli.values import image_crop, image_size
 from onnx_dalr.errors import InputError
+from onnx_dalr.request.values import image_crop, image_size
 
 
 def run(demo: Path, *options: str) -> tuple[int, str]:
@@ -22,16 +22,13 @@ def run(demo: Path, *options: str) -> tuple[int, str]:
 
 
 class TestValues:
-    @pytest.mark.parametrize(
-        ("text", "value"), [(None, None), ("224", 224), ("224x192", (224, 192)), ("224 X 192", (224, 192))]
-    )
-    def test_sizes(self, text: str | None, value: object) -> None:
-        assert image_size(text) == value
+    @pytest.mark.parametrize(("text", "value"), [("224", 224), ("224x192", (224, 192)), ("224 X 192", (224, 192))])
+    def test_sizes(self, text: str, value: object) -> None:
+        assert image_size("--resize", text) == value
 
     @pytest.mark.parametrize(
         ("text", "value"),
         [
-            (None, None),
             ("center", "center"),
             ("224", (224, 224)),
             ("224×192", (224, 192)),
@@ -40,15 +37,15 @@ class TestValues:
             ("7/8", 0.875),
         ],
     )
-    def test_crops(self, text: str | None, value: object) -> None:
-        assert image_crop(text) == value
+    def test_crops(self, text: str, value: object) -> None:
+        assert image_crop("--crop", text) == value
 
     @pytest.mark.parametrize("text", ["", "x", "middle", "1x2x3", "²", "1/0"])
     def test_neither(self, text: str) -> None:
         with pytest.raises(InputError, match="is no crop"):
-            image_crop(text)
+            image_crop("--crop", text)
         with pytest.raises(InputError, match="is not a size"):
-            image_size(text)
+            image_size("--resize", text)
 
 
 class TestOptimize:

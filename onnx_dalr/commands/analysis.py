@@ -1,0 +1,35 @@
+"""What `optimize` and `analyze` share: everything up to what the samples say of the layers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from onnx_dalr.ahead.announce import announce_size
+from onnx_dalr.choose.analysis import Analysis
+from onnx_dalr.commands.asked import Asked
+from onnx_dalr.commands.layers import choose_layers
+from onnx_dalr.commands.learning import learned_of, refuse_by_sizes
+from onnx_dalr.commands.opening import announce_samples, draw_thumbnails, opened_samples
+from onnx_dalr.request.context import Context
+from onnx_dalr.request.target import make_target
+
+
+@contextmanager
+def analysis_of(context: Context, asked: Asked) -> Iterator[Analysis]:
+    """Finds the layers, opens the samples and learns from the fit samples, or from statistics on disk in their place.
+
+    Raises:
+        InputError: Samples, statistics or options that cannot be used.
+        TargetError: The target cannot be met.
+        NothingToGainError: No layer is eligible, or all stay dense.
+    """
+    layers, skipped = choose_layers(context, asked)
+    with opened_samples(context, asked) as sets:
+        announce_samples(context, sets, from_files=bool(asked.stats))
+        if asked.only is None:
+            announce_size(context, asked.target or make_target(), layers)
+        refuse_by_sizes(context, asked, layers, sets)
+        draw_thumbnails(sets, asked)
+        # No name here for what was learned: while it waits, this frame would hold what the analysis is told to forget.
+        yield learned_of(context, asked, layers, skipped, sets)

@@ -1,0 +1,42 @@
+"""Which layers of a model take part in a run."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from onnx_dalr.choose.analysis import check_ranks
+from onnx_dalr.commands.asked import Asked
+from onnx_dalr.errors import NothingToGainError
+from onnx_dalr.graph.layers import Layer, Skipped, find
+from onnx_dalr.request.context import Context
+from onnx_dalr.request.selection import check_pattern, left_out, select
+
+
+def choose_layers(context: Context, asked: Asked) -> tuple[list[Layer], list[Skipped]]:
+    """The layers that take part, and the nodes that do not, with the reason.
+
+    Raises:
+        InputError: A pattern, or a layer of the plan, is none of the model's.
+        NothingToGainError: No layer is eligible.
+    """
+    found, skipped = find(context.original)
+    if asked.target is not None:
+        check_ranks(asked.target, found, skipped)
+    layers, skipped = select(found, skipped, context.options.include, context.options.exclude)
+    if asked.only is not None:
+        unknown = sorted(asked.only - {layer.name for layer in layers})
+        if unknown:
+            check_pattern("the plan's layer", unknown[0], layers, skipped)
+        kept = [left_out(layer, "the plan keeps it") for layer in layers if layer.name not in asked.only]
+        layers, skipped = [layer for layer in layers if layer.name in asked.only], [*skipped, *kept]
+    if not layers:
+        raise NothingToGainError("nothing to gain: no layer is eligible", _why_none(skipped))
+    return layers, skipped
+
+
+def _why_none(skipped: Sequence[Skipped]) -> str:
+    if not skipped:
+        return "the model has no Gemm, MatMul or Conv"
+    reasons = [entry.reason for entry in skipped]
+    common = max(dict.fromkeys(reasons), key=reasons.count)
+    return f"{len(skipped)} nodes skipped, {reasons.count(common)} of them: {common}"
