@@ -88,9 +88,7 @@ def posed(
         spectra = {"default": SPECTRA if layers is THREE else spectra_of(layers, method)}
     whole = total or sum(layer.params + layer.m for layer in layers)
     learned = learned_of(spectra) if spectra else None
-    return SearchSpace(
-        make_target(**target), layers, learned, method, whole, on_disk or 4 * whole, weigh or _unweighed
-    )
+    return SearchSpace(make_target(**target), layers, learned, method, whole, on_disk or 4 * whole, weigh or _unweighed)
 
 
 def _unweighed(forms: Forms) -> int:

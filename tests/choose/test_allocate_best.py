@@ -182,7 +182,11 @@ def test_filling_gives_to_the_layer_that_gains_most_for_its_cost() -> None:
 def test_the_next_steps_come_cheapest_first_and_none_is_left_out() -> None:
     made = [*ladders([Size(20, 20), Size(10, 10), Size(6, 6)]), Size(20, 20).pinned(3)]
     assert allocate.steps_up(made, pairs(4, 4, None, 3)) == [(20.0, 1, pair(None)), (40.0, 0, pair(5))]
-    assert allocate.steps_up(made, pairs(9, 1, 2, 3)) == [(12.0, 2, pair(None)), (20.0, 1, pair(2)), (40.0, 0, pair(None))]
+    assert allocate.steps_up(made, pairs(9, 1, 2, 3)) == [
+        (12.0, 2, pair(None)),
+        (20.0, 1, pair(2)),
+        (40.0, 0, pair(None)),
+    ]
     assert allocate.steps_up(made, pairs(None, None, None, 3)) == []
 
 
@@ -239,7 +243,9 @@ def test_the_budget_of_the_whole_keeps_every_layer_dense(
     sizes: list[Size], shape: Callable[..., Curve], seed: int
 ) -> None:
     rng = np.random.default_rng(seed)
-    assert allocate.best(ladders(sizes), [shape(one, rng) for one in sizes], dense_cost(sizes)) == [UNTOUCHED] * len(sizes)
+    assert allocate.best(ladders(sizes), [shape(one, rng) for one in sizes], dense_cost(sizes)) == [UNTOUCHED] * len(
+        sizes
+    )
 
 
 def test_parameters_go_to_the_layer_the_output_feels() -> None:

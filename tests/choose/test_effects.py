@@ -8,10 +8,10 @@ from typing import cast
 
 import numpy as np
 import pytest
+from onnx_dalr.choose.sensitivity import Sensitivity
 
 from onnx_dalr.choose.allocate import Curve, Ranks
 from onnx_dalr.choose.effects import MetricEffects
-from onnx_dalr.choose.sensitivity import Sensitivity
 from onnx_dalr.choose.space import Problem
 from onnx_dalr.choose.trials import BY_EFFECT
 from tests.choose.search_cases import SPECTRA, THREE, Scored, decided, posed, ranks_of

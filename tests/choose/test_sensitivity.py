@@ -10,10 +10,10 @@ import numpy as np
 import onnx
 import pytest
 from onnx import numpy_helper
+from onnx_dalr.choose.sensitivity import FEWEST_SAMPLES, MOST_SAMPLES, Sensitivity, samples_for
 
 from onnx_dalr.choose import sensitivity as room
 from onnx_dalr.choose.allocate import Size, best, ladder
-from onnx_dalr.choose.sensitivity import FEWEST_SAMPLES, MOST_SAMPLES, Sensitivity, samples_for
 from onnx_dalr.choose.space import sizes_of
 from onnx_dalr.factorize import METHODS, Settings, Spectrum, Statistics
 from onnx_dalr.graph.layers import Layer, find, matrix
