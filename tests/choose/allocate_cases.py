@@ -88,7 +88,7 @@ def dense_cost(sizes: Sequence[Size]) -> int:
 EXTENTS = st.one_of(st.integers(2, 200), st.integers(2, 5))
 # What the search for layers lets through: some rank makes it smaller without a new bias.
 SHAPES = st.tuples(EXTENTS, EXTENTS).filter(lambda shape: Size(*shape).largest_rank >= 1)
-SIZES = st.lists(st.builds(lambda shape, own: Size(*shape, shape[0] * own), SHAPES, st.integers(0, 1)), max_size=6)
+SIZES = st.lists(st.builds(lambda shape, own: Size(shape[0], shape[1], shape[0] * own), SHAPES, st.integers(0, 1)), max_size=6)
 SOME_SIZES = SIZES.filter(bool)
 GAINING = SOME_SIZES.map(lambda sizes: [one for one in sizes if one.largest_rank]).filter(bool)
 
