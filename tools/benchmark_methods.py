@@ -4,35 +4,37 @@ from __future__ import annotations
 
 import operator
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
-from functools import reduce
+from functools import partial, reduce
 from types import TracebackType
 from typing import Literal
 
 import numpy as np
 from benchmark_data import Case, Feeds
 from onnx import ModelProto
-from onnx_dalr.choose.sensitivity import Sensitivity, samples_for
 from threadpoolctl import threadpool_limits
 
+from onnx_dalr.candidate.candidate import build, replacement
+from onnx_dalr.candidate.forms import asked
 from onnx_dalr.choose import allocate
-from onnx_dalr.choose.allocate import Ranks
-from onnx_dalr.choose.decide import decide, problem_of, substitutions
-from onnx_dalr.choose.effects import MetricEffects
-from onnx_dalr.choose.space import ParamsBudget, Problem
-from onnx_dalr.choose.trials import plan_of
-from onnx_dalr.factorize import METHODS, Method, Need, Ridge, Settings, Spectrum, Statistics
+from onnx_dalr.choose.allocate import Forms
+from onnx_dalr.choose.costs.params import ParamsBudget
+from onnx_dalr.choose.decide import decide
+from onnx_dalr.choose.effects import MeasuredEffects, MetricEffects, samples_for
+from onnx_dalr.choose.space import SearchSpace, space_of
+from onnx_dalr.factorize import METHODS, Form, Method, Need, Ridge, Settings, Statistics
+from onnx_dalr.factorize.spectra import Spectra
+from onnx_dalr.factorize.structures import structures_of
 from onnx_dalr.graph.layers import Layer, find, matrix
 from onnx_dalr.graph.overridable import overridable
-from onnx_dalr.graph.rewrite import rewrite
 from onnx_dalr.graph.storage.model import input_specs
 from onnx_dalr.learn.capture import capture
-from onnx_dalr.learn.learn import DEFAULT, Learned, factorize
+from onnx_dalr.learn.learn import Learned, factorize
 from onnx_dalr.learn.probes import add_metric
+from onnx_dalr.learn.trust import DEFAULT
 from onnx_dalr.look.first import look
-from onnx_dalr.plan.plan import Plan
 from onnx_dalr.progress import Silent
 from onnx_dalr.quality.evaluate import evaluate
 from onnx_dalr.quality.task import Task
@@ -45,7 +47,6 @@ from onnx_dalr.samples.sets import Sets, opened
 from onnx_dalr.session.session import open_session
 
 Allocation = Literal["equal", "error", "effect"]
-Spectra = dict[str, Spectrum]
 
 _HOLDOUT = 0.3
 _RIDGES = (1e-5, 1e-3, 1e-2, 1e-1, 1.0, 10.0)
@@ -119,11 +120,9 @@ class _Taught:
         metric: Seconds of the gradients.
     """
 
-    def __init__(
-        self, context: Context, layers: Sequence[Layer], sets: Sets, case: Case, task: Task, *, metric: bool
-    ) -> None:
-        self._run, self._layers = context, layers
-        self._spectra: dict[tuple[str, Settings], tuple[Spectra, float]] = {}
+    def __init__(self, run: Run, layers: Sequence[Layer], sets: Sets, case: Case, task: Task, *, metric: bool) -> None:
+        self._run, self._layers = run, layers
+        self._learned: dict[tuple[str, Settings], tuple[Learned, float]] = {}
         start = time.perf_counter()
         batches = (batch for _, batch in sets.fit)
         mask = sets.mask_input
@@ -144,18 +143,25 @@ class _Taught:
             found[name] = held if Need.ROWS in needs else _narrowed(held, needs)
         return found
 
-    def spectra(self, method: Method, settings: Settings) -> tuple[Spectra, float]:
-        """By layer, and the seconds they took."""
+    def learned(self, method: Method, settings: Settings) -> tuple[Learned, float]:
+        """The spectra by layer, and the seconds they took."""
         key = (method.name, settings)
-        if key not in self._spectra:
+        if key not in self._learned:
             own, start = self.own(method), time.perf_counter()
             with threadpool_limits(1, user_api="blas"):
-                made = {
-                    layer.name: method.spectrum(matrix(self._run.original, layer), own[layer.name], settings).compact()
-                    for layer in self._layers
-                }
-            self._spectra[key] = made, time.perf_counter() - start
-        return self._spectra[key]
+                made = {layer.name: self._spectra(layer, own[layer.name], method, settings) for layer in self._layers}
+            self._learned[key] = _only(made), time.perf_counter() - start
+        return self._learned[key]
+
+    def _spectra(self, layer: Layer, held: Statistics, method: Method, settings: Settings) -> Spectra:
+        W = matrix(self._run.original, layer)
+        each = structures_of(layer.shape)
+        return Spectra({one.name: one.decompose(W, held, method, settings) for one in each}).compact()
+
+
+def _only(spectra: dict[str, Spectra]) -> Learned:
+    """One kind of factors, and nothing else known."""
+    return Learned({DEFAULT: spectra}, {}, frozenset(), {}, 0, ())
 
 
 _EVERYTHING = replace(
@@ -216,14 +222,14 @@ class Bench:
         if len(contender.settings) > 1:
             settings, waited = self._tuned(method, contender.settings, amount)
             note = f"λ = {settings.ridge}"
-        spectra, took = self._all.spectra(method, settings)
+        learned, took = self._all.learned(method, settings)
         start = time.perf_counter()
-        problem = self._problem(method, amount, {DEFAULT: spectra})
-        ranks = self._ranks(problem, allocation, amount)
-        proto = self._build(plan_of(problem, ranks, ""), problem.spectra)
+        space = self._space(method, amount, learned)
+        forms = self._forms(space, allocation, amount)
+        proto = self._build(learned, forms)
         seen = self._all.capture * (method.name != "svd") + self._all.metric * contender.weighs
         seconds = waited + seen + took + time.perf_counter() - start
-        return self._made(proto, problem.params_at(ranks), seconds, note)
+        return self._made(proto, space.params_at(forms), seconds, note)
 
     def _optimized(self, amount: float) -> Made:
         """What `onnx-dalr optimize` makes of the samples."""
@@ -231,19 +237,18 @@ class Bench:
         method, start = METHODS["dalr"], time.perf_counter()
         target = self._target(amount)
         plan = decide(self._run, target, self._layers, learned, self._split, self._task)
-        proto = self._build(plan, learned.spectra)
-        ranks = [choice.rank for choice in plan.choices]
-        problem = self._problem(method, amount, learned.spectra)
+        proto = self._build(learned, plan.forms, plan.factors)
+        space = self._space(method, amount, learned)
         seconds = took + time.perf_counter() - start
         note = f"{plan.factors}; {plan.choices[0].reason.split(',')[0]}"
-        return self._made(proto, problem.params_at(ranks), seconds, note)
+        return self._made(proto, space.params_at(list(plan.forms)), seconds, note)
 
     def _learn(self) -> tuple[Learned, float]:
         """The factors that `optimize` chooses from, and the seconds they took."""
         if self._learned is None:
             taught = self._taught_part()
             own, start = taught.own(METHODS["dalr"]), time.perf_counter()
-            spectra: dict[str, Spectra] = {}
+            spectra: dict[str, dict[str, Spectra]] = {}
             factorize(self._run, self._layers, own, spectra)
             rows = {name: held.count for name, held in own.items()}
             seconds = time.perf_counter() - start + taught.capture + taught.metric
@@ -261,10 +266,10 @@ class Bench:
         taught, seconds = self._taught_part(), 0.0
         found: list[float] = []
         for each in settings:
-            spectra, took = taught.spectra(method, each)
+            learned, took = taught.learned(method, each)
             start = time.perf_counter()
-            problem = self._problem(method, amount, {DEFAULT: spectra})
-            proto = self._build(plan_of(problem, self._ranks(problem, "equal", amount), ""), problem.spectra)
+            forms = self._forms(self._space(method, amount, learned), "equal", amount)
+            proto = self._build(learned, forms)
             candidate = open_session(proto.SerializeToString(), "cpu")
             quality = evaluate(self._reference, candidate, self._split.select, self._task, intervals=False)
             found.append(quality.distortion if quality.finite else np.inf)
@@ -276,40 +281,54 @@ class Bench:
             return make_target(rank=int(amount))
         return make_target(params=str(self.case.part.params - self.inside + int(amount * self.inside)))
 
-    def _problem(self, method: Method, amount: float, spectra: dict[str, Spectra]) -> Problem:
-        problem = problem_of(self._run, self._target(amount), self._layers, None)
-        return replace(problem, method=method, spectra=spectra)
+    def _space(self, method: Method, amount: float, learned: Learned) -> SearchSpace:
+        return replace(space_of(self._run, self._target(amount), self._layers, learned), method=method)
 
-    def _ranks(self, problem: Problem, allocation: Allocation, amount: float) -> Ranks:
+    def _forms(self, space: SearchSpace, allocation: Allocation, amount: float) -> Forms:
         if self.case.unit == "rank":
-            return [int(amount)] * len(self._layers)
-        assert problem.target.amount is not None
-        budget = ParamsBudget(problem, problem.target.amount.of(problem.params))
+            return [asked(layer, int(amount)) for layer in self._layers]
+        assert space.target.amount is not None
+        budget = ParamsBudget(space, space.target.amount.of(space.params))
         equal = budget.meet(lambda left: allocate.within(budget.ladders, left))
         if equal is None:
             raise budget.refusal()
         if allocation == "equal":
             return equal
-        curves = problem.tails
+        curves = space.tails
         if allocation == "effect":
-            effects = MetricEffects(problem, lambda wanted: self._sensitivity(problem, wanted))
+            effects = MetricEffects(space, lambda wanted: self._measured(space, wanted))
             effects.near(equal)
             first = budget.meet(lambda left: allocate.best(budget.ladders, effects.curves(), left))
             effects.near(first or equal)
             curves = effects.curves()
         return budget.meet(lambda left: allocate.best(budget.ladders, curves, left)) or equal
 
-    def _sensitivity(self, problem: Problem, wanted: Sequence[bool]) -> Sensitivity:
+    def _measured(self, space: SearchSpace, wanted: Sequence[bool]) -> MeasuredEffects:
         """Measures what each layer does to the output, on a few of the select samples."""
         rows = {name: held.count / len(self._sets.fit) for name, held in self._all.statistics.items()}
         few = list(self._split.select.spread(samples_for(self._layers, rows)))
         proto, overrides = overridable(self._run.original, self._layers)
         session = open_session(proto.SerializeToString(), "cpu")
-        spectra = problem.spectra[DEFAULT]
-        return Sensitivity(session, overrides, problem.layers, problem.sizes, spectra, few, self._task, wanted)
+        learned = space.learned
+        assert learned is not None
+        return MeasuredEffects(
+            session,
+            overrides,
+            space.layers,
+            space.menus,
+            [learned.of(layer.name) for layer in space.layers],
+            partial(replacement, self._run.original, learned),
+            few,
+            self._task,
+            wanted,
+        )
 
-    def _build(self, plan: Plan, spectra: Mapping[str, Mapping[str, Spectrum]]) -> ModelProto:
-        return rewrite(self._run.original, substitutions(self._layers, spectra, plan))
+    def _build(self, learned: Learned, forms: Sequence[Form], factors: str = DEFAULT) -> ModelProto:
+        """The model without the note about the run, which says nothing of a method and takes bytes."""
+        proto = build(self._run, self._layers, learned, forms, factors).proto
+        del proto.metadata_props[:]
+        proto.metadata_props.extend(self._run.original.proto.metadata_props)
+        return proto
 
     def _made(self, proto: ModelProto, params: int, seconds: float, note: str) -> Made:
         whole, part = self.case.whole, self.case.part

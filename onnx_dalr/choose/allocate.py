@@ -81,7 +81,9 @@ class Ladder:
     def rungs(self, curve: Curve) -> list[Rung]:
         """The choices worth having: the lower convex hull of (cost, distortion), cheapest first."""
         fall = self.distortions(curve)
-        at = [int(np.argmin(self.costs)), *(place for *_, place in _hull_steps(self.costs, fall))]
+        at = [0, *(place for *_, place in _hull_steps(self.costs, fall))]
+        if len(at) > 1 and self.costs[at[1]] == self.costs[0]:
+            at = at[1:]  # as cheap, and loses less
         return [Rung(self.forms[place], float(self.costs[place]), float(fall[place])) for place in at]
 
     def below(self, cost: float) -> int:
@@ -237,6 +239,8 @@ def _hull_steps(costs: NDArray[np.float64], fall: NDArray[np.float64]) -> list[t
 
 def _is_above(costs: NDArray[np.float64], fall: NDArray[np.float64], a: int, b: int, c: int) -> bool:
     """Whether point b lies on or above the line from a to c."""
+    if costs[b] == costs[c]:
+        return bool(fall[b] >= fall[c])
     return bool((fall[b] - fall[a]) * (costs[c] - costs[a]) >= (fall[c] - fall[a]) * (costs[b] - costs[a]))
 
 

@@ -32,7 +32,7 @@ def make_plan(space: SearchSpace, judge: Judge | None) -> Plan:
         TargetError: It cannot be met; names the closest that can.
         InputError: A tolerance is asked for and there is nothing to measure it on.
     """
-    planner = PLANNERS[space.target.kind]
+    planner = _by_cost if space.target.kind in COSTS else PLANNERS[space.target.kind]
     if judge is None or len(space.kinds_of_factors) < 2:
         return planner(space, judge)
     if space.target.kind in TOLERANCES:
@@ -164,8 +164,8 @@ ALLOCATIONS = 4
 
 PLANNERS: dict[str, Callable[[SearchSpace, Judge | None], Plan]] = {
     "rank": _as_asked,
-    **dict.fromkeys(COSTS, _by_cost),
     "max-drop": _by_drop,
     "max-error": _by_max_error,
     "energy": _by_energy,
 }
+"""By the kind of target; those that limit a cost are all alike."""

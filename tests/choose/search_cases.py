@@ -1,4 +1,4 @@
-"""Problems to decide on: layers without samples, spectra of made-up data, scorers that say what they are told to."""
+"""Spaces to search: layers without samples, spectra of made-up data, scorers that say what they are told to."""
 
 from __future__ import annotations
 
@@ -9,17 +9,23 @@ import numpy as np
 import onnx
 
 from onnx_dalr.choose import allocate
-from onnx_dalr.choose.allocate import Curve, Rank, Ranks
+from onnx_dalr.choose.allocate import Curve, Forms
 from onnx_dalr.choose.search import make_plan
-from onnx_dalr.choose.space import Problem, Weigh
+from onnx_dalr.choose.space import SearchSpace, Weigh
 from onnx_dalr.choose.trials import Effects, Judge, Trial
-from onnx_dalr.factorize import METHODS, Method, Settings, Spectrum, Statistics
+from onnx_dalr.factorize import METHODS, PAIR, Form, Method, Settings, Spectrum, Statistics
+from onnx_dalr.factorize.spectra import Spectra
+from onnx_dalr.factorize.structures.pair import PairSpectrum
 from onnx_dalr.graph.layers import Layer, find
 from onnx_dalr.graph.storage.model import load
+from onnx_dalr.learn.learn import Learned
 from onnx_dalr.plan.plan import Plan
 from onnx_dalr.request.target import make_target
 
 DALR, SVD, SVD_BC = METHODS["dalr"], METHODS["svd"], METHODS["svd-bc"]
+Rank = int | None
+"""Of a pair; None is the layer as it is."""
+
 NAMED = dict[str, Rank]
 """Ranks by layer name."""
 
@@ -53,6 +59,15 @@ def spectra_of(layers: Sequence[Layer], method: Method = DALR) -> dict[str, Spec
     return found
 
 
+def learned_of(spectra: Mapping[str, Mapping[str, Spectrum]]) -> Learned:
+    """What was learned, of spectra by factors' name and layer name."""
+    made = {
+        factors: {name: Spectra({PAIR: PairSpectrum(spectrum)}) for name, spectrum in each.items()}
+        for factors, each in spectra.items()
+    }
+    return Learned(made, {}, frozenset(), {}, 0, ())
+
+
 THREE = layers_of((40, 60), (60, 40), (30, 30))
 SPECTRA = spectra_of(THREE)
 PARAMS = sum(layer.params + layer.m for layer in THREE)
@@ -67,25 +82,38 @@ def posed(
     weigh: Weigh | None = None,
     on_disk: int | None = None,
     **target: Any,
-) -> Problem:
-    """A problem of these layers; of the three where none are given, each with its bias beside it."""
+) -> SearchSpace:
+    """These layers, or the three where none are given, each with its bias beside it; no spectra: nothing is learned."""
     if spectra is None:
         spectra = {"default": SPECTRA if layers is THREE else spectra_of(layers, method)}
     whole = total or sum(layer.params + layer.m for layer in layers)
-    return Problem(make_target(**target), layers, spectra, method, whole, on_disk or 4 * whole, weigh or _unweighed)
+    learned = learned_of(spectra) if spectra else None
+    return SearchSpace(make_target(**target), layers, learned, method, whole, on_disk or 4 * whole, weigh or _unweighed)
 
 
-def _unweighed(ranks: Ranks) -> int:
-    del ranks
+def _unweighed(forms: Forms) -> int:
+    del forms
     raise AssertionError("nothing but a size is weighed")
 
 
-def ranks_of(found: Plan) -> Ranks:
-    return [choice.rank for choice in found.choices]
+def spectrum_in(space: SearchSpace, layer: Layer) -> Spectrum:
+    """What a layer's decomposition was made of."""
+    spectra = space.spectra(layer)
+    assert spectra is not None
+    assert isinstance(spectra.first, PairSpectrum)
+    return spectra.first.spectrum
+
+
+def rank_of(form: Form) -> Rank:
+    return None if form.untouched else form.rank[0]
+
+
+def ranks_of(found: Plan) -> list[Rank]:
+    return [rank_of(form) for form in found.forms]
 
 
 def named(found: Plan) -> NAMED:
-    return {choice.layer: choice.rank for choice in found.choices}
+    return {choice.layer: rank_of(choice.form) for choice in found.choices}
 
 
 class Scored:
@@ -110,21 +138,21 @@ class Scored:
 
 
 class Fixed:
-    """Effects that are known from the start, and the ranks that were to be looked at."""
+    """Effects that are known from the start, and the forms that were to be looked at."""
 
     def __init__(self, curves: list[Curve]) -> None:
-        self._curves, self.looked = curves, list[Ranks]()
+        self._curves, self.looked = curves, list[Forms]()
 
-    def near(self, ranks: Ranks) -> None:
-        self.looked.append(list(ranks))
+    def near(self, forms: Forms) -> None:
+        self.looked.append(list(forms))
 
     def curves(self) -> list[Curve]:
         return self._curves
 
 
-def weighted(weights: Sequence[float], problem: Problem | None = None) -> list[Curve]:
+def weighted(weights: Sequence[float], space: SearchSpace | None = None) -> list[Curve]:
     """Tails times a weight each: what a layer's error is to the output."""
-    tails = (problem or posed()).curves(lambda spectrum: spectrum.tails)
+    tails = (space or posed()).curves(Spectra.tail)
     return [weight * tail for weight, tail in zip(weights, tails, strict=True)]
 
 
@@ -133,18 +161,18 @@ UNEVEN = weighted((1.0, 1e-4, 10.0))
 
 def moved(ranks: NAMED) -> float:
     """What the output loses, if the uneven curves tell the truth."""
-    return float(sum(curve[rank] for curve, rank in zip(UNEVEN, ranks.values(), strict=True) if rank is not None))
+    return float(sum(curve[rank - 1] for curve, rank in zip(UNEVEN, ranks.values(), strict=True) if rank is not None))
 
 
 def decided(
     scored: Callable[[Plan], Trial] | None = None,
     effects: Effects | None = None,
-    problem: Problem | None = None,
+    space: SearchSpace | None = None,
     **target: Any,
 ) -> Plan:
-    """The plan for a problem, or for a target of the three layers."""
-    judge = None if scored is None else Judge(scored, None if effects is None else lambda problem: effects)
-    return make_plan(problem or posed(**target), judge)
+    """The plan for a space, or for a target of the three layers."""
+    judge = None if scored is None else Judge(scored, None if effects is None else lambda space: effects)
+    return make_plan(space or posed(**target), judge)
 
 
 LADDERS = posed().ladders
@@ -153,4 +181,4 @@ DENSE = int(allocate.total(LADDERS, allocate.largest(LADDERS)))
 
 def cost(found: Plan) -> int:
     """Parameters of the three layers."""
-    return int(allocate.total(LADDERS, ranks_of(found)))
+    return int(allocate.total(LADDERS, list(found.forms)))

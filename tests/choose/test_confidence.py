@@ -13,7 +13,7 @@ from scipy import stats
 
 import onnx_dalr
 from onnx_dalr import InputError, TargetError
-from onnx_dalr.choose.decide import check_confidence
+from onnx_dalr.choose.feasible import check_confidence
 from onnx_dalr.choose.trials import Trial
 from onnx_dalr.commands import analyze as analysis
 from onnx_dalr.quality.intervals import Estimate, mean_estimate, paired_drop, samples_for_bound, upper_bound

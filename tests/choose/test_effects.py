@@ -9,17 +9,22 @@ from typing import cast
 import numpy as np
 import pytest
 
-from onnx_dalr.choose.allocate import Curve, Ranks
-from onnx_dalr.choose.effects import MetricEffects
-from onnx_dalr.choose.sensitivity import Sensitivity
-from onnx_dalr.choose.space import Problem
+from onnx_dalr.choose.allocate import Curve, Forms
+from onnx_dalr.choose.effects import MeasuredEffects, MetricEffects
+from onnx_dalr.choose.space import SearchSpace
 from onnx_dalr.choose.trials import BY_EFFECT
-from tests.choose.search_cases import SPECTRA, THREE, Scored, decided, posed, ranks_of
+from tests.choose.allocate_cases import curve, pairs, steady
+from tests.choose.search_cases import SPECTRA, THREE, Scored, decided, learned_of, posed, ranks_of
 
 LARGEST = (23, 23, 14)
 
 
-def problem_with(*metrics: str) -> Problem:
+def in_menu(values: Curve, largest: int) -> Curve:
+    """Of a curve by rank, what a menu with so many pairs has; nothing as it is."""
+    return curve(*values[1 : largest + 1])
+
+
+def space_with(*metrics: str) -> SearchSpace:
     """The three layers, those named with tails in a metric."""
     spectra = {
         name: replace(spectrum, metric_tails=0.5 * spectrum.tails + 1) if name in metrics else spectrum
@@ -29,58 +34,58 @@ def problem_with(*metrics: str) -> Problem:
 
 
 class Measured:
-    """Stands in for the sensitivity; each curve is a constant, and it keeps what it was asked."""
+    """Stands in for what measures; each curve is a constant, and it keeps what it was asked."""
 
     def __init__(self) -> None:
-        self.wanted, self.ranks = list[list[bool]](), list[Ranks]()
+        self.wanted, self.forms = list[list[bool]](), list[Forms]()
 
-    def made(self, wanted: Sequence[bool]) -> Sensitivity:
+    def made(self, wanted: Sequence[bool]) -> MeasuredEffects:
         self.wanted.append(list(wanted))
-        return cast(Sensitivity, self)
+        return cast(MeasuredEffects, self)
 
-    def measure(self, ranks: Ranks) -> None:
-        self.ranks.append(ranks)
+    def measure(self, forms: Forms) -> None:
+        self.forms.append(forms)
 
     def curves(self) -> list[Curve]:
-        return [np.full(largest + 1, 100.0 + i) for i, largest in enumerate(LARGEST)]
+        return [steady(100.0 + i, 100.0 + i, largest) for i, largest in enumerate(LARGEST)]
 
 
 def test_metric_tails_and_measured_curves_stand_side_by_side() -> None:
     measured = Measured()
-    effects = MetricEffects(problem_with("fc0", "fc2"), measured.made)
-    effects.near([5, 6, 7])
+    effects = MetricEffects(space_with("fc0", "fc2"), measured.made)
+    effects.near(pairs(5, 6, 7))
     assert measured.wanted == [[False, True, False]]
-    assert measured.ranks == [[5, 6, 7]]
+    assert measured.forms == [pairs(5, 6, 7)]
     first, second, third = effects.curves()
-    np.testing.assert_array_equal(first, 0.5 * SPECTRA["fc0"].tails[:24] + 1)
-    np.testing.assert_array_equal(second, np.full(24, 101.0))
-    np.testing.assert_array_equal(third, 0.5 * SPECTRA["fc2"].tails[:15] + 1)
+    np.testing.assert_array_equal(first, in_menu(0.5 * SPECTRA["fc0"].tails + 1, 23))
+    np.testing.assert_array_equal(second, steady(101.0, 101.0, 23))
+    np.testing.assert_array_equal(third, in_menu(0.5 * SPECTRA["fc2"].tails + 1, 14))
 
 
 def test_where_all_layers_have_a_metric_nothing_is_measured() -> None:
     measured = Measured()
-    effects = MetricEffects(problem_with("fc0", "fc1", "fc2"), measured.made)
-    effects.near([5, 6, 7])
-    assert (measured.wanted, measured.ranks, effects.sensitivity) == ([], [], None)
+    effects = MetricEffects(space_with("fc0", "fc1", "fc2"), measured.made)
+    effects.near(pairs(5, 6, 7))
+    assert (measured.wanted, measured.forms, effects.measured) == ([], [], None)
     assert [len(curve) for curve in effects.curves()] == [largest + 1 for largest in LARGEST]
 
 
 def test_where_none_has_all_are_measured() -> None:
     measured = Measured()
-    effects = MetricEffects(problem_with(), measured.made)
+    effects = MetricEffects(space_with(), measured.made)
     assert measured.wanted == [[True, True, True]]
     assert [curve[0] for curve in effects.curves()] == [100.0, 101.0, 102.0]
 
 
 def test_where_no_layer_has_a_metric_and_none_can_be_measured_all_are_compared_by_their_own_errors() -> None:
-    problem = problem_with()
-    effects = MetricEffects(problem, None)
-    effects.near([5, 6, 7])
-    for curve, tail in zip(effects.curves(), problem.tails, strict=True):
-        np.testing.assert_array_equal(curve, tail)
+    space = space_with()
+    effects = MetricEffects(space, None)
+    effects.near(pairs(5, 6, 7))
+    for found, tail in zip(effects.curves(), space.tails, strict=True):
+        np.testing.assert_array_equal(found, tail)
 
 
-def with_rates(*rates: float | None) -> Problem:
+def with_rates(*rates: float | None) -> SearchSpace:
     """The three layers, those with a rate having a metric: so much distortion for all of the layer's own output."""
     spectra = {
         name: replace(spectrum, metric_tails=None if rate is None else rate * spectrum.tails / spectrum.power)
@@ -96,21 +101,21 @@ def with_rates(*rates: float | None) -> Problem:
 def test_what_cannot_be_measured_is_guessed_in_the_unit_of_the_layers_that_have_a_metric(
     rates: tuple[float | None, ...], typical: float
 ) -> None:
-    problem = with_rates(*rates)
-    curves = MetricEffects(problem, None).curves()
-    for curve, tail, rate in zip(curves, problem.tails, rates, strict=True):
-        np.testing.assert_allclose(curve, (typical if rate is None else rate) * tail, rtol=1e-12)
+    space = with_rates(*rates)
+    curves = MetricEffects(space, None).curves()
+    for found, tail, rate in zip(curves, space.tails, rates, strict=True):
+        np.testing.assert_allclose(found, (typical if rate is None else rate) * tail, rtol=1e-12)
 
 
 @pytest.mark.parametrize("unit", [1e-6, 1.0, 1e4])
 def test_a_budget_is_spent_alike_whatever_unit_the_metric_is_in(unit: float) -> None:
     """A KL divergence of 1e-4 beside shares of a layer's output once left everything to the layers without a metric."""
 
-    def spent(scale: float) -> Ranks:
+    def spent(scale: float) -> list[int | None]:
         """What is best by the effects, which win."""
-        problem = with_rates(2 * scale, None, 4 * scale)
+        space = with_rates(2 * scale, None, 4 * scale)
         lost = lambda plan: float(all(choice.reason != BY_EFFECT for choice in plan.choices))  # noqa: E731
-        return ranks_of(decided(Scored(lambda ranks: 0.0, lost), MetricEffects(problem, None), problem))
+        return ranks_of(decided(Scored(lambda ranks: 0.0, lost), MetricEffects(space, None), space))
 
     assert spent(unit) == spent(1.0)
 
@@ -122,9 +127,10 @@ def test_layers_without_any_effect_say_nothing_of_the_others() -> None:
 
 
 def test_the_metric_is_that_of_the_chosen_factors() -> None:
-    problem = problem_with("fc0", "fc1", "fc2")
+    space = space_with("fc0", "fc1", "fc2")
     other = {"fc1": replace(SPECTRA["fc1"], metric_tails=7 * SPECTRA["fc1"].tails)}
-    both = replace(problem, spectra={**problem.spectra, "cautious": other})
-    curves = MetricEffects(both.with_factors("cautious"), None).curves()
-    np.testing.assert_array_equal(curves[0], 0.5 * SPECTRA["fc0"].tails[:24] + 1)
-    np.testing.assert_array_equal(curves[1], 7 * SPECTRA["fc1"].tails[:24])
+    assert space.learned is not None
+    space.learned.spectra.update(learned_of({"cautious": other}).spectra)
+    curves = MetricEffects(space.with_factors("cautious"), None).curves()
+    np.testing.assert_array_equal(curves[0], in_menu(0.5 * SPECTRA["fc0"].tails + 1, 23))
+    np.testing.assert_array_equal(curves[1], in_menu(7 * SPECTRA["fc1"].tails, 23))

@@ -18,6 +18,7 @@ from onnx_dalr.choose.trials import BY_EFFECT, BY_ERROR, EQUAL, MIXED, Trial
 from onnx_dalr.errors import TargetError
 from onnx_dalr.factorize import Spectrum
 from onnx_dalr.plan.plan import Plan
+from tests.choose.allocate_cases import pair, pairs
 from tests.choose.search_cases import (
     DENSE,
     LADDERS,
@@ -36,6 +37,7 @@ from tests.choose.search_cases import (
     posed,
     ranks_of,
     spectra_of,
+    spectrum_in,
     weighted,
 )
 
@@ -91,10 +93,9 @@ def test_the_energy_rule_takes_the_smallest_rank_that_keeps_it_in_every_layer(en
     assert (scored.plans, found.evaluations) == ([], 0)
     for choice, one in zip(found.choices, LADDERS, strict=True):
         errors = SPECTRA[choice.layer].errors
-        largest = one.ranks[-2]
-        assert largest is not None
+        largest = len(one.forms) - 1
         reach = [rank for rank in range(1, largest + 1) if errors[rank] <= (1 - energy + 1e-12) * errors[0]]
-        assert choice.rank == (reach[0] if reach else None)
+        assert choice.form == pair(reach[0] if reach else None)
         assert choice.reason == (
             f"the smallest rank that keeps {energy:g} of the output's variance"
             if reach
@@ -142,9 +143,9 @@ def test_more_parameters_than_there_are_keep_everything_dense() -> None:
 def test_a_layer_that_no_rank_makes_smaller_stays_dense(target: dict[str, Any]) -> None:
     layers = layers_of((100, 2), (60, 60), biased=False)
     found = decided(Scored(lambda ranks: 0.0), None, posed(layers, total=3800, **target))
-    assert found.choices[0].rank is None
+    assert found.choices[0].form.untouched
     assert found.choices[0].reason.startswith("dense: no rank that may be chosen makes it smaller")
-    assert found.choices[1].rank is not None
+    assert not found.choices[1].form.untouched
 
 
 # Several allocations of one budget
@@ -160,7 +161,7 @@ def test_every_candidate_meets_the_same_parameters_and_leaves_none_a_step_could_
         left = budget - cost(tried)
         assert left >= 0
         if tried.compressed[0].reason != EQUAL:  # one ratio for all steps all layers at once
-            assert all(step > left for step, _, _ in allocate.steps_up(LADDERS, ranks_of(tried)))
+            assert all(step > left for step, _, _ in allocate.steps_up(LADDERS, list(tried.forms)))
 
 
 NAMES = (BY_EFFECT, BY_ERROR, MIXED, EQUAL)
@@ -200,20 +201,20 @@ def test_a_candidate_that_gives_no_numbers_never_wins() -> None:
 
 
 def test_effects_are_looked_at_near_the_proposed_ranks() -> None:
-    fixed, equal = Fixed(UNEVEN), ranks_of(decided(params="50%"))
+    fixed, equal = Fixed(UNEVEN), list(decided(params="50%").forms)
     decided(moving(), fixed, params="50%")
     assert len(fixed.looked) == 3, "at the equal ratio, at half of it, and where its own answer lies"
     assert fixed.looked[0] == equal
-    assert fixed.looked[1] == [rank // 2 for rank in equal if rank is not None]
+    assert fixed.looked[1] == [pair(form.rank[0] // 2) for form in equal]
     assert fixed.looked[2] == allocate.best(LADDERS, UNEVEN, int(0.5 * PARAMS) - PARAMS + DENSE)
 
 
 def test_where_effects_are_looked_at_is_a_choice_of_the_ladder_too() -> None:
     fixed = Fixed(UNEVEN)
     decided(moving(), fixed, params="50%", rank_multiple=4, min_rank=8, rank="fc2=keep")
-    for ranks in fixed.looked:
-        assert set(ranks[:2]) <= {8, 12, 16, 20, None}
-        assert ranks[2] is None
+    for forms in fixed.looked:
+        assert set(forms[:2]) <= set(pairs(8, 12, 16, 20, None))
+        assert forms[2].untouched
 
 
 def test_without_select_samples_it_is_one_ratio_for_all_and_nothing_is_looked_at() -> None:
@@ -227,7 +228,7 @@ def test_one_layer_that_gives_has_nothing_to_weigh() -> None:
     fixed, scored = Fixed(UNEVEN), moving()
     found = decided(scored, fixed, params="60%", rank=["fc0=5", "fc2=keep"])
     assert ranks_of(found)[::2] == [5, None]
-    assert found.choices[1].rank is not None
+    assert not found.choices[1].form.untouched
     assert (fixed.looked, scored.plans) == ([], [])
 
 
@@ -258,7 +259,7 @@ def test_pinned_ranks_beside_a_budget_are_in_every_candidate_and_paid_from_it() 
 
 def test_a_rank_pinned_at_or_above_break_even_is_dense_and_its_cost_is_counted() -> None:
     found = decided(params="50%", rank="fc2=15")
-    assert found.choices[2].rank is None
+    assert found.choices[2].form.untouched
     assert found.choices[2].reason == "rank 15 would not make it smaller: 14 is the largest"
     assert PARAMS - DENSE + cost(found) <= PARAMS // 2
 
@@ -299,10 +300,10 @@ def test_the_factors_that_move_the_outputs_less_are_chosen_under_every_target(
     target: dict[str, Any], good: str, effects: Any
 ) -> None:
     scored = ByFactors(good)
-    problem = posed(THREE, several(), **target)
-    found = decided(scored, effects and Fixed(effects), problem)
+    space = posed(THREE, several(), **target)
+    found = decided(scored, effects and Fixed(effects), space)
     assert found.factors == good
-    most = most_trials(problem.target.kind, 2, len(THREE))
+    most = most_trials(space.target.kind, 2, len(THREE))
     assert found.evaluations == len(scored.plans) == len(found.curve) <= most <= EVALUATIONS + 2
     assert {tried.factors for tried in scored.plans} == {"default", "svd-bc"}
     assert (found.factors, ranks_of(found)) in [(tried.factors, ranks_of(tried)) for tried in scored.plans]
@@ -320,8 +321,7 @@ def test_the_expected_errors_are_those_of_the_chosen_factors(target: dict[str, A
     found = decided(ByFactors("svd-bc"), None, posed(THREE, several(), **target))
     spectra = several()["svd-bc"]
     for choice in found.compressed:
-        assert choice.rank is not None
-        assert choice.expected_error == spectra[choice.layer].expected_error(choice.rank)
+        assert choice.expected_error == spectra[choice.layer].expected_error(choice.form.rank[0])
 
 
 def test_ranks_that_were_asked_for_are_the_same_with_any_factors() -> None:
@@ -337,8 +337,8 @@ def test_without_select_samples_the_factors_are_the_default() -> None:
 def test_a_layer_that_has_only_the_default_factors_keeps_them_beside_others() -> None:
     spectra = several()
     del spectra["svd-bc"]["fc1"]
-    problem = posed(THREE, spectra, params="50%").with_factors("svd-bc")
-    assert [problem.spectrum(layer) for layer in THREE] == [
+    space = posed(THREE, spectra, params="50%").with_factors("svd-bc")
+    assert [spectrum_in(space, layer) for layer in THREE] == [
         spectra["svd-bc"]["fc0"],
         SPECTRA["fc1"],
         spectra["svd-bc"]["fc2"],

@@ -13,8 +13,8 @@ import pytest
 
 import onnx_dalr
 from onnx_dalr import Analysis, Plan, Result, TargetError
-from onnx_dalr.choose.decide import note, substitutions
-from onnx_dalr.graph.rewrite import rewrite
+from onnx_dalr.candidate.candidate import build
+from onnx_dalr.factorize import Form
 from onnx_dalr.graph.storage.model import artifact_size, save
 from onnx_dalr.plan.fit import fitted_to
 from tests.cli import tiny
@@ -62,19 +62,17 @@ class Bench:
         with onnx_dalr.analyze(self.model, stats=extras["save_stats"], method=plan.method) as analysis:
             assert self.weigh(analysis, plan, output) == result.bytes_after
             for position, choice in enumerate(plan.choices):
-                if choice.rank is not None:
-                    raised = replace(choice, rank=choice.rank + 1)
+                if not choice.form.untouched:
+                    raised = replace(choice, form=Form("pair", (choice.form.rank[0] + 1,)))
                     others = replace(plan, choices=(*plan.choices[:position], raised, *plan.choices[position + 1 :]))
-                    assert self.weigh(analysis, others, output) > limit, f"{choice.layer} could have {raised.rank}"
+                    assert self.weigh(analysis, others, output) > limit, f"{choice.layer} could have {raised.form}"
         return result
 
     def weigh(self, analysis: Analysis, plan: Plan, output: str) -> int:
         """Bytes of the model that an edited plan makes; as `Plan.apply`, but it factorizes once for all plans."""
         context, learned = analysis.context, analysis.learned
-        choices, curve = fitted_to(plan.choices, plan.curve, context, analysis.layers)
-        fitted = replace(plan, choices=choices, curve=curve)
-        text = note(context, fitted, learned.calibration)
-        small = rewrite(context.original, substitutions(analysis.layers, learned.spectra, fitted), text)
+        choices, _ = fitted_to(plan.choices, plan.curve, context, analysis.layers)
+        small = build(context, analysis.layers, learned, [choice.form for choice in choices], plan.factors).proto
         again = self.folder / "again"
         again.mkdir(exist_ok=True)
         save(small, context.original, again / output)

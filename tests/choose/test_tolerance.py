@@ -13,17 +13,19 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from onnx_dalr.choose import allocate
-from onnx_dalr.choose.space import Problem
+from onnx_dalr.choose.space import SearchSpace
 from onnx_dalr.choose.tolerance import EVALUATIONS
 from onnx_dalr.choose.trials import BY_EFFECT, EQUAL
 from onnx_dalr.errors import InputError, TargetError
 from onnx_dalr.factorize import Spectrum
 from onnx_dalr.plan.plan import Plan
 from onnx_dalr.units import parse_error, parse_points
+from tests.choose.allocate_cases import curve, pairs
 from tests.choose.search_cases import (
     DENSE,
     LADDERS,
     NAMED,
+    SPECTRA,
     SVD_BC,
     THREE,
     UNEVEN,
@@ -35,6 +37,7 @@ from tests.choose.search_cases import (
     moved,
     named,
     posed,
+    rank_of,
     ranks_of,
     spectra_of,
     weighted,
@@ -46,7 +49,7 @@ often = settings(max_examples=60, deadline=None, derandomize=True)
 def kept(found: Plan | NAMED) -> float:
     """Share of the parameters of the three layers."""
     ranks = list((named(found) if isinstance(found, Plan) else found).values())
-    return allocate.total(LADDERS, ranks) / DENSE
+    return allocate.total(LADDERS, pairs(*ranks)) / DENSE
 
 
 def jumping(seed: int, found: Plan | NAMED) -> float:
@@ -107,7 +110,7 @@ def test_the_plan_is_one_that_was_scored_within_the_drop_in_at_most_ten_evaluati
 
 
 FOUR = layers_of((90, 60), (60, 120), (70, 70), (80, 100))
-SPECTRA = spectra_of(FOUR)
+OF_FOUR = spectra_of(FOUR)
 
 
 @pytest.mark.parametrize("factors", [("default",), ("default", "other")])
@@ -115,10 +118,10 @@ SPECTRA = spectra_of(FOUR)
 def test_however_late_the_first_model_passes_the_evaluations_are_bounded(
     passing: int, factors: tuple[str, ...]
 ) -> None:
-    problem = posed(FOUR, dict.fromkeys(factors, SPECTRA))
+    space = posed(FOUR, dict.fromkeys(factors, OF_FOUR))
     scored = Scored(lambda ranks: 0.0 if len(scored.plans) >= passing else 0.5, lambda plan: float(len(scored.plans)))
     with suppress(TargetError):
-        decided(scored, Fixed(weighted((1.0, 0.01, 5.0, 1.0), problem)), problem)
+        decided(scored, Fixed(weighted((1.0, 0.01, 5.0, 1.0), space)), space)
     most = EVALUATIONS if len(factors) == 1 else EVALUATIONS + 2
     assert passing - 3 < len(scored.plans) <= most, "two more where some went into the choice of the factors"
 
@@ -177,7 +180,7 @@ def test_where_the_score_tells_the_truth_more_drop_is_a_smaller_model() -> None:
 def test_the_search_comes_close_to_the_smallest_model_within_the_drop() -> None:
     budgets = np.arange(allocate.total(LADDERS, allocate.smallest(LADDERS)), DENSE, 10)
     allotted = [allocate.best(LADDERS, UNEVEN, float(budget)) for budget in budgets]
-    lost = [moved(dict(zip("abc", ranks or [], strict=True))) / 50 for ranks in allotted]
+    lost = [moved(dict(zip("abc", map(rank_of, forms or []), strict=True))) / 50 for forms in allotted]
     for max_drop in (0.003, 0.01, 0.03, 0.1, 0.3):
         found = decided(Scored(lambda ranks: moved(ranks) / 50), Fixed(UNEVEN), max_drop=max_drop)
         within = [budget for budget, each in zip(budgets, lost, strict=True) if each <= max_drop]
@@ -205,14 +208,14 @@ def test_the_curve_holds_every_scored_plan_once_with_exactly_one_chosen(felt: bo
             found = decided(scored, Fixed(UNEVEN) if felt else None, max_drop=0.05)
         except TargetError:
             continue
-        problem = posed()
+        space = posed()
         assert len(found.curve) == len(scored.plans) == found.evaluations
         assert sorted((point.params, point.drop) for point in found.curve) == sorted(
-            (problem.params_at(ranks_of(tried)), scored.drop(named(tried))) for tried in scored.plans
+            (space.params_at(list(tried.forms)), scored.drop(named(tried))) for tried in scored.plans
         )
         assert [point.params for point in found.curve] == sorted(point.params for point in found.curve)
         (chosen,) = [point for point in found.curve if point.chosen]
-        assert chosen.params == problem.params_at(ranks_of(found))
+        assert chosen.params == space.params_at(list(found.forms))
 
 
 def test_where_nothing_is_lost_the_search_ends_near_the_smallest_ranks() -> None:
@@ -227,17 +230,17 @@ def test_effects_are_looked_at_at_two_ratios_and_again_where_the_search_has_got_
     decided(scored, fixed, max_drop=0.03)
     assert fixed.looked[:2] == [allocate.at_ratio(LADDERS, ratio, small_too=True) for ratio in (0.5, 0.15)]
     assert len(fixed.looked) == 3
-    assert fixed.looked[2] in [ranks_of(tried) for tried in scored.plans]
+    assert fixed.looked[2] in [list(tried.forms) for tried in scored.plans]
 
 
 def test_the_first_budget_within_the_tolerance_is_spent_in_every_way_and_the_best_goes_on() -> None:
-    problem = posed()
+    space = posed()
 
     def reached(plan: Plan) -> float:
         return 0.0 if plan.choices[0].reason.startswith(EQUAL) else 1.0
 
     scored = Scored(lambda ranks: 0.0 if kept(ranks) >= 0.1 else 0.5, reached)
-    found = decided(scored, Fixed(UNEVEN), problem)
+    found = decided(scored, Fixed(UNEVEN), space)
     assert found.compressed[0].reason.startswith(EQUAL)
     names = [tried.compressed[0].reason for tried in scored.plans]
     first = names.index(EQUAL)
@@ -331,17 +334,17 @@ def test_as_a_last_resort_the_largest_model_that_is_smaller_is_tried() -> None:
 BESIDE = ((9000, 2), (6, 6), (6, 6))
 
 
-def beside_a_large_one(count: int) -> Problem:
+def beside_a_large_one(count: int) -> SearchSpace:
     layers = layers_of(*BESIDE[: count + 1], biased=False)
-    problem = posed(layers, {"default": spectra_of(layers, SVD_BC)}, method=SVD_BC, total=18_072)
-    assert [size.largest_rank for size in problem.sizes] == [0, 2, 2][: count + 1]
-    return problem
+    space = posed(layers, {"default": spectra_of(layers, SVD_BC)}, method=SVD_BC, total=18_072)
+    assert [space.largest_rank(layer) for layer in layers] == [0, 2, 2][: count + 1]
+    return space
 
 
 @pytest.mark.parametrize("count", [1, 2])
 def test_layers_that_are_tiny_beside_one_that_stays_dense_are_searched_all_the_same(count: int) -> None:
-    scored, problem = Scored(lambda ranks: 0.0), beside_a_large_one(count)
-    found = decided(scored, Fixed(problem.tails), problem)
+    scored, space = Scored(lambda ranks: 0.0), beside_a_large_one(count)
+    found = decided(scored, Fixed(space.tails), space)
     assert len(found.compressed) == count
     assert found.evaluations == len(scored.plans) >= 1
 
@@ -349,18 +352,18 @@ def test_layers_that_are_tiny_beside_one_that_stays_dense_are_searched_all_the_s
 @pytest.mark.parametrize("count", [1, 2])
 @pytest.mark.parametrize("drop", [0.042, float("inf")])
 def test_where_such_layers_lose_too_much_that_is_said(count: int, drop: float) -> None:
-    problem = beside_a_large_one(count)
+    space = beside_a_large_one(count)
     with pytest.raises(TargetError, match="nothing that makes it smaller"):
-        decided(Scored(lambda ranks: drop), Fixed(problem.tails), problem)
+        decided(Scored(lambda ranks: drop), Fixed(space.tails), space)
 
 
 def test_such_layers_are_told_apart_as_finely_as_if_they_were_alone() -> None:
     def lost(ranks: NAMED) -> float:
         return 0.0 if sum(ranks[name] or 3 for name in ("fc1", "fc2")) >= 3 else 0.5
 
-    problem = beside_a_large_one(2)
-    found = decided(Scored(lost), Fixed(problem.tails), problem)
-    assert sorted(choice.rank or 3 for choice in found.choices[1:]) == [1, 2]
+    space = beside_a_large_one(2)
+    found = decided(Scored(lost), Fixed(space.tails), space)
+    assert sorted(rank or 3 for rank in ranks_of(found)[1:]) == [1, 2]
 
 
 def test_where_no_layer_can_be_made_smaller_all_stay_dense_and_nothing_is_scored() -> None:
@@ -373,15 +376,15 @@ def test_where_no_layer_can_be_made_smaller_all_stay_dense_and_nothing_is_scored
 
 
 def test_a_layer_that_cannot_give_anything_stays_dense_while_the_others_give() -> None:
-    spectra = dict(posed().spectra["default"])
+    spectra = dict(SPECTRA)
     flat = np.ones_like(spectra["fc2"].tails) * spectra["fc2"].power
     spectra["fc2"] = Spectrum(**{**spectra["fc2"].__dict__, "tails": flat, "errors": flat})
-    problem = posed(THREE, {"default": spectra})
+    space = posed(THREE, {"default": spectra})
     scored = Scored(lambda ranks: 0.0 if ranks["fc2"] is None else 0.5)
-    effects = Fixed([0.01 * problem.tails[0], 0.01 * problem.tails[1], np.ones(15)])
-    found = decided(scored, effects, problem)
-    assert found.choices[0].rank is not None
-    assert found.choices[2].rank is None
+    effects = Fixed([0.01 * space.tails[0], 0.01 * space.tails[1], curve(*np.ones(14))])
+    found = decided(scored, effects, space)
+    assert not found.choices[0].form.untouched
+    assert found.choices[2].form.untouched
     assert found.choices[2].reason == "dense: its parameters are worth more than what leaving them out would save"
     assert found.evaluations == len(scored.plans) <= EVALUATIONS
 
@@ -390,7 +393,7 @@ def test_pinned_layers_stay_where_they_are_pinned_through_the_whole_search() -> 
     scored = Scored(lambda ranks: 0.0 if kept(ranks) >= 0.4 else 0.5)
     found = decided(scored, Fixed(UNEVEN), rank=["fc0=7", "fc2=keep"], max_drop="1%")
     assert {tuple(ranks_of(tried)[::2]) for tried in scored.plans} == {(7, None)}
-    assert found.choices[1].rank is not None
+    assert not found.choices[1].form.untouched
     assert 0.4 <= kept(found) < 0.45
     assert found.target == "max-drop 1%, rank fc0=7, fc2=keep"
 
@@ -416,5 +419,5 @@ def test_every_rank_the_search_tries_is_a_multiple_and_no_smaller_than_asked() -
 def test_where_little_can_go_one_step_that_loses_too_much_ends_the_search(total: int, alone: bool) -> None:
     scored = Scored(lambda ranks: 0.5)
     with pytest.raises(TargetError, match=r"loses 50\.00 points"):
-        decided(scored, problem=posed(total=int(total * 1.1 * DENSE), max_drop="1%"))
+        decided(scored, space=posed(total=int(total * 1.1 * DENSE), max_drop="1%"))
     assert (len(scored.plans) == 1) is alone
