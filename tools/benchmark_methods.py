@@ -307,7 +307,7 @@ class Bench:
         return Sensitivity(session, overrides, problem.layers, problem.sizes, spectra, few, self._task, wanted)
 
     def _build(self, plan: Plan, spectra: Mapping[str, Mapping[str, Spectrum]]) -> ModelProto:
-        return rewrite(self._run.original, substitutions(self._layers, spectra, plan))
+        return rewrite(self._run.original, substitutions(self._layers, spectra, plan)).proto
 
     def _made(self, proto: ModelProto, params: int, seconds: float, note: str) -> Made:
         whole, part = self.case.whole, self.case.part

@@ -40,7 +40,9 @@ from numpy.typing import NDArray
 from onnx import ModelProto
 
 import onnx_dalr
+from onnx_dalr.choose.decide import paired
 from onnx_dalr.errors import DalrError, InputError
+from onnx_dalr.factorize import Factors
 from onnx_dalr.graph.layers import Layer, find, matrix
 from onnx_dalr.graph.rewrite import Substitution, rewrite
 from onnx_dalr.graph.storage.model import Model, count_params, input_specs, is_valid, load, save
@@ -94,7 +96,7 @@ def look_at(path: Path) -> None:
     for layer in layers:
         if not np.isfinite(matrix(model, layer)).all():
             continue
-    proto = rewrite(model, [])
+    proto = rewrite(model, []).proto
     if proto.SerializeToString(deterministic=True) != model.proto.SerializeToString(deterministic=True):
         raise WrongError("the empty selection changes the model")
     save(proto, model, path.with_name("again.onnx"))
@@ -111,8 +113,8 @@ def try_layers(rng: random.Random, folder: Path) -> str:
         model = load(proto)
         layers, _ = find(model)
         chosen = [layer for layer in layers if rng.random() < 0.8]
-        made = rewrite(model, [exact(model, layer) for layer in chosen])
-        empty = rewrite(model, [])
+        made = rewrite(model, [exact(model, layer) for layer in chosen]).proto
+        empty = rewrite(model, []).proto
     except InputError as error:
         if not hostile:
             raise WrongError(f"a valid graph is refused: {error}") from error
@@ -137,7 +139,7 @@ def exact(model: Model, layer: Layer) -> Substitution:
     W = matrix(model, layer).astype(np.float64)
     if not np.isfinite(W).all():
         raise InputError("not finite")
-    return Substitution(layer, np.eye(layer.m), W, np.zeros(layer.m))
+    return paired(layer, Factors(np.eye(layer.m), W, np.zeros(layer.m)))
 
 
 def _check_rewrite(

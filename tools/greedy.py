@@ -26,6 +26,7 @@ from pathlib import Path
 from onnx import ModelProto
 from threadpoolctl import threadpool_limits
 
+from onnx_dalr.choose.decide import paired
 from onnx_dalr.errors import DalrError, InputError
 from onnx_dalr.factorize import METHODS, Method, Settings, Spectrum
 from onnx_dalr.graph.layers import Layer, find, matrix
@@ -82,7 +83,7 @@ class Bench:
 
     def build(self, ranks: Ranks) -> ModelProto:
         """The model with the layers at these ranks."""
-        return rewrite(self.model, self._substitutions(ranks))
+        return rewrite(self.model, self._substitutions(ranks)).proto
 
     def score(self, proto: ModelProto, samples: SampleSet) -> Quality:
         """The model against the original."""
@@ -93,8 +94,7 @@ class Bench:
     def _substitutions(self, ranks: Ranks) -> Iterator[Substitution]:
         for layer, spectrum, rank in zip(self.layers, self.spectra, ranks, strict=True):
             if rank is not None:
-                factors = spectrum.factors(rank)
-                yield Substitution(layer, factors.A, factors.B, factors.shift)
+                yield paired(layer, spectrum.factors(rank))
 
 
 def choose(layers: Sequence[Layer], patterns: Sequence[str]) -> list[Layer]:

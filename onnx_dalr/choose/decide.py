@@ -20,7 +20,9 @@ from onnx_dalr.choose.sensitivity import Sensitivity, is_affordable, samples_for
 from onnx_dalr.choose.space import Problem
 from onnx_dalr.choose.trials import BEST_EFFORT, Judge, Scorer, Trial, plan_of
 from onnx_dalr.errors import NothingToGainError, TargetError
-from onnx_dalr.factorize import Spectrum
+from onnx_dalr.factorize import Factors, Spectrum
+from onnx_dalr.factorize.formats import FORMATS
+from onnx_dalr.factorize.structures import STRUCTURES
 from onnx_dalr.graph.answers import exposing
 from onnx_dalr.graph.layers import Layer
 from onnx_dalr.graph.overridable import overridable
@@ -102,8 +104,8 @@ def problem_of(run: Run, target: Target, layers: Sequence[Layer], learned: Learn
 
     def weigh(ranks: Ranks) -> int:
         problem = problem_of(run, target, layers, learned)
-        proto = rewrite(run.original, _blanks(problem, ranks), note(run, plan_of(problem, ranks, ""), calibration))
-        return saved_size(proto, run.original, run.file)
+        made = rewrite(run.original, _blanks(problem, ranks), note(run, plan_of(problem, ranks, ""), calibration))
+        return saved_size(made.proto, run.original, run.file)
 
     return Problem(target, layers, spectra, run.options.method, run.original.params, run.original.size, weigh)
 
@@ -115,9 +117,8 @@ def _blanks(problem: Problem, ranks: Ranks) -> Iterator[Substitution]:
             spectrum = problem.spectrum(layer)
             moved = problem.method.compensates and (spectrum is None or _moves(spectrum))
             shift = np.full(layer.m, 1e-3 if moved else 0.0)
-            yield Substitution(
-                layer, np.zeros((layer.m, rank), np.float32), np.zeros((rank, layer.n), np.float32), shift
-            )
+            A, B = np.zeros((layer.m, rank), np.float32), np.zeros((rank, layer.n), np.float32)
+            yield paired(layer, Factors(A, B, shift))  # type: ignore[arg-type]
 
 
 def _moves(spectrum: Spectrum) -> bool:
@@ -233,7 +234,7 @@ def _scorer(
 
     def scored(plan: Plan, advance: Callable[[int], None]) -> Trial:
         text = note(run, plan, learned.calibration)
-        proto = rewrite(run.original, substitutions(layers, learned.spectra, plan), text)
+        proto = rewrite(run.original, substitutions(layers, learned.spectra, plan), text).proto
         params = count_params(proto)
         with loadable(run.original, exposing(proto, task.hidden), run.file) as (source, size):
             del proto  # of a large model, not beside the session
@@ -273,8 +274,12 @@ def substitutions(
     chosen = spectra[DEFAULT] | dict(spectra.get(plan.factors, {}))  # type: ignore[operator]
     for layer, choice in zip(layers, plan.choices, strict=True):
         if choice.rank is not None:
-            factors = chosen[layer.name].factors(choice.rank)
-            yield Substitution(layer, factors.A, factors.B, factors.shift)
+            yield paired(layer, chosen[layer.name].factors(choice.rank))
+
+
+def paired(layer: Layer, factors: Factors) -> Substitution:
+    """The factors in place of the layer's weight, in the element type it has."""
+    return Substitution.of(layer, STRUCTURES["pair"].pieces(factors), FORMATS["keep"], factors.shift)
 
 
 def note(run: Run, plan: Plan, calibration: str) -> str:

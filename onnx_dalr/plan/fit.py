@@ -116,4 +116,4 @@ def apply_to_proto(
     learned = learn_from(run, layers, held)
     fitted = fitted_to(plan, run, layers)
     text = note(run, fitted, learned.calibration)
-    return rewrite(run.original, substitutions(layers, learned.spectra, fitted), text)
+    return rewrite(run.original, substitutions(layers, learned.spectra, fitted), text).proto

@@ -66,7 +66,8 @@ def produce(analysis: Analysis, plan: Plan, destination: Destination, extras: Ex
     original, options = run.original, run.options
     with run.phase("rewrite"), run.progress.stage(REWRITING, len(plan.compressed)) as advance:
         text = note(run, plan, learned.calibration)
-        proto = rewrite(original, counted(substitutions(analysis.layers, learned.spectra, plan), advance), text)
+        substituted = counted(substitutions(analysis.layers, learned.spectra, plan), advance)
+        proto = rewrite(original, substituted, text).proto
     layer_results = tuple(_layer_results(analysis, learned, plan))
     factors = _factors(learned, plan)
     fitted, calibration, passes = learned.digests, learned.calibration, learned.passes

@@ -13,12 +13,13 @@ from onnx import numpy_helper
 
 from onnx_dalr.choose import sensitivity as room
 from onnx_dalr.choose.allocate import Size, best, ladder
+from onnx_dalr.choose.decide import paired
 from onnx_dalr.choose.sensitivity import FEWEST_SAMPLES, MOST_SAMPLES, Sensitivity, samples_for
 from onnx_dalr.choose.space import sizes_of
 from onnx_dalr.factorize import METHODS, Settings, Spectrum, Statistics
 from onnx_dalr.graph.layers import Layer, find, matrix
 from onnx_dalr.graph.overridable import overridable
-from onnx_dalr.graph.rewrite import Substitution, rewrite
+from onnx_dalr.graph.rewrite import rewrite
 from onnx_dalr.graph.storage.model import Model
 from onnx_dalr.quality.evaluate import Comparison, Task
 from onnx_dalr.session.session import Session, open_session
@@ -112,7 +113,7 @@ def rewritten_distortion(position: int, rank: int, task: Task, batches: int = 2)
     """The distortion of a model in which one layer really is two thin ones."""
     layers, spectra = learned()
     layer, factors = layers[position], spectra[layers[position].name].factors(rank)
-    proto = rewrite(three(), [Substitution(layer, factors.A, factors.B, factors.shift)])
+    proto = rewrite(three(), [paired(layer, factors)]).proto
     original, other = (open_session(each.SerializeToString(), "cpu") for each in (three().proto, proto))
     comparison = Comparison(task, None)
     for i in range(batches):

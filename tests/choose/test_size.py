@@ -73,7 +73,7 @@ class Bench:
         run, learned = analysis.run, analysis.learned
         fitted = fitted_to(plan, run, analysis.layers)
         text = note(run, fitted, learned.calibration)
-        small = rewrite(run.original, substitutions(analysis.layers, learned.spectra, fitted), text)
+        small = rewrite(run.original, substitutions(analysis.layers, learned.spectra, fitted), text).proto
         again = self.folder / "again"
         again.mkdir(exist_ok=True)
         save(small, run.original, again / output)
