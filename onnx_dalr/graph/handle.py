@@ -81,6 +81,11 @@ class Handle:
         """The node in a model."""
         return self.nodes(proto)[self.position]
 
+    def within(self, scope: Scope) -> int:
+        """Position, in a scope around it, of the node itself or of the one that has it inside."""
+        inner = self.scope.path[len(scope.path) :]
+        return inner[0].node if inner else self.position
+
 
 def bodies(node: NodeProto) -> Iterator[tuple[str, GraphProto]]:
     """The graphs inside a node (If, Loop, Scan), with the attribute's name."""

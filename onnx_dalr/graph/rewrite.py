@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,6 +21,7 @@ from onnx_dalr.graph.probe import names_read
 from onnx_dalr.graph.storage.model import METADATA_KEY, Model
 
 Graph = GraphProto | FunctionProto
+_NodesAt = Mapping[int, list[NodeProto]]
 
 
 @dataclass(frozen=True, eq=False)
@@ -98,6 +99,7 @@ def rewrite(model: Model, substitutions: Iterable[Substitution], note: str | Non
             for scope in use.node.scope.around():
                 scopes[scope].path |= set(use.path)
                 scopes[scope].old |= {name for name in read if name and model.index[scope].holds(name)}
+        scopes[layer.home].before[layer.uses[0].node.within(layer.home)] += work.steps
         scopes[layer.home].old.add(layer.weight)
         scopes[layer.home].made[layer.weight] = work.constants
         tensors[layer.name] = tuple(tensor.name for tensor in work.constants)
@@ -113,41 +115,34 @@ class _LayerRewrite:
 
     def __init__(self, model: Model, substitution: Substitution, names: Names) -> None:
         self._model, self._names, self._layer = model, names, substitution.layer
-        self._parts, self._shift = substitution.parts, substitution.shift
+        self._shift = substitution.shift
         self._biases: dict[tuple[Scope | None, str | None, float, bool], str | None] = {}
         self._scalars: dict[float, str] = {}
         self._use = self._layer.uses[0]
         self._tensors: dict[str, str] = {}
-        self._links: dict[Scope, tuple[Link, ...]] = {}
         self._latents: list[str] = []
         self.constants: list[TensorProto] = []
+        self.steps: list[NodeProto] = []
         weight = model.index[self._layer.home].constant(self._layer.weight)
         assert weight is not None
         # W, and so its parts, contain a Gemm's alpha already.
-        self._stored = [self._store(part, weight.dims) for part in self._parts]
+        self._links = tuple(Link(part.role, self._floats(part, weight.dims), part.axes) for part in substitution.parts)
         self.bias: str | None = None
 
     def nodes(self, use: Use, proto: ModelProto) -> list[NodeProto]:
         """The nodes in place of the use's node; where an Add carries its bias, that Add is turned to the new one."""
         self._use, self._tensors = use, {}
-        counted = range(1, len(self._parts))
+        counted = range(1, len(self._links))
         self._latents = [self.tensor("latent" if number == 1 else f"latent_{number}") for number in counted]
         self.bias = self._bias(use)
         if use.add is not None and use.bias is not None and self.bias is not None:
             add = use.add.node(proto)
             add.input[list(add.input).index(use.bias)] = self.bias
-        steps: list[NodeProto] = []
-        if use.node.scope not in self._links:  # what one body computes, another does not see
-            self._links[use.node.scope] = tuple(
-                Link(part.role, self._decoded(part, stored, steps), part.axes)
-                for part, stored in zip(self._parts, self._stored, strict=True)
-            )
-        return [*steps, *use.kind.nodes(use, use.node.node(self._model.proto), self)]
+        return use.kind.nodes(use, use.node.node(self._model.proto), self)
 
     def chain(self, data: str, output: str) -> Iterator[tuple[Link, str, str]]:
         """Link by link: (link, the tensor that enters, the tensor it makes)."""
-        links = self._links[self._use.node.scope]
-        return zip(links, (data, *self._latents), (*self._latents, output), strict=True)
+        return zip(self._links, (data, *self._latents), (*self._latents, output), strict=True)
 
     def tensor(self, role: str) -> str:
         """A new tensor name; the same for the same role of one use."""
@@ -168,19 +163,14 @@ class _LayerRewrite:
         made.MergeFrom(_inherited(old))
         return made
 
-    def _store(self, part: Part, dims: Iterable[int]) -> dict[str, str]:
-        """Names of a part's stored arrays, by their endings."""
-        kind, sizes = self._layer.kind, tuple(dims)
-        return {
-            ending: self._constant(f"{self._layer.weight}.dalr_{part.role}{ending}", kind.operand(array, sizes))
+    def _floats(self, part: Part, dims: Sequence[int]) -> str:
+        """Stores a part; the tensor of its floats, which the steps make. Where the weight was cast, it is likewise."""
+        stored = {
+            ending: self._constant(
+                f"{self._layer.weight}.dalr_{part.role}{ending}", self._layer.kind.operand(array, dims)
+            )
             for ending, array in part.encoded.arrays.items()
         }
-
-    def _decoded(self, part: Part, stored: Mapping[str, str], nodes: list[NodeProto]) -> str:
-        """The tensor of a part's floats; what makes them of the stored arrays is appended to the nodes.
-
-        A weight that was cast is stored and cast likewise.
-        """
         steps = part.encoded.steps or ((Step("Cast", attributes={"to": None}),) if self._use.cast_to else ())
         current = stored[""]
         for step in steps:
@@ -189,7 +179,7 @@ class _LayerRewrite:
             attributes = dict(step.attributes)
             if "to" in attributes and attributes["to"] is None:
                 attributes["to"] = helper.np_dtype_to_tensor_dtype(self._computed)
-            nodes.append(helper.make_node(step.op, inputs, [made], name=self._names.new(made), **attributes))
+            self.steps.append(helper.make_node(step.op, inputs, [made], name=self._names.new(made), **attributes))
             current = made
         return current
 
@@ -236,6 +226,7 @@ class _Changes:
 
     Attributes:
         nodes: In place of others, by their positions.
+        before: Further nodes, by the positions of those that they stand before.
         path: Tensors on the way from weights to nodes, which may have become useless.
         made: New constants by the name of the weight in whose place they stand.
         old: Constants that may have become useless.
@@ -243,13 +234,14 @@ class _Changes:
 
     def __init__(self) -> None:
         self.nodes: dict[int, list[NodeProto]] = {}
+        self.before: dict[int, list[NodeProto]] = defaultdict(list)
         self.path: set[str] = set()
         self.made: dict[str, list[TensorProto]] = {}
         self.old: set[str] = set()
 
     def apply(self, graph: Graph, *, listed: bool) -> None:
         """Makes the changes; `listed` where initializers have to be among the inputs."""
-        _replace_nodes(graph, self.nodes)
+        _replace_nodes(graph, self.nodes, self.before)
         _remove_unread_nodes(graph, self.path)
         _replace_constants(graph, self.made, _unread(graph, self.old), listed=listed)
 
@@ -264,10 +256,11 @@ def _inherited(old: NodeProto) -> NodeProto:
     return kept
 
 
-def _replace_nodes(graph: Graph, replaced: dict[int, list[NodeProto]]) -> None:
-    for position in sorted(replaced, reverse=True):
-        del graph.node[position]
-        for node in reversed(replaced[position]):
+def _replace_nodes(graph: Graph, replaced: _NodesAt, before: _NodesAt) -> None:
+    for position in sorted({*replaced, *before}, reverse=True):
+        if position in replaced:
+            del graph.node[position]
+        for node in reversed([*before.get(position, ()), *replaced.get(position, ())]):
             graph.node.insert(position, node)
 
 
