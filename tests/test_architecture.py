@@ -13,7 +13,7 @@ import onnx_dalr
 ROOT = Path(onnx_dalr.__file__).resolve().parent
 FILES = sorted(path.relative_to(ROOT).as_posix() for path in ROOT.rglob("*.py"))
 MOST_LINES = 400
-ONNX = {"onnx", "onnx_graphsurgeon"}
+ONNX = {"onnx"}
 RUNTIMES = {"onnxruntime", *ONNX}
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 COMMAND = (sys.executable, "-c", "from onnx_dalr.cli.main import main; main()")
-HEAVY = ("onnxruntime", "scipy", "onnx", "onnx_graphsurgeon", "PIL")
+HEAVY = ("onnxruntime", "scipy", "onnx", "PIL")
 posix = pytest.mark.skipif(os.name != "posix", reason="signals and limits of POSIX")
 
 
