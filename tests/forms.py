@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-from onnx_dalr.factorize import PAIR, UNTOUCHED, Form
+from onnx_dalr.factorize import KEPT, PAIR, UNTOUCHED, Factors, Form
+from onnx_dalr.factorize.formats import FORMATS
+from onnx_dalr.factorize.structures.pair import pieces_of
+from onnx_dalr.graph.layers import Layer
+from onnx_dalr.graph.rewrite import Substitution
 
-__all__ = ["UNTOUCHED", "form", "pair"]
+__all__ = ["UNTOUCHED", "form", "pair", "paired"]
 
 
 def pair(rank: int) -> Form:
@@ -15,3 +19,9 @@ def pair(rank: int) -> Form:
 def form(rank: int | None) -> Form:
     """The same; None is the layer as it is."""
     return UNTOUCHED if rank is None else pair(rank)
+
+
+def paired(layer: Layer, factors: Factors) -> Substitution:
+    """The factors in place of a layer's weight, in the element type it has."""
+    made = pieces_of(factors)
+    return Substitution.of(layer, made.pieces, FORMATS[KEPT], made.shift)

@@ -26,7 +26,6 @@ from onnx_dalr.choose.effects import MeasuredEffects, MetricEffects, samples_for
 from onnx_dalr.choose.space import SearchSpace, space_of
 from onnx_dalr.factorize import METHODS, Form, Method, Need, Ridge, Settings, Statistics
 from onnx_dalr.factorize.spectra import Spectra
-from onnx_dalr.factorize.structures import structures_of
 from onnx_dalr.graph.layers import Layer, find, matrix
 from onnx_dalr.graph.overridable import overridable
 from onnx_dalr.graph.storage.model import input_specs
@@ -120,8 +119,10 @@ class _Taught:
         metric: Seconds of the gradients.
     """
 
-    def __init__(self, run: Run, layers: Sequence[Layer], sets: Sets, case: Case, task: Task, *, metric: bool) -> None:
-        self._run, self._layers = run, layers
+    def __init__(
+        self, context: Context, layers: Sequence[Layer], sets: Sets, case: Case, task: Task, *, metric: bool
+    ) -> None:
+        self._context, self._layers = context, layers
         self._learned: dict[tuple[str, Settings], tuple[Learned, float]] = {}
         start = time.perf_counter()
         batches = (batch for _, batch in sets.fit)
@@ -154,8 +155,8 @@ class _Taught:
         return self._learned[key]
 
     def _spectra(self, layer: Layer, held: Statistics, method: Method, settings: Settings) -> Spectra:
-        W = matrix(self._run.original, layer)
-        each = structures_of(layer.shape)
+        W = matrix(self._context.original, layer)
+        each = layer.structures
         return Spectra({one.name: one.decompose(W, held, method, settings) for one in each}).compact()
 
 
@@ -192,7 +193,7 @@ class Bench:
 
     def __init__(self, case: Case, samples: int, seed: int) -> None:
         self.case = case
-        self._run = Context(case.part, Options(METHODS["dalr"], task=case.task, device="cpu"), Silent())
+        self._context = Context(case.part, Options(METHODS["dalr"], task=case.task, device="cpu"), Silent())
         found, skipped = find(case.part)
         self._layers, _ = select(found, skipped, case.include, ())
         self.inside = sum(layer.params for layer in self._layers)
@@ -202,8 +203,8 @@ class Bench:
         holdout = case.extra / used if case.extra else _HOLDOUT
         self._split = self._opened(drawn, holdout, seed)
         self._sets = self._split if case.extra else self._opened(drawn, 0.0, seed)
-        self._task = _task(self._run, self._split)
-        self._all = _Taught(self._run, self._layers, self._sets, case, self._task, metric=True)
+        self._task = _task(self._context, self._split)
+        self._all = _Taught(self._context, self._layers, self._sets, case, self._task, metric=True)
         self._part: _Taught | None = self._all if case.extra else None
         self._learned: tuple[Learned, float] | None = None
         self._reference = open_session(case.part.source(), "cpu")
@@ -236,7 +237,7 @@ class Bench:
         learned, took = self._learn()
         method, start = METHODS["dalr"], time.perf_counter()
         target = self._target(amount)
-        plan = decide(self._run, target, self._layers, learned, self._split, self._task)
+        plan = decide(self._context, target, self._layers, learned, self._split, self._task)
         proto = self._build(learned, plan.forms, plan.factors)
         space = self._space(method, amount, learned)
         seconds = took + time.perf_counter() - start
@@ -249,7 +250,7 @@ class Bench:
             taught = self._taught_part()
             own, start = taught.own(METHODS["dalr"]), time.perf_counter()
             spectra: dict[str, dict[str, Spectra]] = {}
-            factorize(self._run, self._layers, own, spectra)
+            factorize(self._context, self._layers, own, spectra)
             rows = {name: held.count for name, held in own.items()}
             seconds = time.perf_counter() - start + taught.capture + taught.metric
             self._learned = Learned(spectra, rows, frozenset(), own, 0, ()), seconds
@@ -258,7 +259,7 @@ class Bench:
     def _taught_part(self) -> _Taught:
         """From what the samples to choose on are not among."""
         if self._part is None:
-            self._part = _Taught(self._run, self._layers, self._split, self.case, self._task, metric=True)
+            self._part = _Taught(self._context, self._layers, self._split, self.case, self._task, metric=True)
         return self._part
 
     def _tuned(self, method: Method, settings: Sequence[Settings], amount: float) -> tuple[Settings, float]:
@@ -282,7 +283,7 @@ class Bench:
         return make_target(params=str(self.case.part.params - self.inside + int(amount * self.inside)))
 
     def _space(self, method: Method, amount: float, learned: Learned) -> SearchSpace:
-        return replace(space_of(self._run, self._target(amount), self._layers, learned), method=method)
+        return replace(space_of(self._context, self._target(amount), self._layers, learned), method=method)
 
     def _forms(self, space: SearchSpace, allocation: Allocation, amount: float) -> Forms:
         if self.case.unit == "rank":
@@ -307,7 +308,7 @@ class Bench:
         """Measures what each layer does to the output, on a few of the select samples."""
         rows = {name: held.count / len(self._sets.fit) for name, held in self._all.statistics.items()}
         few = list(self._split.select.spread(samples_for(self._layers, rows)))
-        proto, overrides = overridable(self._run.original, self._layers)
+        proto, overrides = overridable(self._context.original, self._layers)
         session = open_session(proto.SerializeToString(), "cpu")
         learned = space.learned
         assert learned is not None
@@ -317,7 +318,7 @@ class Bench:
             space.layers,
             space.menus,
             [learned.of(layer.name) for layer in space.layers],
-            partial(replacement, self._run.original, learned),
+            partial(replacement, self._context.original, learned),
             few,
             self._task,
             wanted,
@@ -325,9 +326,9 @@ class Bench:
 
     def _build(self, learned: Learned, forms: Sequence[Form], factors: str = DEFAULT) -> ModelProto:
         """The model without the note about the run, which says nothing of a method and takes bytes."""
-        proto = build(self._run, self._layers, learned, forms, factors).proto
+        proto = build(self._context, self._layers, learned, forms, factors).proto
         del proto.metadata_props[:]
-        proto.metadata_props.extend(self._run.original.proto.metadata_props)
+        proto.metadata_props.extend(self._context.original.proto.metadata_props)
         return proto
 
     def _made(self, proto: ModelProto, params: int, seconds: float, note: str) -> Made:

@@ -41,6 +41,10 @@ from onnx import ModelProto
 
 import onnx_dalr
 from onnx_dalr.errors import DalrError, InputError
+from onnx_dalr.factorize import Factors
+from onnx_dalr.factorize.form import KEPT
+from onnx_dalr.factorize.formats import FORMATS
+from onnx_dalr.factorize.structures.pair import pieces_of
 from onnx_dalr.graph.layers import Layer, find, matrix
 from onnx_dalr.graph.rewrite import Substitution, rewrite
 from onnx_dalr.graph.storage.model import Model, count_params, input_specs, is_valid, load, save
@@ -94,7 +98,7 @@ def look_at(path: Path) -> None:
     for layer in layers:
         if not np.isfinite(matrix(model, layer)).all():
             continue
-    proto = rewrite(model, [])
+    proto = rewrite(model, []).proto
     if proto.SerializeToString(deterministic=True) != model.proto.SerializeToString(deterministic=True):
         raise WrongError("the empty selection changes the model")
     save(proto, model, path.with_name("again.onnx"))
@@ -111,8 +115,8 @@ def try_layers(rng: random.Random, folder: Path) -> str:
         model = load(proto)
         layers, _ = find(model)
         chosen = [layer for layer in layers if rng.random() < 0.8]
-        made = rewrite(model, [exact(model, layer) for layer in chosen])
-        empty = rewrite(model, [])
+        made = rewrite(model, [exact(model, layer) for layer in chosen]).proto
+        empty = rewrite(model, []).proto
     except InputError as error:
         if not hostile:
             raise WrongError(f"a valid graph is refused: {error}") from error
@@ -137,7 +141,8 @@ def exact(model: Model, layer: Layer) -> Substitution:
     W = matrix(model, layer).astype(np.float64)
     if not np.isfinite(W).all():
         raise InputError("not finite")
-    return Substitution(layer, np.eye(layer.m), W, np.zeros(layer.m))
+    made = pieces_of(Factors(np.eye(layer.m), W, np.zeros(layer.m)))
+    return Substitution.of(layer, made.pieces, FORMATS[KEPT], made.shift)
 
 
 def _check_rewrite(

@@ -28,6 +28,9 @@ from threadpoolctl import threadpool_limits
 
 from onnx_dalr.errors import DalrError, InputError
 from onnx_dalr.factorize import METHODS, Method, Settings, Spectrum
+from onnx_dalr.factorize.form import KEPT
+from onnx_dalr.factorize.formats import FORMATS
+from onnx_dalr.factorize.structures.pair import pieces_of
 from onnx_dalr.graph.layers import Layer, find, matrix
 from onnx_dalr.graph.rewrite import Substitution, rewrite
 from onnx_dalr.graph.storage.model import Model, count_params, input_specs, load
@@ -82,7 +85,7 @@ class Bench:
 
     def build(self, ranks: Ranks) -> ModelProto:
         """The model with the layers at these ranks."""
-        return rewrite(self.model, self._substitutions(ranks))
+        return rewrite(self.model, self._substitutions(ranks)).proto
 
     def score(self, proto: ModelProto, samples: SampleSet) -> Quality:
         """The model against the original."""
@@ -93,8 +96,8 @@ class Bench:
     def _substitutions(self, ranks: Ranks) -> Iterator[Substitution]:
         for layer, spectrum, rank in zip(self.layers, self.spectra, ranks, strict=True):
             if rank is not None:
-                factors = spectrum.factors(rank)
-                yield Substitution(layer, factors.A, factors.B, factors.shift)
+                made = pieces_of(spectrum.factors(rank))
+                yield Substitution.of(layer, made.pieces, FORMATS[KEPT], made.shift)
 
 
 def choose(layers: Sequence[Layer], patterns: Sequence[str]) -> list[Layer]:

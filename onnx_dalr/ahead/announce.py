@@ -127,7 +127,7 @@ def _extents(context: Context, layers: Sequence[Layer], sets: Sets, *, metric: b
 
 def _rows(layer: Layer, entries: Mapping[str, int]) -> float:
     """Of one feed; at least one of every use."""
-    return sum(max(entries.get(use.data, 0) / layer.n / math.prod(use.strides or (1,)), 1.0) for use in layer.uses)
+    return sum(max(use.row_count(entries.get(use.data, 0), layer.shape), 1.0) for use in layer.uses)
 
 
 def _kinds(context: Context, layer: Layer, rows: float, sets: Sets, *, metric: bool) -> int:

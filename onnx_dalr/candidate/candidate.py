@@ -106,7 +106,8 @@ def _noted(form: Form) -> int | str:
 
 
 def _rewritten(context: Context, substitutions: Iterable[Substitution], text: str) -> Candidate:
-    return Candidate(rewrite(context.original, substitutions, text))
+    made = rewrite(context.original, substitutions, text)
+    return Candidate(made.proto, made.tensors)
 
 
 def _made(
@@ -136,5 +137,4 @@ def _empty(
 
 def _stored(layer: Layer, made: Pieces, form: Form) -> Substitution:
     """Pieces as the form's format stores them."""
-    B, A = (FORMATS[form.format].encode(piece.values, layer.dtype).arrays[""] for piece in made.pieces)
-    return Substitution(layer, A, B, made.shift)
+    return Substitution.of(layer, made.pieces, FORMATS[form.format], made.shift)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from onnx_dalr.factorize import DENSE, KEPT, UNTOUCHED, Form, Method
 from onnx_dalr.factorize.formats import FORMATS
-from onnx_dalr.factorize.structures import shapes_of, structures_of
+from onnx_dalr.factorize.structures import shapes_of
 from onnx_dalr.graph.layers import Layer
 
 
@@ -23,7 +23,7 @@ def forms_of(layer: Layer, method: Method, formats: Sequence[str] = (KEPT,)) -> 
         *(
             Form(structure.name, rank, format)
             for format in formats
-            for structure in structures_of(layer.shape)
+            for structure in layer.structures
             for rank in structure.ranks(layer.shape, room)
         ),
         *(Form(DENSE, (), format) for format in formats if format != KEPT),
@@ -46,19 +46,18 @@ def bytes_of(layer: Layer, form: Form, method: Method) -> int:
 
 
 def largest_rank(layer: Layer, method: Method) -> int:
-    """The largest rank of the layer's first structure that makes it smaller; 0 where none does."""
-    first = structures_of(layer.shape)[0].name
-    return max((form.rank[0] for form in forms_of(layer, method) if form.structure == first), default=0)
+    """The largest rank that makes a layer smaller; 0 where none does."""
+    return layer.break_even(compensated=method.compensates)
 
 
 def asked(layer: Layer, rank: int | None) -> Form:
     """What `--rank` means for a layer: its first structure at that rank; None is the layer as it is."""
-    return UNTOUCHED if rank is None else Form(structures_of(layer.shape)[0].name, (rank,))
+    return UNTOUCHED if rank is None else Form(layer.structures[0].name, (rank,))
 
 
 def within(layer: Layer, share: float) -> Form | None:
     """The largest rank of the layer's first structure with at most this share of its parameters; None for none."""
-    first = structures_of(layer.shape)[0]
+    first = layer.structures[0]
     ranks = first.ranks(layer.shape, int(share * layer.params) + 1)
     return Form(first.name, ranks[-1]) if ranks else None
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from onnx import AttributeProto, GraphProto, ModelProto, NodeProto, SparseTensorProto, TensorProto, helper
 
-from onnx_dalr.graph.index import bodies
+from onnx_dalr.graph.handle import bodies
 from onnx_dalr.graph.layers import node_name
 from onnx_dalr.graph.storage.model import Model
 from onnx_dalr.graph.storage.weighing import Part, weigh

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from onnx_dalr.graph.storage.model import Model
+from onnx_dalr.graph.surgeon import view
 
 _FAR = 8.0  # standard deviations that a first layer's answers lie from their running mean, on average
 _NEAR = 0.1
@@ -61,18 +62,17 @@ class FirstLayer:
 
 def first_layer(model: Model) -> FirstLayer | None:
     """The first convolution behind the model's one input, with the statistics or the bias it was trained to have."""
-    graph = model.proto.graph
-    inputs = [value.name for value in graph.input if value.name not in {tensor.name for tensor in graph.initializer}]
+    stored = {tensor.name for tensor in model.proto.graph.initializer}
+    inputs = [value.name for value in model.proto.graph.input if value.name not in stored]
     if len(inputs) != 1:
         return None
     current = {inputs[0]}
-    for node in graph.node:
-        reads = [name for name in node.input if name in current]
-        if not reads:
+    for node in view(model.proto).nodes:
+        if not any(tensor.name in current for tensor in node.inputs):
             continue
-        if node.op_type in _SMOOTH:
-            current.update(node.output)
-        elif node.op_type == "Conv" and node.input[0] in current:
+        if node.op in _SMOOTH:
+            current.update(tensor.name for tensor in node.outputs)
+        elif node.op == "Conv" and node.inputs[0].name in current:
             return _of(model, node)
         else:
             return None
@@ -80,15 +80,13 @@ def first_layer(model: Model) -> FirstLayer | None:
 
 
 def _of(model: Model, conv: Any) -> FirstLayer | None:
-    constants, name = model.constants, conv.name or conv.output[0]
-    readers = [node for node in model.proto.graph.node if conv.output[0] in node.input]
-    if (
-        len(readers) == 1
-        and readers[0].op_type == "BatchNormalization"
-        and set(readers[0].input[3:5]) <= set(constants)
-    ):
-        mean, variance = (model.array(constants[given]).astype(np.float64) for given in readers[0].input[3:5])
-        return FirstLayer(name, conv.output[0], mean, np.sqrt(np.maximum(variance, 1e-12)))
-    if len(conv.input) > 2 and conv.input[2] in constants:
-        return FirstLayer(name, conv.output[0], model.array(constants[conv.input[2]]).astype(np.float64), None)
-    return None
+    """What is known of a convolution, as graphsurgeon sees it; values are read here, wherever they are stored."""
+    made, readers = conv.outputs[0], conv.outputs[0].outputs
+    name = conv.name or made.name
+    if len(readers) == 1 and readers[0].op == "BatchNormalization":
+        trained = [model.constants.get(tensor.name) for tensor in readers[0].inputs[3:5]]
+        if None not in trained:
+            mean, variance = (model.array(tensor).astype(np.float64) for tensor in trained if tensor is not None)
+            return FirstLayer(name, made.name, mean, np.sqrt(np.maximum(variance, 1e-12)))
+    bias = model.constants.get(conv.inputs[2].name) if len(conv.inputs) > 2 else None
+    return None if bias is None else FirstLayer(name, made.name, model.array(bias).astype(np.float64), None)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -13,17 +13,14 @@ import onnx
 from numpy.typing import NDArray
 from onnx import NodeProto, TensorProto
 
-from onnx_dalr.factorize import Shape
-from onnx_dalr.graph import advice
-from onnx_dalr.graph.index import GraphIndex, bodies
-from onnx_dalr.graph.kinds import conv1x1, gemm, matmul
-from onnx_dalr.graph.kinds.use import Refused, Use
+from onnx_dalr.factorize.shape import Shape
+from onnx_dalr.factorize.structures import Structure
+from onnx_dalr.graph import advice, kinds
+from onnx_dalr.graph.handle import MAIN, Handle, Scope
+from onnx_dalr.graph.index import STANDARD, GraphIndex
+from onnx_dalr.graph.kinds import Kind, Refused, Use
 from onnx_dalr.graph.soundness import blaming
 from onnx_dalr.graph.storage.model import Model
-
-KINDS = (gemm, matmul, conv1x1)
-"""A layer kind is a module: OPS; `read`, a node becomes a Use or is refused; `operand`, a factor as its nodes want it;
-`rewrite`, a Use becomes new nodes."""
 
 FLOATS = {TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.DOUBLE}
 
@@ -35,28 +32,40 @@ class Layer:
     Attributes:
         name: The first using node's name where it is unique, else the weight's.
         weight: Name of the tensor that holds W, transposed or not.
-        m: Outputs.
-        n: Inputs.
+        kind: The layer kind.
+        shape: Of W.
         dtype: Element type the weight is stored in, which its factors keep.
-        uses: The nodes, in graph order. All scale and transpose the weight alike.
+        uses: The nodes, in graph order. All lay out, scale and cast the weight alike.
         bias_growth: Parameters the model gains by a bias correction: none where it lands in a constant row of m
             that nothing else reads, up to m for a scalar, and one row shared by all uses that have no bias.
         plain_growth: The same where biases are left as they are: a Gemm's beta has to be written out.
+        home: The scope in which the weight is stored; every use is in it or in a body inside.
     """
 
     name: str
     weight: str
-    m: int
-    n: int
+    kind: Kind
+    shape: Shape
     dtype: np.dtype[Any]
     uses: tuple[Use, ...]
     bias_growth: int
     plain_growth: int
+    home: Scope = MAIN
 
     @property
-    def shape(self) -> Shape:
-        """In the terms that structures count in."""
-        return Shape(self.m, self.n)
+    def m(self) -> int:
+        """Outputs."""
+        return self.shape.m
+
+    @property
+    def n(self) -> int:
+        """Inputs."""
+        return self.shape.n
+
+    @property
+    def structures(self) -> tuple[Structure, ...]:
+        """How it can be taken apart."""
+        return self.kind.structures(self.shape)
 
     def growth(self, *, compensated: bool) -> int:
         """Parameters that biases gain, with or without a correction."""
@@ -75,12 +84,13 @@ class Layer:
     @property
     def params(self) -> int:
         """m·n."""
-        return self.m * self.n
+        return self.shape.params
 
     def break_even(self, *, compensated: bool) -> int:
-        """The largest rank k that saves parameters: k(m+n) + new bias < m·n; 0 where none does."""
+        """The largest rank at which some structure and a new bias have fewer parameters; 0 where none has."""
         room = self.params - self.growth(compensated=compensated)
-        return max(0, (room - 1) // (self.m + self.n))
+        ranks = (structure.ranks(self.shape, room) for structure in self.structures)
+        return max((saving[-1][0] for saving in ranks if saving), default=0)
 
 
 @dataclass(frozen=True)
@@ -113,106 +123,155 @@ def find(model: Model) -> tuple[list[Layer], list[Skipped]]:
 
 
 def _find(model: Model) -> tuple[list[Layer], list[Skipped]]:
-    index = GraphIndex(model.proto)
-    readers = {op: kind for kind in KINDS for op in kind.OPS}
-    uses: dict[str, list[Use]] = defaultdict(list)
+    indices = model.index
+    operators = kinds.operators()
+    uses: dict[tuple[Scope, str], list[Use]] = defaultdict(list)
     skipped: list[Skipped] = []
-    for position, node in enumerate(index.nodes):
-        if node.domain in ("", "ai.onnx") and node.op_type in readers:
-            found = _read(readers[node.op_type], node, position, index)
+    for index, position in _every_node(indices):
+        node = index.nodes[position]
+        if reason := barred(index, model.proto):
+            if node.op_type in operators:
+                skipped.append(Skipped(node_name(node), node.op_type, reason))
+        elif node.domain in STANDARD and node.op_type in operators:
+            found = _read(node, position, index)
             if isinstance(found, Use):
-                uses[found.weight].append(found)
+                uses[found.home, found.weight].append(found)
             else:
                 skipped.append(_skip(node, index, found.reason))
         elif reason := advice.reason(node):
             skipped.append(_skip(node, index, reason))
-        skipped += _inside_bodies(node, set(readers))
-    skipped += _inside_functions(model.proto, set(readers))
     layers = []
-    for weight, users in uses.items():
-        layer = _layer(weight, tuple(users), index)
-        if reason := _why_not(layer, index):
-            skipped += [_skip(index.nodes[use.node], index, reason) for use in users]
+    for users in uses.values():
+        layer = _layer(tuple(users), indices)
+        if reason := _why_not(layer, indices):
+            skipped += [_skip(use.node.node(model.proto), indices[use.node.scope], reason) for use in users]
         else:
             layers.append(layer)
     return _unique_names(layers), skipped
 
 
+def _every_node(indices: Mapping[Scope, GraphIndex]) -> Iterator[tuple[GraphIndex, int]]:
+    """All nodes of a model, each followed by those of its bodies: (index of its scope, its position there)."""
+    for scope, index in indices.items():
+        if not scope.path:
+            yield from _nodes_in(index)
+
+
+def _nodes_in(index: GraphIndex) -> Iterator[tuple[GraphIndex, int]]:
+    for position in range(len(index.nodes)):
+        yield index, position
+        for inner in index.bodies.get(position, ()):
+            yield from _nodes_in(inner)
+
+
+def barred(index: GraphIndex, proto: onnx.ModelProto) -> str | None:
+    """Why no node of a scope can be a layer; None where they can."""
+    scope = index.scope
+    if scope.path and index.outer is not None:
+        owner = index.outer.nodes[scope.path[-1].node]
+        return f"inside a subgraph ({scope.path[-1].attribute} of {owner.op_type} {node_name(owner)!r})"
+    if scope.function is not None:
+        return f"inside the model-local function {proto.functions[scope.function].name!r}"
+    return None
+
+
 def matrix(model: Model, layer: Layer) -> NDArray[Any]:
-    """W, [m, n], as the nodes apply it (a Gemm's alpha included): float64 where it is stored so, else float32."""
-    stored = model.array(model.constants[layer.weight])
-    use = layer.uses[0]
-    W = stored.reshape(layer.m, layer.n) if use.stored_as_W else stored.T
-    W = W.astype(np.float64 if stored.dtype == np.float64 else np.float32, copy=False)
-    return W * W.dtype.type(use.scale) if use.scale != 1 else W
+    """W, [m, n], as the nodes apply it (a Gemm's alpha included): float64 where it is stored so, else float32.
+
+    Args:
+        model: The one that the layer was found in.
+        layer: The layer.
+    """
+    tensor = model.index[layer.home].constant(layer.weight)
+    assert tensor is not None
+    stored = model.array(tensor)
+    floats = stored.astype(np.float64 if stored.dtype == np.float64 else np.float32, copy=False)
+    return layer.kind.matrix(floats, layer.uses[0])
 
 
-def _read(kind: Any, node: NodeProto, position: int, index: GraphIndex) -> Use | Refused:
+def _read(node: NodeProto, position: int, index: GraphIndex) -> Use | Refused:
     if index.opset < 7:
         return Refused(f"opset {index.opset} is too old: convert the model to opset 7 or newer first")
-    found: Use | Refused = kind.read(node, position, index)
-    return found
+    return kinds.read(node, Handle(index.scope, position), index)
 
 
-def _layer(weight: str, uses: tuple[Use, ...], index: GraphIndex) -> Layer:
-    tensor = index.constant(weight)
+def _layer(uses: tuple[Use, ...], indices: Mapping[Scope, GraphIndex]) -> Layer:
+    first = uses[0]
+    tensor = indices[first.home].constant(first.weight)
     assert tensor is not None
-    rows, columns = tensor.dims[:2]
-    m, n = (rows, columns) if uses[0].stored_as_W else (columns, rows)
-    dtype = np.dtype(onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type))
+    shape = first.kind.shape(tensor.dims, first)
     return Layer(
-        name=weight,
-        weight=weight,
-        m=m,
-        n=n,
-        dtype=dtype,
+        name=first.weight,
+        weight=first.weight,
+        kind=first.kind,
+        shape=shape,
+        dtype=np.dtype(onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type)),
         uses=uses,
-        bias_growth=_growth(m, uses, index, compensated=True),
-        plain_growth=_growth(m, uses, index, compensated=False),
+        bias_growth=_growth(shape.m, uses, indices, compensated=True),
+        plain_growth=_growth(shape.m, uses, indices, compensated=False),
+        home=first.home,
     )
 
 
-def _growth(m: int, uses: tuple[Use, ...], index: GraphIndex, *, compensated: bool) -> int:
+def _growth(m: int, uses: tuple[Use, ...], indices: Mapping[Scope, GraphIndex], *, compensated: bool) -> int:
     """Parameters that new biases add to the model, less those of old ones that nothing else reads."""
-    rows = {(use.bias, use.bias_scale if use.bias else 1.0) for use in uses}
+    # The name of a bias says which it is only within the scope it is of.
+    named = [(indices[use.node.scope].home(use.bias), use.bias) if use.bias else None for use in uses]
+    rows = {(bias, use.bias_scale if bias else 1.0) for bias, use in zip(named, uses, strict=True)}
     scalars = {use.bias_scale for use in uses if use.loose_bias and use.bias_scale != 1}
     ours = {use.node for use in uses} | {use.add for use in uses}
     growth = len(scalars) + (m * len(rows) if compensated else 0)
-    for bias in {use.bias for use in uses if use.bias is not None}:
+    for home, bias in set(filter(None, named)):
+        index = indices[home]
         constant = index.constant(bias)
         assert constant is not None
-        size, rescaled = math.prod(constant.dims), sum(name == bias and scale != 1 for name, scale in rows)
-        free = set(index.readers(bias)) <= ours and bias not in index.outputs
+        size, rescaled = math.prod(constant.dims), sum(name == (home, bias) and scale != 1 for name, scale in rows)
+        free = set(index.readers(bias)) <= ours and not index.is_output(bias)
         if compensated:
             growth -= size if free else 0
         else:
-            replaced = free and rescaled == sum(name == bias for name, _ in rows)
+            replaced = free and rescaled == sum(name == (home, bias) for name, _ in rows)
             growth += size * (rescaled - replaced)
     return growth
 
 
-def _why_not(layer: Layer, index: GraphIndex) -> str | None:
+def _why_not(layer: Layer, indices: Mapping[Scope, GraphIndex]) -> str | None:
     """Why a weight whose nodes are all right is none the less left alone: all of its users or none."""
-    if reason := _unsupported_type(index.constant(layer.weight), layer.uses[0].cast_to):
+    if reason := _unsupported_type(indices[layer.home].constant(layer.weight), layer.uses[0].cast_to):
         return reason
-    if len({(use.stored_as_W, use.scale, use.cast_to) for use in layer.uses}) > 1:
+    if len({(use.layout, use.cast_to) for use in layer.uses}) > 1:
         return "its users transpose, scale or cast the shared weight differently"
-    if reason := _still_needed(layer, index):
+    if reason := _still_needed(layer, indices):
         return reason
     if layer.break_even(compensated=False) < 1:
         return f"too small to gain at any rank ({layer.m}×{layer.n})"
     return None
 
 
-def _still_needed(layer: Layer, index: GraphIndex) -> str | None:
+def _still_needed(layer: Layer, indices: Mapping[Scope, GraphIndex]) -> str | None:
     """Why the weight would have to stay in the file beside its factors."""
-    if any(list(index.nodes[use.node].input).count((*use.path, use.weight)[0]) > 1 for use in layer.uses):
-        return "its weight is also another operand of the node"
-    if others := _other_readers(layer, index):
-        return f"its weight is also read by {_reader_name(others[0], index)}, so factoring would not remove it"
-    if index.outputs & {layer.weight, *(name for use in layer.uses for name in use.path)}:
+    for use in layer.uses:
+        node = indices[use.node.scope].nodes[use.node.position]
+        if list(node.input).count((*use.path, use.weight)[0]) > 1:
+            return "its weight is also another operand of the node"
+    # The weight and what lies between it and its users: by name, where each is known.
+    ours = {name: indices[use.node.scope] for use in layer.uses for name in use.path}
+    known = {use.node for use in layer.uses} | {index.producer(name) for name, index in ours.items()}
+    ours = {layer.weight: indices[layer.home], **dict(sorted(ours.items()))}
+    for name, index in ours.items():
+        for reader in index.readers(name):
+            if reader not in known:
+                return f"its weight is also read by {_reader_name(reader, indices)}, so factoring would not remove it"
+    if any(index.is_output(name) for name, index in ours.items()):
         return "its weight is an output of the graph"
     return None
+
+
+def _reader_name(reader: Handle, indices: Mapping[Scope, GraphIndex]) -> str:
+    if reader.scope.path:
+        return "a node inside a subgraph"
+    node = indices[reader.scope].nodes[reader.position]
+    return f"{node.op_type} {node.name or node.output[0]!r}"
 
 
 def _unsupported_type(tensor: TensorProto | None, cast_to: int) -> str | None:
@@ -225,21 +284,6 @@ def _unsupported_type(tensor: TensorProto | None, cast_to: int) -> str | None:
     return None
 
 
-def _other_readers(layer: Layer, index: GraphIndex) -> list[int | None]:
-    """Nodes that read the weight, or a tensor on its way to a user, and are neither a user nor on that way."""
-    path = {name for use in layer.uses for name in use.path}
-    known: set[int | None] = {use.node for use in layer.uses}
-    known.update(index.producer(name) for name in path)
-    return [reader for name in (layer.weight, *sorted(path)) for reader in index.readers(name) if reader not in known]
-
-
-def _reader_name(position: int | None, index: GraphIndex) -> str:
-    if position is None:
-        return "a node inside a subgraph"
-    node = index.nodes[position]
-    return f"{node.op_type} {node.name or node.output[0]!r}"
-
-
 def _skip(node: NodeProto, index: GraphIndex, reason: str) -> Skipped:
     weight = index.stored(node.input[1]) if len(node.input) > 1 else None
     if weight is not None:
@@ -250,23 +294,6 @@ def _skip(node: NodeProto, index: GraphIndex, reason: str) -> Skipped:
 def node_name(node: NodeProto) -> str:
     """A node's name, or that of its output."""
     return node.name or (node.output[0] if node.output else node.op_type)
-
-
-def _inside_bodies(node: NodeProto, ops: set[str]) -> Iterator[Skipped]:
-    for branch, body in bodies(node):
-        where = f"inside a subgraph ({branch} of {node.op_type} {node_name(node)!r})"
-        for inner in body.node:
-            if inner.op_type in ops:
-                yield Skipped(node_name(inner), inner.op_type, where)
-            yield from _inside_bodies(inner, ops)
-
-
-def _inside_functions(proto: onnx.ModelProto, ops: set[str]) -> Iterator[Skipped]:
-    for function in proto.functions:
-        for inner in function.node:
-            if inner.op_type in ops:
-                yield Skipped(node_name(inner), inner.op_type, f"inside the model-local function {function.name!r}")
-            yield from _inside_bodies(inner, ops)
 
 
 def _unique_names(layers: list[Layer]) -> list[Layer]:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from onnx import GraphProto, ModelProto
+from collections.abc import Iterable
 
-from onnx_dalr.graph.index import bodies
+from onnx import GraphProto, ModelProto, NodeProto
+
+from onnx_dalr.graph.handle import bodies
 
 
 class Names:
-    """Names taken anywhere in a model, its bodies included.
+    """Names taken anywhere in a model, its bodies and functions included.
 
     Attributes:
         taken: Names of its tensors and nodes, and those handed out.
@@ -17,12 +19,18 @@ class Names:
     def __init__(self, proto: ModelProto) -> None:
         self.taken: set[str] = set()
         self._collect(proto.graph)
+        for function in proto.functions:
+            self.taken |= {*function.input, *function.output}
+            self._collect_nodes(function.node)
 
     def _collect(self, graph: GraphProto) -> None:
-        for values in (graph.input, graph.output, graph.value_info, graph.initializer, graph.node):
+        for values in (graph.input, graph.output, graph.value_info, graph.initializer):
             self.taken |= {value.name for value in values}
-        for node in graph.node:
-            self.taken |= {*node.input, *node.output}
+        self._collect_nodes(graph.node)
+
+    def _collect_nodes(self, nodes: Iterable[NodeProto]) -> None:
+        for node in nodes:
+            self.taken |= {node.name, *node.input, *node.output}
             for _, body in bodies(node):
                 self._collect(body)
 

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from onnx import ModelProto, TensorProto, helper, numpy_helper
+from onnx import GraphProto, ModelProto, NodeProto, helper, numpy_helper
 
+from onnx_dalr.graph.handle import MAIN, Scope
 from onnx_dalr.graph.layers import Layer
 from onnx_dalr.graph.names import Names
 from onnx_dalr.graph.storage.model import Model
@@ -36,17 +38,20 @@ class Override:
 
     def feed(self, W: NDArray[Any], shift: NDArray[Any]) -> Batch:
         """The inputs that make the layer compute with W, [m, n], and a bias moved by `shift`, [m]."""
-        use = self.layer.uses[0]
-        stored = (W / use.scale) if use.scale else W
-        stored = stored.reshape(self.dims) if use.stored_as_W else stored.T
+        kind, use = self.layer.kind, self.layer.uses[0]
+        stored = kind.unmatrix(W, self.dims, use)
         return {
             self.weight: np.ascontiguousarray(stored, dtype=self.layer.dtype),
-            self.shift: shift.astype(self.dtype).reshape(_row(len(shift), self.dims)),
+            self.shift: shift.astype(self.dtype).reshape(kind.bias_row(len(shift), self.dims)),
         }
 
 
 def overridable(model: Model, layers: Sequence[Layer]) -> tuple[ModelProto, dict[str, Override]]:
     """A model that computes what the original does, unless a layer's Override is fed.
+
+    Args:
+        model: Left as it is.
+        layers: Of the graph or of bodies in it: what is fed to a model does not reach into its functions.
 
     Returns:
         The model, external data still referred to, and the Override of each layer by name.
@@ -56,48 +61,66 @@ def overridable(model: Model, layers: Sequence[Layer]) -> tuple[ModelProto, dict
     proto.ir_version = max(proto.ir_version, 4)  # before, initializers among the inputs could not be overridden
     names, graph = Names(proto), proto.graph
     listed = {value.name for value in graph.input}
-    adds: dict[int, list[Any]] = {}
+    scopes: dict[Scope, _Changes] = defaultdict(_Changes)
     made: dict[str, Override] = {}
     for layer in layers:
-        tensor = model.constants[layer.weight]
-        if all(stored.name != layer.weight for stored in graph.initializer):
-            _constant_to_initializer(proto, layer.weight)
+        assert layer.home.function is None, layer.name
+        tensor = model.index[layer.home].constant(layer.weight)
+        assert tensor is not None
+        weight = layer.weight if layer.home == MAIN else names.new(layer.weight)
+        if weight != layer.weight:
+            scopes[layer.home].handed_in[layer.weight] = weight
+        if all(stored.name != weight for stored in graph.initializer):
+            scopes[layer.home].lifted.add(layer.weight)
+            graph.initializer.add().CopyFrom(tensor)
+            graph.initializer[-1].name = weight
         dtype = np.dtype(helper.tensor_dtype_to_np_dtype(layer.uses[0].cast_to or tensor.data_type))
         shift = names.new(f"{layer.weight}.shift")
-        zeros = np.zeros(_row(layer.m, tensor.dims), dtype)
+        zeros = np.zeros(layer.kind.bias_row(layer.m, tensor.dims), dtype)
         graph.initializer.append(numpy_helper.from_array(zeros, shift))
         for name, kind, dims in (
-            (layer.weight, tensor.data_type, list(tensor.dims)),
+            (weight, tensor.data_type, list(tensor.dims)),
             (shift, helper.np_dtype_to_tensor_dtype(dtype), list(zeros.shape)),
         ):
             if name not in listed:
                 graph.input.append(helper.make_tensor_value_info(name, kind, dims))
         for use in layer.uses:
             raw = names.new(f"{use.output}.raw")
-            adds[use.node] = [raw, helper.make_node("Add", [raw, shift], [use.output])]
-        made[layer.name] = Override(layer, layer.weight, shift, tuple(tensor.dims), dtype)
-    nodes = list(model.proto.graph.node)
-    del graph.node[:]
-    for position, node in enumerate(nodes):
-        if node.op_type == "Constant" and node.output[0] in {override.weight for override in made.values()}:
-            continue
-        graph.node.append(node)
-        if position in adds:
-            raw, add = adds[position]
-            graph.node[-1].output[0] = raw
-            graph.node.append(add)
+            scopes[use.node.scope].adds[use.node.position] = helper.make_node("Add", [raw, shift], [use.output])
+        made[layer.name] = Override(layer, weight, shift, tuple(tensor.dims), dtype)
+    for scope in sorted(scopes, key=lambda scope: len(scope.path), reverse=True):  # what is inside moves with its node
+        held = scope.of(proto)
+        assert isinstance(held, GraphProto)
+        scopes[scope].apply(held)
     return proto, made
 
 
-def _constant_to_initializer(proto: ModelProto, name: str) -> None:
-    """Copies the value of a Constant node; the node itself is left out when the nodes are written."""
-    node = next(node for node in proto.graph.node if name in node.output)
-    value = TensorProto()
-    value.CopyFrom(next(entry.t for entry in node.attribute if entry.name == "value"))
-    value.name = name
-    proto.graph.initializer.append(value)
+class _Changes:
+    """What happens to one scope.
 
+    Attributes:
+        adds: Nodes that follow others, by their positions, and take over their outputs.
+        lifted: Constants that are stored in the graph of the model instead.
+        handed_in: What they are called there, where that is another name.
+    """
 
-def _row(m: int, dims: Sequence[int]) -> tuple[int, ...]:
-    """Shape of a bias that broadcasts over the layer's output: [m], or [m, 1, …] for a kernel of such dims."""
-    return (m, *([1] * (len(dims) - 2)))
+    def __init__(self) -> None:
+        self.adds: dict[int, NodeProto] = {}
+        self.lifted: set[str] = set()
+        self.handed_in: dict[str, str] = {}
+
+    def apply(self, graph: GraphProto) -> None:
+        """Makes the changes."""
+        for position in sorted(self.adds, reverse=True):
+            graph.node[position].output[0] = self.adds[position].input[0]
+            graph.node.insert(position + 1, self.adds[position])
+        for position in reversed(range(len(graph.node))):
+            node = graph.node[position]
+            if node.op_type == "Constant" and node.output[0] in self.lifted:
+                del graph.node[position]
+        if self.handed_in:
+            for position in reversed(range(len(graph.initializer))):
+                if graph.initializer[position].name in self.lifted:
+                    del graph.initializer[position]
+            for name, outside in self.handed_in.items():
+                graph.node.insert(0, helper.make_node("Identity", [outside], [name]))

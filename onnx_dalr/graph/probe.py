@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 from onnx import ModelProto, NodeProto, ValueInfoProto
 
-from onnx_dalr.graph.index import bodies
+from onnx_dalr.graph.handle import bodies
 
 
 def probe(proto: ModelProto, tensors: Iterable[str]) -> ModelProto:

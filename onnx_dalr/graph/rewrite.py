@@ -1,20 +1,43 @@
-"""A Layer becomes two thin nodes and an adjusted bias; everything else in the file stays as it is."""
+"""A Layer becomes what takes its place and an adjusted bias; everything else in the file stays as it is."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from onnx import GraphProto, ModelProto, NodeProto, TensorProto, ValueInfoProto, helper, numpy_helper
+from onnx import FunctionProto, GraphProto, ModelProto, NodeProto, TensorProto, ValueInfoProto, helper, numpy_helper
 
-from onnx_dalr.graph.kinds.use import Use
-from onnx_dalr.graph.layers import KINDS, Layer
+from onnx_dalr.factorize.formats import Encoded, Format, Step
+from onnx_dalr.factorize.structures import Piece
+from onnx_dalr.graph.handle import MAIN, Scope
+from onnx_dalr.graph.kinds import Link, Use
+from onnx_dalr.graph.layers import Layer
 from onnx_dalr.graph.names import Names
 from onnx_dalr.graph.probe import names_read
 from onnx_dalr.graph.storage.model import METADATA_KEY, Model
+
+Graph = GraphProto | FunctionProto
+_NodesAt = Mapping[int, list[NodeProto]]
+
+
+@dataclass(frozen=True, eq=False)
+class Part:
+    """One of the weights that take the place of one, as it is stored.
+
+    Attributes:
+        role: What it is called in the names of its tensors and nodes.
+        encoded: Its arrays, [out, in] or [out, in, *kernel], and the steps that make floats of them: of the element
+            type that the layer computes in, where there are any; else the type is the weight's.
+        axes: Of a kernel: the spatial axes it spans, the first to span one gets its stride and padding; all where None.
+    """
+
+    role: str
+    encoded: Encoded
+    axes: tuple[int, ...] | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -23,21 +46,38 @@ class Substitution:
 
     Attributes:
         layer: The Layer.
-        A: [m, k], any float dtype; stored in the layer's own.
-        B: [k, n].
+        parts: One or more, in the order in which data meet them.
         shift: [m], added to every bias of the layer; all zeros to leave them alone.
     """
 
     layer: Layer
-    A: NDArray[Any]
-    B: NDArray[Any]
+    parts: tuple[Part, ...]
     shift: NDArray[Any]
 
+    @classmethod
+    def of(cls, layer: Layer, pieces: Iterable[Piece], format: Format, shift: NDArray[Any]) -> Substitution:
+        """All pieces in one format."""
+        encoded = (Part(piece.role, format.encode(piece.values, layer.dtype), piece.axes) for piece in pieces)
+        return cls(layer, tuple(encoded), shift)
 
-def rewrite(model: Model, substitutions: Iterable[Substitution], note: str | None = None) -> ModelProto:
-    """A new model in which each given Layer is two MatMul, with its bias adjusted.
 
-    Requires: layers as `find` gave them for this very model. Ensures: only the nodes and initializers of these
+@dataclass(frozen=True, eq=False)
+class Rewritten:
+    """What `rewrite` makes.
+
+    Attributes:
+        proto: The new model.
+        tensors: Names of the constants that are new in it, by the name of the layer they belong to.
+    """
+
+    proto: ModelProto
+    tensors: Mapping[str, tuple[str, ...]]
+
+
+def rewrite(model: Model, substitutions: Iterable[Substitution], note: str | None = None) -> Rewritten:
+    """A new model in which the parts stand for the weight of each given Layer, with its bias adjusted.
+
+    Requires: layers as `find` gave them for this very model. Ensures: only the nodes and constants of these
     layers changed; weights and biases that nothing reads any more are gone; new names derive from old ones and
     are unique; with no substitution the result equals the model.
 
@@ -49,27 +89,25 @@ def rewrite(model: Model, substitutions: Iterable[Substitution], note: str | Non
     proto = ModelProto()
     proto.CopyFrom(model.proto)
     names = Names(proto)
-    replaced: dict[int, list[NodeProto]] = {}
-    made: dict[str, list[TensorProto]] = {}
-    old: set[str] = set()
-    path: set[str] = set()
+    scopes: dict[Scope, _Changes] = defaultdict(_Changes)
+    tensors: dict[str, tuple[str, ...]] = {}
     for substitution in substitutions:
-        work = _LayerRewrite(model, substitution, names)
-        for use in substitution.layer.uses:
-            replaced[use.node] = work.nodes(use, proto.graph)
-        made[substitution.layer.weight] = work.constants
-        path |= {name for use in substitution.layer.uses for name in use.path}
-        old |= {substitution.layer.weight}
-        for use in substitution.layer.uses:
-            old |= {name for name in proto.graph.node[use.node].input if name in model.constants}
-            old |= {use.bias} if use.bias else set()
-    if made:
-        _replace_nodes(proto.graph, replaced)
-        _remove_unread_nodes(proto.graph, path)
-        _replace_constants(proto, made, _unread(proto.graph, old))
+        layer, work = substitution.layer, _LayerRewrite(model, substitution, names)
+        for use in layer.uses:
+            read = {*use.node.node(proto).input, use.bias}
+            scopes[use.node.scope].nodes[use.node.position] = work.nodes(use, proto)
+            for scope in use.node.scope.around():
+                scopes[scope].path |= set(use.path)
+                scopes[scope].old |= {name for name in read if name and model.index[scope].holds(name)}
+        scopes[layer.home].before[layer.uses[0].node.within(layer.home)] += work.steps
+        scopes[layer.home].old.add(layer.weight)
+        scopes[layer.home].made[layer.weight] = work.constants
+        tensors[layer.name] = tuple(tensor.name for tensor in work.constants)
+    for scope in sorted(scopes, key=lambda scope: len(scope.path), reverse=True):  # what is inside moves with its node
+        scopes[scope].apply(scope.of(proto), listed=scope == MAIN and proto.ir_version < 4)
     if note is not None:
         _set_metadata(proto, note)
-    return proto
+    return Rewritten(proto, tensors)
 
 
 class _LayerRewrite:
@@ -78,30 +116,33 @@ class _LayerRewrite:
     def __init__(self, model: Model, substitution: Substitution, names: Names) -> None:
         self._model, self._names, self._layer = model, names, substitution.layer
         self._shift = substitution.shift
-        self._biases: dict[tuple[str | None, float, bool], str | None] = {}
+        self._biases: dict[tuple[Scope | None, str | None, float, bool], str | None] = {}
         self._scalars: dict[float, str] = {}
         self._use = self._layer.uses[0]
         self._tensors: dict[str, str] = {}
+        self._latents: list[str] = []
         self.constants: list[TensorProto] = []
-        self._kind = next(kind for kind in KINDS if self._layer.op in kind.OPS)
-        self._casts: list[NodeProto] = []
-        # W, and so its factors, contain a Gemm's alpha already.
-        self.B = self._factor("B", substitution.B)
-        self.A = self._factor("A", substitution.A)
+        self.steps: list[NodeProto] = []
+        weight = model.index[self._layer.home].constant(self._layer.weight)
+        assert weight is not None
+        # W, and so its parts, contain a Gemm's alpha already.
+        self._links = tuple(Link(part.role, self._floats(part, weight.dims), part.axes) for part in substitution.parts)
         self.bias: str | None = None
-        self.latent = ""
 
-    def nodes(self, use: Use, graph: GraphProto) -> list[NodeProto]:
+    def nodes(self, use: Use, proto: ModelProto) -> list[NodeProto]:
         """The nodes in place of the use's node; where an Add carries its bias, that Add is turned to the new one."""
         self._use, self._tensors = use, {}
-        self.latent = self.tensor("latent")
+        counted = range(1, len(self._links))
+        self._latents = [self.tensor("latent" if number == 1 else f"latent_{number}") for number in counted]
         self.bias = self._bias(use)
         if use.add is not None and use.bias is not None and self.bias is not None:
-            add = graph.node[use.add]
+            add = use.add.node(proto)
             add.input[list(add.input).index(use.bias)] = self.bias
-        casts, self._casts = self._casts, []
-        kind = next(kind for kind in KINDS if use.op in kind.OPS)
-        return [*casts, *kind.rewrite(use, graph.node[use.node], self)]
+        return use.kind.nodes(use, use.node.node(self._model.proto), self)
+
+    def chain(self, data: str, output: str) -> Iterator[tuple[Link, str, str]]:
+        """Link by link: (link, the tensor that enters, the tensor it makes)."""
+        return zip(self._links, (data, *self._latents), (*self._latents, output), strict=True)
 
     def tensor(self, role: str) -> str:
         """A new tensor name; the same for the same role of one use."""
@@ -112,7 +153,7 @@ class _LayerRewrite:
     def scalar(self, role: str, value: float) -> str:
         """A new scalar constant of the element type the layer computes in."""
         if value not in self._scalars:
-            self._scalars[value] = self._constant(f"{self._layer.weight}.dalr_{role}", np.array(value))
+            self._scalars[value] = self._bias_constant(f"{self._layer.weight}.dalr_{role}", np.array(value))
         return self._scalars[value]
 
     def node(self, old: NodeProto, role: str, op: str, inputs: list[str], output: str, **attributes: Any) -> NodeProto:
@@ -122,23 +163,34 @@ class _LayerRewrite:
         made.MergeFrom(_inherited(old))
         return made
 
-    def _factor(self, role: str, values: NDArray[Any]) -> str:
-        """A factor stored in the weight's element type and, where the weight was cast, cast likewise."""
-        weight, cast_to = self._layer.weight, self._use.cast_to
-        laid_out = self._kind.operand(values, self._model.constants[weight].dims)
-        stored = self._constant(f"{weight}.dalr_{role}", laid_out, self._layer.dtype)
-        if not cast_to:
-            return stored
-        cast = self._names.new(f"{weight}.dalr_{role}_cast")
-        self._casts.append(helper.make_node("Cast", [stored], [cast], name=self._names.new(cast), to=cast_to))
-        return cast
+    def _floats(self, part: Part, dims: Sequence[int]) -> str:
+        """Stores a part; the tensor of its floats, which the steps make. Where the weight was cast, it is likewise."""
+        stored = {
+            ending: self._constant(
+                f"{self._layer.weight}.dalr_{part.role}{ending}", self._layer.kind.operand(array, dims)
+            )
+            for ending, array in part.encoded.arrays.items()
+        }
+        steps = part.encoded.steps or ((Step("Cast", attributes={"to": None}),) if self._use.cast_to else ())
+        current = stored[""]
+        for step in steps:
+            made = self._names.new(f"{self._layer.weight}.dalr_{part.role}_{step.op.lower()}")
+            inputs = [current] if step.operand is None else [current, stored[step.operand]]
+            attributes = dict(step.attributes)
+            if "to" in attributes and attributes["to"] is None:
+                attributes["to"] = helper.np_dtype_to_tensor_dtype(self._computed)
+            self.steps.append(helper.make_node(step.op, inputs, [made], name=self._names.new(made), **attributes))
+            current = made
+        return current
 
-    def _constant(self, name: str, values: NDArray[Any], dtype: np.dtype[Any] | None = None) -> str:
+    def _constant(self, name: str, values: NDArray[Any]) -> str:
         name = self._names.new(name)
-        with np.errstate(over="ignore"):  # what does not fit into float16 is found by the verification
-            made = np.asarray(values).astype(dtype or self._computed, order="C")
-        self.constants.append(numpy_helper.from_array(made, name))
+        self.constants.append(numpy_helper.from_array(np.asarray(values, order="C"), name))
         return name
+
+    def _bias_constant(self, name: str, values: NDArray[Any]) -> str:
+        with np.errstate(over="ignore"):  # what does not fit into float16 is found by the verification
+            return self._constant(name, values.astype(self._computed))
 
     @property
     def _computed(self) -> np.dtype[Any]:
@@ -151,19 +203,47 @@ class _LayerRewrite:
 
         An Add that is there already carries a zero too.
         """
-        key = (use.bias, use.bias_scale if use.bias else 1.0, use.add is not None)
+        home = self._model.index[use.node.scope].home(use.bias) if use.bias else None
+        key = (home, use.bias, use.bias_scale if use.bias else 1.0, use.add is not None)
         if key not in self._biases:
             self._biases[key] = self._new_bias(*key)
         return self._biases[key]
 
-    def _new_bias(self, bias: str | None, scale: float, has_add: bool) -> str | None:
-        if bias is None:
-            return self._constant(f"{self._layer.weight}.dalr_bias", self._shift) if self._shift.any() else None
-        stored = self._model.array(self._model.constants[bias]).astype(np.float64)
+    def _new_bias(self, home: Scope | None, bias: str | None, scale: float, has_add: bool) -> str | None:
+        if bias is None or home is None:
+            return self._bias_constant(f"{self._layer.weight}.dalr_bias", self._shift) if self._shift.any() else None
+        tensor = self._model.index[home].constant(bias)
+        assert tensor is not None
+        stored = self._model.array(tensor).astype(np.float64)
         if not self._shift.any() and scale == 1:
             return bias if stored.any() or has_add else None
         row = stored * scale + self._shift if self._shift.any() else stored * scale
-        return self._constant(f"{bias}.dalr", row) if row.any() or has_add else None
+        return self._bias_constant(f"{bias}.dalr", row) if row.any() or has_add else None
+
+
+class _Changes:
+    """What happens to one scope.
+
+    Attributes:
+        nodes: In place of others, by their positions.
+        before: Further nodes, by the positions of those that they stand before.
+        path: Tensors on the way from weights to nodes, which may have become useless.
+        made: New constants by the name of the weight in whose place they stand.
+        old: Constants that may have become useless.
+    """
+
+    def __init__(self) -> None:
+        self.nodes: dict[int, list[NodeProto]] = {}
+        self.before: dict[int, list[NodeProto]] = defaultdict(list)
+        self.path: set[str] = set()
+        self.made: dict[str, list[TensorProto]] = {}
+        self.old: set[str] = set()
+
+    def apply(self, graph: Graph, *, listed: bool) -> None:
+        """Makes the changes; `listed` where initializers have to be among the inputs."""
+        _replace_nodes(graph, self.nodes, self.before)
+        _remove_unread_nodes(graph, self.path)
+        _replace_constants(graph, self.made, _unread(graph, self.old), listed=listed)
 
 
 def _inherited(old: NodeProto) -> NodeProto:
@@ -176,50 +256,58 @@ def _inherited(old: NodeProto) -> NodeProto:
     return kept
 
 
-def _replace_nodes(graph: GraphProto, replaced: dict[int, list[NodeProto]]) -> None:
-    for position in sorted(replaced, reverse=True):
-        del graph.node[position]
-        for node in reversed(replaced[position]):
+def _replace_nodes(graph: Graph, replaced: _NodesAt, before: _NodesAt) -> None:
+    for position in sorted({*replaced, *before}, reverse=True):
+        if position in replaced:
+            del graph.node[position]
+        for node in reversed([*before.get(position, ()), *replaced.get(position, ())]):
             graph.node.insert(position, node)
 
 
-def _remove_unread_nodes(graph: GraphProto, candidates: set[str]) -> None:
+def _remove_unread_nodes(graph: Graph, candidates: set[str]) -> None:
     """Takes out what led from old weights to old nodes, from the nodes back to the weights."""
     while gone := _unread(graph, candidates):
         _remove_makers(graph, gone)
         candidates = candidates - gone
 
 
-def _remove_makers(graph: GraphProto, gone: set[str]) -> None:
+def _remove_makers(graph: Graph, gone: set[str]) -> None:
     _remove(graph.node, lambda node: set(node.output) <= gone)
     _remove(graph.value_info, lambda value: value.name in gone)
 
 
-def _unread(graph: GraphProto, names: set[str]) -> set[str]:
+def _unread(graph: Graph, names: set[str]) -> set[str]:
     """Those of `names` that no node and no output reads any more."""
-    read = {value.name for value in graph.output}
+    read = {value if isinstance(value, str) else value.name for value in graph.output}
     for node in graph.node:
         read |= names_read(node)
     return names - read
 
 
-def _replace_constants(proto: ModelProto, made: dict[str, list[TensorProto]], gone: set[str]) -> None:
+def _replace_constants(graph: Graph, made: dict[str, list[TensorProto]], gone: set[str], *, listed: bool) -> None:
     """Puts new constants where the old weight stood, and takes out what is read no more."""
-    graph = proto.graph
+    if isinstance(graph, GraphProto):
+        _replace_initializers(graph, made, gone)
+        # Before IR version 4 every initializer had to be listed among the inputs as well; later it may be.
+        _remove(graph.input, lambda value: value.name in gone)
+        if listed:
+            for tensors in made.values():
+                graph.input.extend(_as_input(tensor) for tensor in tensors)
+    else:  # a function has no initializers
+        for tensor in reversed([tensor for tensors in made.values() for tensor in tensors]):
+            graph.node.insert(0, helper.make_node("Constant", [], [tensor.name], value=tensor))
+    _remove(graph.node, lambda node: node.op_type == "Constant" and set(node.output) <= gone)
+    _remove(graph.value_info, lambda value: value.name in gone)
+
+
+def _replace_initializers(graph: GraphProto, made: dict[str, list[TensorProto]], gone: set[str]) -> None:
     places = {tensor.name: position for position, tensor in enumerate(graph.initializer)}
     # Weights of Constant nodes have no place among the initializers: their factors go to the end.
     for weight in sorted(made, key=lambda name: places.get(name, len(places)), reverse=True):
         for tensor in reversed(made[weight]):
             graph.initializer.insert(places.get(weight, len(places)), tensor)
     _remove(graph.initializer, lambda tensor: tensor.name in gone)
-    _remove(graph.node, lambda node: node.op_type == "Constant" and set(node.output) <= gone)
-    _remove(graph.value_info, lambda value: value.name in gone)
     _remove(graph.quantization_annotation, lambda annotation: annotation.tensor_name in gone)
-    # Before IR version 4 every initializer had to be listed among the inputs as well; later it may be.
-    _remove(graph.input, lambda value: value.name in gone)
-    if proto.ir_version < 4:
-        for tensors in made.values():
-            graph.input.extend(_as_input(tensor) for tensor in tensors)
 
 
 def _remove(entries: Any, unwanted: Callable[[Any], bool]) -> None:

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from onnx_dalr.graph import advice
 from onnx_dalr.graph.contents import Content, Reader
 from onnx_dalr.graph.index import attribute
-from onnx_dalr.graph.layers import KINDS, node_name
+from onnx_dalr.graph.kinds import operators
+from onnx_dalr.graph.layers import node_name
 
 _OURS = ("", "ai.onnx")
 _PLAIN = {"int64", "int32", "bool", "string"}
@@ -17,7 +18,8 @@ _PLAIN = {"int64", "int32", "bool", "string"}
 _PACKED = {"int8", "uint8", "int4", "uint4", "int2", "uint2"}
 
 _TABLES = {"Gather": (0,), "GatherBlockQuantized": (0,), "EmbedLayerNormalization": (2, 3, 4)}
-_WEIGHTS = {op for kind in KINDS for op in kind.OPS} | {"ConvTranspose", "DeformConv", "Einsum"}
+_WEIGHTS = {"ConvTranspose", "DeformConv", "Einsum"}
+"""Operators that multiply by a weight, beside those of layer kinds."""
 _BIASES = {("Gemm", 2), ("Conv", 2), ("ConvTranspose", 2), ("LSTM", 3), ("GRU", 3), ("RNN", 3)}
 
 _DETAILS = re.compile(r" \([^()]*\)")
@@ -62,7 +64,7 @@ def role(tensor: Content, layers: Collection[str], reasons: Mapping[tuple[str, s
         node = reader.node
         known = reasons.get((node.op_type, node_name(node))) or advice.reason(node)
         foreign = node.domain not in _OURS
-        if _multiplies(reader, tensor) and (known or foreign or node.op_type in _WEIGHTS):
+        if _multiplies(reader, tensor) and (known or foreign or node.op_type in _WEIGHTS | operators()):
             unknown = f"not supported (an operator of {node.domain})" if foreign else "not supported"
             return Role(_named(reader, tensor), weight=True, reason=known or unknown, reader=reader)
     return Role(_constant(readers[0], tensor), weight=False, reader=readers[0])

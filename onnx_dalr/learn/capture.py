@@ -86,7 +86,7 @@ def capture(
         reader = RowReader(1, kept_in(batch, mask_input))
         for sink in sinks:
             for use in sink.layer.uses:
-                rows = reader.read(values[use.data], use, sink.layer.n)
+                rows = reader.read(use.rows(values[use.data]), sink.layer.n)
                 sink.add(rows.values, check_memory)
                 if not rows.masked:
                     unmasked.add(sink.layer.name)

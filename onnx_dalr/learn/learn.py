@@ -10,7 +10,6 @@ from threadpoolctl import threadpool_limits
 
 from onnx_dalr.factorize import Statistics
 from onnx_dalr.factorize.spectra import Spectra
-from onnx_dalr.factorize.structures import structures_of
 from onnx_dalr.graph.layers import Layer, matrix
 from onnx_dalr.learn.capture import capture, has_room_for_metric, passes
 from onnx_dalr.learn.probes import MOST_SAMPLES, add_metric
@@ -162,7 +161,7 @@ def factorize(
             if not keep and isinstance(statistics, dict):
                 del statistics[layer.name]
             for name, settings in trusts(context, W, held).items():
-                structures = structures_of(layer.shape)
+                structures = layer.structures
                 spectra = Spectra({each.name: each.decompose(W, held, method, settings) for each in structures})
                 into.setdefault(name, {})[layer.name] = spectra.compact() if W.dtype == np.float32 else spectra
                 advance(1)

@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 from onnx_dalr.errors import InputError
 from onnx_dalr.factorize import Statistics
 from onnx_dalr.gradient import Ended, activation_bytes, differentiate
-from onnx_dalr.graph.kinds.use import Use
 from onnx_dalr.graph.layers import Layer, matrix
 from onnx_dalr.graph.probe import probe
 from onnx_dalr.graph.storage.model import Model
@@ -99,7 +98,7 @@ class _Sink:
     def __init__(self, model: Model, layer: Layer, gradients: Mapping[str, str], held: Statistics) -> None:
         """Takes the tensors that hold the gradients, by the outputs of the layer's nodes, and the statistics."""
         self.layer = layer
-        self.uses = [(_output_side(use), gradients[use.output]) for use in layer.uses]
+        self.uses = [(use, gradients[use.output]) for use in layer.uses]
         self.lost = False
         self._model, self._held = model, held
         self._waiting: list[tuple[NDArray[Any], NDArray[np.int32]]] = []
@@ -107,7 +106,7 @@ class _Sink:
 
     def add(self, values: Mapping[str, NDArray[Any]], reader: RowReader) -> None:
         """Takes the gradients of one probe of a batch; lets go of all where one is not finite."""
-        parts = [reader.read(values[name], use, self.layer.m) for use, name in self.uses]
+        parts = [reader.read(use.answers(values[name]), self.layer.m) for use, name in self.uses]
         self.lost = self.lost or not all(np.isfinite(part.values).all() for part in parts)
         if self.lost:
             self._held.forget_metric()
@@ -201,11 +200,6 @@ def _probe(
 
 def _shown(names: Sequence[str]) -> str:
     return ", ".join(names[:_SHOWN]) + (f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else "")
-
-
-def _output_side(use: Use) -> Use:
-    """The same use seen from its output: every position is a row, features lie on the channel or the last axis."""
-    return replace(use, feature_axis=1 if use.op == "Conv" else -1, strides=(), pads=())
 
 
 def _batch_size(model: Model, layers: Sequence[Layer], statistics: Mapping[str, Statistics], samples: SampleSet) -> int:

@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from onnx_dalr.graph.kinds.use import Use
 from onnx_dalr.samples.masks import Kept, mask_axes, rows_kept
 
 
@@ -45,21 +44,11 @@ class RowReader:
         self.samples, self.kept = samples, kept
         self._positions_first = False
 
-    def read(self, tensor: NDArray[Any], use: Use, n: int) -> Rows:
-        """The rows that a tensor feeds into a weight of n inputs, without those of padding.
-
-        The positions that a Conv steps over are no rows; the zeros it pads with are.
-        """
-        if use.pads:
-            half = len(use.pads) // 2
-            around = list(zip(use.pads[:half], use.pads[half:], strict=True))
-            tensor = np.pad(tensor, [(0, 0), (0, 0), *around])
-        if use.strides:
-            tensor = tensor[(slice(None), slice(None), *(slice(None, None, step) for step in use.strides))]
-        moved = np.moveaxis(tensor, use.feature_axis, -1)
-        shape = moved.shape[:-1]
+    def read(self, tensor: NDArray[Any], n: int) -> Rows:
+        """The rows of n values of a tensor, [..., n], without those of masked positions."""
+        shape = tensor.shape[:-1]
         self._learn_order(shape)
-        values, owners = moved.reshape(-1, n), self._owners(shape)
+        values, owners = tensor.reshape(-1, n), self._owners(shape)
         if self.kept is None:
             return Rows(values, owners, masked=True)
         real = rows_kept(self.kept, shape, positions_first=self._positions_first)

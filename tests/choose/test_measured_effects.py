@@ -21,12 +21,13 @@ from onnx_dalr.factorize import UNTOUCHED, Settings, Spectrum, Statistics
 from onnx_dalr.factorize.spectra import Spectra
 from onnx_dalr.graph.layers import Layer, find, matrix
 from onnx_dalr.graph.overridable import overridable
-from onnx_dalr.graph.rewrite import Substitution, rewrite
+from onnx_dalr.graph.rewrite import rewrite
 from onnx_dalr.graph.storage.model import Model
 from onnx_dalr.quality.evaluate import SideBySide, Task
 from onnx_dalr.session.session import Session, open_session
 from tests.choose.allocate_cases import pair, pairs
 from tests.choose.search_cases import DALR, learned_of, posed
+from tests.forms import paired
 from tests.quality.task_cases import EMBED, REGRESS
 
 INNER = 12
@@ -134,7 +135,7 @@ def rewritten_distortion(position: int, rank: int, task: Task, batches: int = 2)
     """The distortion of a model in which one layer really is two thin ones."""
     layers, spectra = taught()
     layer, factors = layers[position], spectra[layers[position].name].factors(rank)
-    proto = rewrite(net(), [Substitution(layer, factors.A, factors.B, factors.shift)])
+    proto = rewrite(net(), [paired(layer, factors)]).proto
     original, other = (open_session(each.SerializeToString(), "cpu") for each in (net().proto, proto))
     comparison = SideBySide(task, None)
     for i in range(batches):

@@ -14,7 +14,7 @@ import onnx
 import pytest
 from PIL import Image
 
-from onnx_dalr.graph.rewrite import rewrite
+from onnx_dalr.graph.rewrite import Rewritten, rewrite
 from onnx_dalr.learn.learn import learn
 from onnx_dalr.session.session import open_session
 from tests.cli import tiny
@@ -506,12 +506,12 @@ def kept(request: pytest.FixtureRequest) -> Iterator[tuple[str, ...]]:
     assert not request.param or OUTPUT.read_bytes() == b"precious"
 
 
-def altered(change: Callable[[onnx.ModelProto], None]) -> Callable[..., onnx.ModelProto]:
+def altered(change: Callable[[onnx.ModelProto], None]) -> Callable[..., Rewritten]:
     """`rewrite` with a mistake in it."""
 
-    def wrong(*arguments: object) -> onnx.ModelProto:
+    def wrong(*arguments: object) -> Rewritten:
         made = rewrite(*arguments)  # type: ignore[arg-type]
-        change(made)
+        change(made.proto)
         return made
 
     return wrong

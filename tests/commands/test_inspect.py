@@ -262,7 +262,7 @@ def test_every_byte_of_real_models_has_a_kind(assets: Path) -> None:
 def test_an_optimized_model_says_so() -> None:
     source = Model(model("g (float[N,60] x) => (float[N,80] y) { y = MatMul(x, W) }", W=(60, 80)))
     (layer,), _ = find(source)
-    made = rewrite(source, [thin(layer, 10)], note='{"version": "0"}')
+    made = rewrite(source, [thin(layer, 10)], note='{"version": "0"}').proto
     found = inspect(made)
     assert found.optimized == '{"version": "0"}'
     assert 'note: optimized before: {"version": "0"}' in str(found)
@@ -272,7 +272,7 @@ def test_what_a_run_of_ours_wrote_is_told_in_words() -> None:
     source = Model(model("g (float[N,60] x) => (float[N,80] y) { y = MatMul(x, W) }", W=(60, 80)))
     ranks = {f"fc{i}": i for i in range(1, 12)}
     note = {"version": "0.1", "method": "dalr", "ranks": ranks, "before": "{}"}
-    found = inspect(rewrite(source, [thin(find(source)[0][0], 10)], note=json.dumps(note)))
+    found = inspect(rewrite(source, [thin(find(source)[0][0], 10)], note=json.dumps(note)).proto)
     assert (
         "note: optimized before by onnx-dalr 0.1, method dalr, ranks fc1 1, fc2 2, fc3 3, fc4 4, fc5 5, fc6 6, fc7 7, "
         "fc8 8 and 3 more; it was not the first time"

@@ -11,6 +11,8 @@ import onnx
 import onnxruntime as ort
 from onnx import ModelProto, NodeProto, helper, numpy_helper
 
+from onnx_dalr.factorize.formats import FORMATS
+from onnx_dalr.factorize.structures import Piece
 from onnx_dalr.graph.layers import Layer, Skipped, find, matrix
 from onnx_dalr.graph.rewrite import Substitution, rewrite
 from onnx_dalr.graph.storage.model import Model
@@ -78,19 +80,24 @@ def reason(proto: ModelProto) -> str:
 def exact(proto: ModelProto, layer: Layer, shift: np.ndarray | float = 0.0) -> Substitution:
     """Full-rank factors of the layer's matrix: A·B = W."""
     U, s, Vt = np.linalg.svd(matrix(Model(proto), layer).astype(np.float64), full_matrices=False)
-    return Substitution(layer, U * s, Vt, np.broadcast_to(np.asarray(shift, np.float64), (layer.m,)))
+    return pair(layer, U * s, Vt, np.broadcast_to(np.asarray(shift, np.float64), (layer.m,)))
 
 
 def thin(layer: Layer, rank: int, shift: float = 1.0) -> Substitution:
     """Factors of any numbers: for tests of what is where, not of what it computes."""
-    return Substitution(layer, np.ones((layer.m, rank)), np.ones((rank, layer.n)), np.full(layer.m, shift))
+    return pair(layer, np.ones((layer.m, rank)), np.ones((rank, layer.n)), np.full(layer.m, shift))
+
+
+def pair(layer: Layer, A: np.ndarray, B: np.ndarray, shift: np.ndarray) -> Substitution:
+    """A·B in place of the layer's matrix, in the element type it has."""
+    return Substitution.of(layer, (Piece("B", B), Piece("A", A)), FORMATS["keep"], shift)
 
 
 def rewritten(proto: ModelProto, shift: np.ndarray | float = 0.0) -> ModelProto:
     """Every Layer replaced by its exact factors, and the result checked."""
     layers = layers_of(proto)
     assert layers
-    made = rewrite(Model(proto), [exact(proto, layer, shift) for layer in layers])
+    made = rewrite(Model(proto), [exact(proto, layer, shift) for layer in layers]).proto
     onnx.checker.check_model(made, full_check=True)
     return made
 

@@ -7,8 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from onnx_dalr.factorize.shape import Shape
+from onnx_dalr.graph.kinds.matmul import MatMul
 from onnx_dalr.graph.layers import Layer
-from onnx_dalr.graph.rewrite import Substitution, rewrite
+from onnx_dalr.graph.rewrite import rewrite
 from onnx_dalr.graph.storage.model import Model, count_params
 from tests.graph.helpers import model, only_layer, thin
 
@@ -45,7 +47,7 @@ def test_a_corrected_layer_loses_what_the_formula_says(form: str) -> None:
     proto = model(f"{HEAD}{nodes} }}", checked=False, W=(6, 8), **biases)
     layer = only_layer(proto)
     assert layer.bias_growth == growth
-    made = rewrite(Model(proto), [thin(layer, RANK)])
+    made = rewrite(Model(proto), [thin(layer, RANK)]).proto
     assert count_params(proto) - count_params(made) == 8 * 6 - RANK * (8 + 6) - growth
 
 
@@ -53,14 +55,14 @@ def test_a_corrected_layer_loses_what_the_formula_says(form: str) -> None:
 def test_an_uncorrected_layer_never_gains_a_bias(form: str) -> None:
     nodes, biases, _ = FORMS[form]
     proto = model(f"{HEAD}{nodes} }}", checked=False, W=(6, 8), **biases)
-    made = rewrite(Model(proto), [thin(only_layer(proto), RANK, shift=0.0)])
+    made = rewrite(Model(proto), [thin(only_layer(proto), RANK, shift=0.0)]).proto
     grown = 8 if form == "two scales of one bias" else 0  # b itself and 2·b
     assert count_params(proto) - count_params(made) == 8 * 6 - RANK * (8 + 6) - grown
 
 
 @given(m=st.integers(1, 40), n=st.integers(1, 40), growth=st.integers(0, 40), compensated=st.booleans())
 def test_break_even_is_the_largest_rank_that_saves_parameters(m: int, n: int, growth: int, compensated: bool) -> None:
-    layer = Layer("fc", "W", m, n, np.dtype(np.float32), (), growth, 0)
+    layer = Layer("fc", "W", MatMul(), Shape(m, n), np.dtype(np.float32), (), growth, 0)
     new_bias = growth if compensated else 0
     saving = [k for k in range(m * n) if k * (m + n) + new_bias < m * n]
     assert layer.break_even(compensated=compensated) == max(saving, default=0)
@@ -72,10 +74,7 @@ def test_at_break_even_the_model_gets_smaller_and_above_it_does_not() -> None:
     for compensated in (False, True):
         k = layer.break_even(compensated=compensated)
         counts = [
-            count_params(rewrite(Model(proto), [_of_rank(layer, rank, compensated=compensated)])) for rank in (k, k + 1)
+            count_params(rewrite(Model(proto), [thin(layer, rank, shift=float(compensated))]).proto)
+            for rank in (k, k + 1)
         ]
         assert counts[0] < count_params(proto) <= counts[1]
-
-
-def _of_rank(layer: Layer, rank: int, *, compensated: bool) -> Substitution:
-    return thin(layer, rank, shift=float(compensated))

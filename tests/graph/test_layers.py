@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from onnx_dalr.graph.handle import MAIN, Handle
 from onnx_dalr.graph.layers import find, matrix
 from onnx_dalr.graph.storage.model import Model
 from tests.graph.helpers import initializers, layers_of, model, only_layer, values, with_constant_nodes
@@ -54,9 +55,10 @@ def test_a_bias_times_zero_is_no_bias() -> None:
     assert (use.bias, use.loose_bias) == (None, None)
 
 
-def test_the_features_of_a_transposed_gemm_input_lie_on_axis_0() -> None:
+def test_the_rows_of_a_transposed_gemm_input_are_its_columns() -> None:
     proto = model("g (float[6,N] x) => (float[N,8] y) { y = Gemm <transA = 1> (x, W) }", W=(6, 8))
-    assert only_layer(proto).uses[0].feature_axis == 0
+    x = values("x", (6, 3))
+    np.testing.assert_array_equal(only_layer(proto).uses[0].rows(x), x.T)
 
 
 @pytest.mark.parametrize("leading", ["", "N,", "2,N,", "2,3,N,"], ids=["1-D", "2-D", "3-D", "4-D"])
@@ -67,7 +69,7 @@ def test_a_matmul_of_any_rank_takes_the_bias_of_the_add_that_follows(leading: st
     )
     layer = only_layer(proto)
     assert (layer.op, layer.m, layer.n) == ("MatMul", 8, 6)
-    assert (layer.uses[0].bias, layer.uses[0].add) == ("b", 1)
+    assert (layer.uses[0].bias, layer.uses[0].add) == ("b", Handle(MAIN, 1))
 
 
 @pytest.mark.parametrize(

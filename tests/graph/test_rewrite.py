@@ -199,7 +199,7 @@ def test_all_users_of_a_weight_share_the_factors_and_have_biases_of_their_own() 
 
 def test_only_the_layers_asked_for_change() -> None:
     proto = model("g (float[N,6] x) => (float[N,6] y) { h = MatMul(x, V)  y = MatMul(h, W) }", V=(6, 8), W=(8, 6))
-    made = rewrite(Model(proto), [exact(proto, layers_of(proto)[1])])
+    made = rewrite(Model(proto), [exact(proto, layers_of(proto)[1])]).proto
     assert set(initializers(made)) == {"V", "W.dalr_B", "W.dalr_A"}
     assert_same_outputs(proto, made)
 
@@ -223,7 +223,7 @@ def test_one_bias_of_two_layers_moves_with_each_by_its_own_shift() -> None:
         b=(8,),
     )
     first, second = layers_of(proto)
-    made = rewrite(Model(proto), [exact(proto, first, SHIFT), exact(proto, second, -SHIFT)])
+    made = rewrite(Model(proto), [exact(proto, first, SHIFT), exact(proto, second, -SHIFT)]).proto
     feeds = some_feeds(proto)
     before, after = run(proto, feeds), run(made, feeds)
     np.testing.assert_allclose(after["y"], before["y"] + SHIFT, atol=1e-4)

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from onnx_dalr.graph.layers import find, matrix
-from onnx_dalr.graph.rewrite import Substitution, rewrite
+from onnx_dalr.graph.rewrite import rewrite
 from onnx_dalr.graph.storage.model import input_specs, load
 from onnx_dalr.learn.capture import capture
 from onnx_dalr.learn.probes import add_metric
@@ -17,6 +17,7 @@ from onnx_dalr.quality.measures import Classes
 from onnx_dalr.request.options import read_options
 from onnx_dalr.samples.sets import opened
 from onnx_dalr.session.session import open_session
+from tests.forms import paired
 from tests.quality.task_cases import task
 
 pytestmark = pytest.mark.assets
@@ -44,8 +45,7 @@ def test_the_tail_of_a_layer_is_the_divergence_it_causes_within_a_factor_of_two(
         stats = capture(found, [chosen], how.method, batches, device="cpu", metric=True).statistics
         add_metric(found, [chosen], stats, sets.fit, asked, device="cpu")
         spectrum = how.method.spectrum(matrix(found, chosen), stats[layer], how.settings)
-        factors = spectrum.factors(rank)
-        new = rewrite(found, [Substitution(chosen, factors.A, factors.B, factors.shift)], "{}")
+        new = rewrite(found, [paired(chosen, spectrum.factors(rank))], "{}").proto
         original, compressed = (open_session(each.SerializeToString(), "cpu") for each in (found.proto, new))
         measured = evaluate(original, compressed, sets.fit, asked).distortion
     assert spectrum.metric_tails is not None

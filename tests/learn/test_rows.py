@@ -7,7 +7,6 @@ from typing import Any
 import numpy as np
 import pytest
 
-from onnx_dalr.graph.kinds.use import Use
 from onnx_dalr.learn.rows import RowReader, Rows
 from onnx_dalr.samples.masks import Kept
 
@@ -20,14 +19,10 @@ LENGTH_FIRST = X.transpose(1, 0, 2)
 CHANNELS_FIRST = X.transpose(0, 2, 1)
 
 
-def use(axis: int = -1, **how: Any) -> Use:
-    return Use("MatMul", 0, "", "x", axis, "W", False, 1.0, "y", **how)
-
-
 def read(*tensors: Any, kept: Kept | None = REAL, samples: int = N, axis: int = -1) -> Rows:
     """The rows of the last of several tensors of a batch."""
     reader = RowReader(samples, kept)
-    return [reader.read(tensor, use(axis), D) for tensor in tensors][-1]
+    return [reader.read(np.moveaxis(tensor, axis, -1), D) for tensor in tensors][-1]
 
 
 def from_where(rows: Rows) -> list[tuple[int, ...]]:
@@ -89,10 +84,3 @@ def test_a_tensor_may_be_empty_or_a_single_row() -> None:
     assert len(read(np.zeros((N, 0, D)), kept=None).values) == 0
     assert len(read(np.zeros((T, 0, D)), np.zeros((0, D)), kept=None).values) == 0
     assert read(np.zeros(D), kept=None).owners.tolist() == [0]
-
-
-def test_padded_convolutions_read_the_zeros_and_step_over_positions() -> None:
-    x = CHANNELS_FIRST.astype(float)
-    rows = RowReader(N).read(x, use(1, pads=(1, 0), strides=(2,)), D)
-    assert rows.values.reshape(N, 3, D)[:, :, 1].tolist() == [[0, 1, 3]] * N
-    assert rows.owners.tolist() == [0, 0, 0, 1, 1, 1, 2, 2, 2]

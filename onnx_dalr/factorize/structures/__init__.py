@@ -7,14 +7,9 @@ from onnx_dalr.factorize.shape import Shape
 from onnx_dalr.factorize.structures.base import Decomposition, Piece, Pieces, Structure
 from onnx_dalr.factorize.structures.pair import Pair
 
-__all__ = ["STRUCTURES", "Decomposition", "Piece", "Pieces", "Structure", "shapes_of", "structures_of"]
+__all__ = ["STRUCTURES", "Decomposition", "Piece", "Pieces", "Structure", "shapes_of"]
 
 STRUCTURES: dict[str, Structure] = {structure.name: structure for structure in (Pair(),)}
-
-
-def structures_of(shape: Shape) -> list[Structure]:
-    """Those that apply to a weight."""
-    return [structure for structure in STRUCTURES.values() if structure.applies(shape)]
 
 
 def shapes_of(shape: Shape, form: Form) -> tuple[Shape, ...]:

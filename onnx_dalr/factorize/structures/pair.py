@@ -13,7 +13,7 @@ from onnx_dalr.factorize.form import PAIR, Rank
 from onnx_dalr.factorize.methods import Method
 from onnx_dalr.factorize.settings import Settings
 from onnx_dalr.factorize.shape import Shape
-from onnx_dalr.factorize.spectrum import Spectrum
+from onnx_dalr.factorize.spectrum import Factors, Spectrum
 from onnx_dalr.factorize.statistics import Statistics
 from onnx_dalr.factorize.structures.base import Piece, Pieces
 
@@ -109,9 +109,13 @@ class PairSpectrum:
 
     def pieces(self, rank: Rank) -> Pieces:
         """B, then A."""
-        factors = self.spectrum.factors(rank[0])
-        return Pieces((Piece("B", factors.B), Piece("A", factors.A)), factors.shift)
+        return pieces_of(self.spectrum.factors(rank[0]))
 
     def compact(self) -> PairSpectrum:
         """With basis and dual in float32."""
         return PairSpectrum(self.spectrum.compact())
+
+
+def pieces_of(factors: Factors) -> Pieces:
+    """The factors of a matrix, in the order in which data meet them."""
+    return Pieces((Piece("B", factors.B), Piece("A", factors.A)), factors.shift)

@@ -17,6 +17,8 @@ from numpy.typing import NDArray
 from onnx import GraphProto, ModelProto, NodeProto, TensorProto, numpy_helper
 
 from onnx_dalr.errors import InputError
+from onnx_dalr.graph.handle import Scope
+from onnx_dalr.graph.index import GraphIndex, index_of
 from onnx_dalr.graph.shapes import declared
 from onnx_dalr.graph.soundness import check, what_it_is
 from onnx_dalr.graph.storage.external import (
@@ -106,6 +108,11 @@ class Model:
                 tensor.ClearField(field)
         hasher.update(emptied.SerializeToString(deterministic=True))
         return hasher.hexdigest()
+
+    @cached_property
+    def index(self) -> dict[Scope, GraphIndex]:
+        """Who makes and who reads a tensor, by scope: the graph first, each followed by those inside it."""
+        return index_of(self.proto)
 
     @cached_property
     def constants(self) -> dict[str, TensorProto]:

@@ -1,0 +1,172 @@
+"""What every layer kind is, and one node's use of a weight in terms that all kinds share."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar, Protocol
+
+from numpy.typing import NDArray
+from onnx import NodeProto
+
+from onnx_dalr.factorize.shape import Shape
+from onnx_dalr.factorize.structures import STRUCTURES, Structure
+from onnx_dalr.graph.handle import MAIN, Handle, Scope
+from onnx_dalr.graph.index import GraphIndex
+
+
+@dataclass(frozen=True)
+class Refused:
+    """Why a node is not a candidate, in plain words."""
+
+    reason: str
+
+
+@dataclass(frozen=True)
+class Use:
+    """A node (with the Add that carries its bias, where it has one) that computes rows·Wᵀ + b.
+
+    Attributes:
+        kind: The layer kind that reads and writes such nodes.
+        op: Operator of the node.
+        node: Where it is.
+        node_name: Its name, empty where it has none.
+        data: The tensor whose rows enter the weight.
+        weight: The constant that holds the weight.
+        layout: How the constant becomes W, in the kind's terms: all users of one weight have to agree.
+        output: The tensor the node makes.
+        home: Scope in which the constant is stored.
+        path: Tensors between the node and the constant (Identity, Transpose, Cast), the node's operand first.
+        cast_to: Element type the weight is cast to on the way, 0 where it is used as it is stored.
+        bias: Constant bias of one row, or None.
+        bias_scale: Factor on the bias (a Gemm's beta).
+        add: The Add that carries the bias, in the same scope, where it is not in the node itself.
+        loose_bias: A bias that is not constant or not one row; it stays in an Add of its own.
+        extra: What else the kind has to know of the node; nobody else reads it.
+    """
+
+    kind: Kind
+    op: str
+    node: Handle
+    node_name: str
+    data: str
+    weight: str
+    layout: Hashable
+    output: str
+    home: Scope = MAIN
+    path: tuple[str, ...] = ()
+    cast_to: int = 0
+    bias: str | None = None
+    bias_scale: float = 1.0
+    add: Handle | None = None
+    loose_bias: str | None = None
+    extra: Any = None
+
+    def rows(self, tensor: NDArray[Any]) -> NDArray[Any]:
+        """The rows that its data feed into the weight, [..., n]: padding is in them, what is stepped over is not."""
+        return self.kind.rows(tensor, self)
+
+    def answers(self, tensor: NDArray[Any]) -> NDArray[Any]:
+        """The rows that leave the weight, [..., m], of a tensor that has the shape of its output."""
+        return self.kind.answers(tensor, self)
+
+    def row_count(self, entries: float, shape: Shape) -> float:
+        """How many rows its data feed into the weight, where they have so many entries; padding is not counted."""
+        return self.kind.row_count(entries, shape, self)
+
+
+@dataclass(frozen=True)
+class Link:
+    """One of the weights in place of one, as the nodes read it.
+
+    Attributes:
+        role: What it is called in the names of tensors and nodes.
+        operand: The tensor that holds it, laid out by the kind's `operand`.
+        axes: Of a kernel: the spatial axes it spans; all where None.
+    """
+
+    role: str
+    operand: str
+    axes: tuple[int, ...] | None = None
+
+
+class Replacement(Protocol):
+    """What a layer kind is handed to write the nodes of one use: names of tensors and a maker of new ones.
+
+    Attributes:
+        bias: Constant one-row bias to add, or None where it is zero.
+    """
+
+    bias: str | None
+
+    def chain(self, data: str, output: str) -> Iterable[tuple[Link, str, str]]:
+        """Link by link, in the order in which data meet them: (link, the tensor that enters, the tensor it makes)."""
+        ...
+
+    def tensor(self, role: str) -> str:
+        """A new tensor name derived from the use's output; the same for the same role."""
+        ...
+
+    def scalar(self, role: str, value: float) -> str:
+        """A new scalar constant of the layer's dtype."""
+        ...
+
+    def node(self, old: NodeProto, role: str, op: str, inputs: list[str], output: str, **attributes: Any) -> NodeProto:
+        """A node with a new name derived from the old node's, with its doc string and metadata."""
+        ...
+
+
+class Kind(Protocol):
+    """A kind of layer: everything about a weight that depends on which operator multiplies by it.
+
+    A kind is a file in this folder and a line in `KINDS`. Nobody outside asks what operator a layer is.
+
+    Attributes:
+        ops: The standard operators it reads.
+    """
+
+    ops: ClassVar[tuple[str, ...]]
+
+    def read(self, node: NodeProto, handle: Handle, index: GraphIndex) -> Use | Refused:
+        """Takes a node as a Use, or says why it is none."""
+        ...
+
+    def shape(self, dims: Sequence[int], use: Use) -> Shape:
+        """Of W, from the dimensions of the constant that holds it."""
+        ...
+
+    def matrix(self, stored: NDArray[Any], use: Use) -> NDArray[Any]:
+        """W, [m, n], as the node applies it, of the stored values."""
+        ...
+
+    def unmatrix(self, W: NDArray[Any], dims: Sequence[int], use: Use) -> NDArray[Any]:
+        """What has to be stored, of these dimensions, for the node to apply W."""
+        ...
+
+    def bias_row(self, m: int, dims: Sequence[int]) -> tuple[int, ...]:
+        """Shape in which m values are added to the node's output; `dims` are those of the stored weight."""
+        ...
+
+    def rows(self, tensor: NDArray[Any], use: Use) -> NDArray[Any]:
+        """See `Use.rows`."""
+        ...
+
+    def answers(self, tensor: NDArray[Any], use: Use) -> NDArray[Any]:
+        """See `Use.answers`."""
+        ...
+
+    def row_count(self, entries: float, shape: Shape, use: Use) -> float:
+        """See `Use.row_count`."""
+        ...
+
+    def operand(self, array: NDArray[Any], dims: Sequence[int]) -> NDArray[Any]:
+        """A weight, [out, in] or [out, in, *kernel], as its nodes read it; `dims` are those of the one it replaces."""
+        ...
+
+    def nodes(self, use: Use, node: NodeProto, new: Replacement) -> list[NodeProto]:
+        """The nodes in place of the use's node."""
+        ...
+
+    def structures(self, shape: Shape) -> tuple[Structure, ...]:
+        """How such a weight can be taken apart."""
+        return tuple(structure for structure in STRUCTURES.values() if structure.applies(shape))
