@@ -139,12 +139,13 @@ def _lost_share(one: Ladder) -> Curve:
 
 
 def _halved(ladders: Sequence[Ladder], forms: Forms) -> Forms:
-    """Half way down each layer's ladder from where it is; from the last but one rung where it is untouched."""
+    """Half way down each layer's menu from where it is (one rung down where untouched), as far as its ladder goes."""
     halved: Forms = []
     for one, form in zip(ladders, forms, strict=True):
-        changed = len(one.forms) - one.forms[-1].untouched
-        from_below = min(one.forms.index(form) + 1, changed) // 2
-        halved.append(one.forms[max(from_below - 1, 0)])
+        at = max(one.forms.index(form) - form.untouched, 0)
+        half = (int(one.places[at]) + 1) // 2
+        lower = np.flatnonzero(one.places[:at] < half)
+        halved.append(one.forms[int(lower[-1]) if len(lower) else 0])
     return halved
 
 

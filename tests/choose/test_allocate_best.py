@@ -213,10 +213,10 @@ def test_rank_multiples_hold_in_every_allocation() -> None:
 
 
 @often
-@given(FEW, st.sampled_from([convex, falling]), SEEDS)
-def test_a_larger_budget_never_distorts_more(sizes: list[Size], shape: Callable[..., Curve], seed: int) -> None:
+@given(FEW, SEEDS)
+def test_on_convex_curves_a_larger_budget_never_distorts_more(sizes: list[Size], seed: int) -> None:
     rng = np.random.default_rng(seed)
-    curves = [shape(one, rng) for one in sizes]
+    curves = [convex(one, rng) for one in sizes]
     before = np.inf
     for budget in range(least_cost(sizes), dense_cost(sizes) + 1):
         forms = allocate.best(ladders(sizes), curves, budget)

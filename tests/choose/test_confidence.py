@@ -15,7 +15,7 @@ import onnx_dalr
 from onnx_dalr import InputError, TargetError
 from onnx_dalr.choose.feasible import check_confidence
 from onnx_dalr.choose.trials import Trial
-from onnx_dalr.commands import analyze as analysis
+from onnx_dalr.commands import learning
 from onnx_dalr.quality.intervals import Estimate, mean_estimate, paired_drop, samples_for_bound, upper_bound
 from onnx_dalr.quality.measures import Classes, Numbers, Values
 from onnx_dalr.quality.score import UserScore
@@ -238,7 +238,7 @@ def test_nothing_is_learned_before_the_refusal(monkeypatch: pytest.MonkeyPatch) 
     def never(*given: Any, **named: Any) -> Any:
         raise AssertionError((given, named))
 
-    monkeypatch.setattr(analysis, "learn", never)
+    monkeypatch.setattr(learning, "learn", never)
     with pytest.raises(TargetError, match="30 select samples cannot show a drop of at most 1 %"):
         onnx_dalr.optimize(classifier(), calib=tiny.rows(100), confidence="95%", device="cpu")
 

@@ -217,6 +217,16 @@ def test_where_effects_are_looked_at_is_a_choice_of_the_ladder_too() -> None:
         assert forms[2].untouched
 
 
+@pytest.mark.parametrize(("least", "multiple"), [(1, 1), (3, 1), (1, 4), (5, 2)])
+def test_half_of_it_is_half_the_rank_as_far_as_the_ladder_goes_down(least: int, multiple: int) -> None:
+    fixed = Fixed(UNEVEN)
+    decided(moving(), fixed, params="60%", min_rank=least, rank_multiple=multiple)
+    for before, after, one in zip(*fixed.looked[:2], LADDERS, strict=True):
+        rank = len(one.forms) - 1 if before.untouched else before.rank[0]
+        allowed = [k for k in range(least, rank + 1) if k % multiple == 0]
+        assert after == pair(max((k for k in allowed if k <= rank // 2), default=allowed[0]))
+
+
 def test_without_select_samples_it_is_one_ratio_for_all_and_nothing_is_looked_at() -> None:
     fixed = Fixed(UNEVEN)
     found = decided(None, fixed, params="50%")

@@ -14,7 +14,7 @@ import onnx
 import pytest
 from PIL import Image
 
-from onnx_dalr.graph.rewrite import Rewritten, rewrite
+from onnx_dalr.candidate.candidate import Candidate, build
 from onnx_dalr.learn.learn import learn
 from onnx_dalr.session.session import open_session
 from tests.cli import tiny
@@ -506,11 +506,11 @@ def kept(request: pytest.FixtureRequest) -> Iterator[tuple[str, ...]]:
     assert not request.param or OUTPUT.read_bytes() == b"precious"
 
 
-def altered(change: Callable[[onnx.ModelProto], None]) -> Callable[..., Rewritten]:
-    """`rewrite` with a mistake in it."""
+def altered(change: Callable[[onnx.ModelProto], None]) -> Callable[..., Candidate]:
+    """`build` with a mistake in it."""
 
-    def wrong(*arguments: object) -> Rewritten:
-        made = rewrite(*arguments)  # type: ignore[arg-type]
+    def wrong(*arguments: Any) -> Candidate:
+        made = build(*arguments)
         change(made.proto)
         return made
 
@@ -547,7 +547,7 @@ def test_a_written_model_that_misbehaves_is_not_kept(
     fragment: str,
     more: tuple[str, ...],
 ) -> None:
-    monkeypatch.setattr("onnx_dalr.write.produce.rewrite", altered(change))
+    monkeypatch.setattr("onnx_dalr.write.produce.build", altered(change))
     expect(run(*kept, *more), 4, fragment)
 
 

@@ -165,7 +165,7 @@ def test_a_disk_that_is_full_in_the_middle_of_the_file_leaves_nothing(demo: Path
 
 SLOW = """
 import sys, time
-from onnx_dalr.commands import analyze as analysis
+from onnx_dalr.commands import learning
 from onnx_dalr.write import produce as outcome
 from onnx_dalr.cli.main import main
 
@@ -174,7 +174,7 @@ def slow(*arguments, **options):
     time.sleep(60)
 
 step = sys.argv.pop(1)
-module = {"learn": analysis, "verify": outcome}[step]
+module = {"learn": learning, "verify": outcome}[step]
 assert hasattr(module, step)
 setattr(module, step, slow)
 main()
@@ -213,7 +213,7 @@ def test_a_signal_in_the_middle_is_exit_130_and_leaves_nothing(
     ("module", "step", "phase"),
     [
         ("learn.learn", "capture", "capturing"),
-        ("choose.decide", "evaluate", "scoring"),
+        ("choose.scoring", "evaluate", "scoring"),
         ("write.verify", "evaluate", "verifying"),
     ],
 )
@@ -224,7 +224,7 @@ def test_an_interrupt_leaves_the_terminal_as_it_was(
     import pty
 
     ours, theirs = pty.openpty()
-    slow = SLOW.replace('{"learn": analysis, "verify": outcome}[step]', f"__import__('onnx_dalr.{module}').{module}")
+    slow = SLOW.replace('{"learn": learning, "verify": outcome}[step]', f"__import__('onnx_dalr.{module}').{module}")
     small = tmp_path / "small.onnx"
     arguments = ["optimize", demo / "digits-target.onnx", small, "--calib", demo / "digits/calib", "--max-drop", "90%"]
     running = subprocess.Popen(
