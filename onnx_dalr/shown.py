@@ -7,8 +7,8 @@ from typing import Any
 
 from onnx_dalr.errors import one_line
 
-FORMS = "onnx_dalr.report.forms"
-"""Where results are written for people: found by this name when one is shown.
+RENDERERS = "onnx_dalr.report.renderers"
+"""Where results are rendered for people: found by this name when one is shown.
 
 It is the one arrow that runs up. So no result imports what renders it, and who shows none loads no tables.
 """
@@ -23,15 +23,15 @@ class Shown:
     def _brief(self) -> str:
         raise NotImplementedError
 
-    def _written(self, form: str, **how: Any) -> str:
-        """The result in one of the forms of `report/forms.py`, as `how` says."""
-        return str(import_module(FORMS).FORMS[form](self, **how))
+    def _rendered(self, renderer: str, **how: Any) -> str:
+        """The result by one of `report/renderers.py`, as `how` says."""
+        return str(import_module(RENDERERS).RENDERERS[renderer](self, **how))
 
     def __str__(self) -> str:
-        return self._written("text")
+        return self._rendered("text")
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {one_line(self._brief())}>"
 
     def _repr_html_(self) -> str:
-        return self._written("html")
+        return self._rendered("html")

@@ -20,12 +20,13 @@ from rich.text import Text
 import onnx_dalr
 from onnx_dalr import Plan
 from onnx_dalr.plan.choice import Choice
-from onnx_dalr.report.forms import FORMS
 from onnx_dalr.report.html import as_html
 from onnx_dalr.report.parts import add_row, table
+from onnx_dalr.report.renderers import RENDERERS
 from onnx_dalr.report.text import as_text
 from onnx_dalr.shown import Shown
 from tests.cli import tiny
+from tests.forms import pair
 
 VOID = {"br"}
 
@@ -157,7 +158,7 @@ def test_cells_stand_in_the_columns_of_the_view(results: dict[str, Any]) -> None
 
 def test_names_are_text_and_no_markup() -> None:
     evil = "<script>alert('x')</script> & [bold]b[/bold] \"q\""
-    source = Plan("svd", (Choice(evil, 3, evil),), target=evil)._repr_html_()
+    source = Plan("svd", (Choice(evil, pair(3), evil),), target=evil)._repr_html_()
     assert "<script" not in source
     page = Page(source)
     assert page.tables[0][1][0] == evil
@@ -189,10 +190,10 @@ def test_what_is_no_text_and_no_table_is_shown_as_on_a_terminal() -> None:
 
 def test_the_forms_are_what_the_results_show(results: dict[str, Any]) -> None:
     result = results["Result"]
-    assert FORMS["text"](result) == str(result) == result.to_text()
-    assert FORMS["text"](result, width=60, verbose=True) == result.to_text(width=60, verbose=True)
-    assert FORMS["html"](result) == result._repr_html_()
-    assert FORMS["json"](result) == result.to_json()
+    assert RENDERERS["text"](result) == str(result) == result.to_text()
+    assert RENDERERS["text"](result, width=60, verbose=True) == result.to_text(width=60, verbose=True)
+    assert RENDERERS["html"](result) == result._repr_html_()
+    assert RENDERERS["json"](result) == result.to_json()
 
 
 def test_who_shows_no_result_loads_no_tables() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from onnx_dalr.choose.search import TOLERANCES, make_plan
+from onnx_dalr.choose.search import make_plan
 from onnx_dalr.choose.space import space_of
 from onnx_dalr.choose.trials import plan_of
 from onnx_dalr.errors import TargetError
@@ -16,7 +16,7 @@ from onnx_dalr.quality.intervals import samples_for_bound
 from onnx_dalr.quality.measures import Classes, Values
 from onnx_dalr.quality.task import Task
 from onnx_dalr.request.context import Context
-from onnx_dalr.request.target import Target
+from onnx_dalr.request.target import MEASURED, Target
 from onnx_dalr.samples.sets import Sets
 from onnx_dalr.samples.split import SHARED_BELOW
 
@@ -36,7 +36,7 @@ def check_target(context: Context, target: Target, layers: Sequence[Layer], *, s
         InputError: A tolerance is asked for and there is nothing to measure it on.
     """
     space, kind = space_of(context, target, layers, None), target.kind
-    if kind != "energy" and not (kind in TOLERANCES and select):
+    if kind != "energy" and not (kind in MEASURED and select):
         compressed_of(make_plan(space, None).choices)
     elif not space.saves:
         compressed_of(plan_of(space, [UNTOUCHED] * len(space.layers), "").choices)

@@ -18,7 +18,7 @@ from onnx_dalr.factorize import UNTOUCHED
 from onnx_dalr.factorize.spectra import Spectra
 from onnx_dalr.plan.plan import Plan
 from onnx_dalr.request.selection import rule_for
-from onnx_dalr.request.target import Kind
+from onnx_dalr.request.target import MEASURED
 
 
 def make_plan(space: SearchSpace, judge: Judge | None) -> Plan:
@@ -35,7 +35,7 @@ def make_plan(space: SearchSpace, judge: Judge | None) -> Plan:
     planner = _by_cost if space.target.kind in COSTS else PLANNERS[space.target.kind]
     if judge is None or len(space.kinds_of_factors) < 2:
         return planner(space, judge)
-    if space.target.kind in TOLERANCES:
+    if space.target.kind in MEASURED:
         tried = _with_best_factors(space, judge, _to_try(space)) if space.saves else None
         return planner(space.with_factors(tried.factors if tried else space.factors), judge)
     plan = planner(space, judge)
@@ -44,7 +44,7 @@ def make_plan(space: SearchSpace, judge: Judge | None) -> Plan:
     return replace(won, choices=tuple(replace(choice, reason=reasons[choice.layer]) for choice in won.choices))
 
 
-def most_trials(kind: Kind, factors: int, layers: int) -> int:
+def most_trials(kind: str, factors: int, layers: int) -> int:
     """How many models are scored for a target at most.
 
     Args:
@@ -53,7 +53,7 @@ def most_trials(kind: Kind, factors: int, layers: int) -> int:
         layers: Between which a budget is to be divided.
     """
     chosen = factors if factors > 1 else 0
-    if kind in TOLERANCES:
+    if kind in MEASURED:
         return EVALUATIONS + (MORE_FOR_FACTORS if chosen else 0)
     return chosen + (ALLOCATIONS if kind in COSTS and layers > 1 else 0)
 
@@ -157,7 +157,6 @@ def _by_max_error(space: SearchSpace, judge: Judge | None) -> Plan:
     return ToleranceSearch(space, judge, "error", lambda trial: trial.certain_error).run()
 
 
-TOLERANCES = ("max-drop", "max-error")
 _TRIED_RATIO = 0.25  # where the factors are chosen before the ranks are known
 
 ALLOCATIONS = 4

@@ -25,7 +25,7 @@ from onnx_dalr.results.result import Result
 
 @singledispatch
 def view(result: object, width: int, **how: Any) -> RenderableType:
-    """A result as somebody sees it who writes Python: texts, tables and groups of them, which every form can write.
+    """A result as somebody sees it who writes Python: texts, tables and groups of them, which every renderer can write.
 
     Args:
         result: Of any command.

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
-from typing import Any, Literal, get_args
+from functools import partial
+from typing import Any
 
 from onnx_dalr.errors import InputError
 from onnx_dalr.factorize.form import Form
@@ -14,7 +15,23 @@ from onnx_dalr.units import Amount, parse_amount, parse_error, parse_points, par
 DEFAULT_DROP = 0.01
 KEEP = "keep"
 
-Kind = Literal["rank", "size", "params", "max-drop", "max-error", "energy"]
+RANK = "rank"
+"""Kind of the target that is ranks alone."""
+
+Reader = Callable[[Any, str], Amount | float]
+"""(what was typed, the option) → an amount of what forms cost, or a number."""
+
+LIMITS: dict[str, Reader] = {
+    "size": partial(parse_amount, unit="B"),
+    "params": parse_amount,
+    "max-drop": parse_points,
+    "max-error": parse_error,
+    "energy": parse_share,
+}
+"""Every other kind of target by its name, and how it is read."""
+
+MEASURED = ("max-drop", "max-error")
+"""Kinds that models are scored for."""
 
 
 @dataclass(frozen=True)
@@ -34,11 +51,11 @@ class Target:
     """What the user asked for.
 
     Attributes:
-        kind: Which of the targets.
+        kind: "rank" or one of `LIMITS`.
         ranks: Ranks by pattern, the last match counts. Of the target "rank" they are all there is, and layers without
             one stay dense; beside another target they pin these layers, and the target decides the rest.
-        amount: Of "size" and "params".
-        value: Of "max-drop" (0.01 is one point), "max-error" and "energy".
+        amount: Of targets that limit a cost.
+        value: Of the others: of "max-drop" 0.01 is one point.
         multiple: Ranks the target decides are multiples of it.
         least: And at least this.
         stated: The user gave it; else it is the default.
@@ -46,7 +63,7 @@ class Target:
         best_effort: Where it cannot be met, the closest there is will do.
     """
 
-    kind: Kind
+    kind: str
     ranks: tuple[RankRule, ...] = ()
     amount: Amount | None = None
     value: float = 0.0
@@ -62,7 +79,7 @@ class Target:
 
     def __str__(self) -> str:
         pins = ", ".join(map(str, self.ranks))
-        if self.kind == "rank":
+        if self.kind == RANK:
             return f"rank {pins}"
         shown = f"{100 * self.value:g}%" if self.kind == "max-drop" else f"{self.value:g}"
         parts = [f"{self.kind} {shown if self.amount is None else self.amount}" + ("" if self.stated else " (default)")]
@@ -74,63 +91,69 @@ class Target:
 
 
 def make_target(
+    *,
     rank: int | str | Sequence[int | str] | None = None,
-    size: str | float | None = None,
-    params: str | float | None = None,
-    max_drop: str | float | None = None,
-    max_error: str | float | None = None,
-    energy: str | float | None = None,
     rank_multiple: int = 1,
     min_rank: int = 1,
     confidence: str | float | None = None,
     best_effort: bool = False,
+    **limits: str | float | None,
 ) -> Target:
     """The one target among the options; at most one point of drop where there is none.
 
+    Args:
+        rank: A rank for every layer, or by pattern.
+        rank_multiple: Of which the ranks that are chosen are multiples.
+        min_rank: And that they are not below.
+        confidence: With which a tolerance is to hold.
+        best_effort: The closest will do.
+        limits: By the names of `LIMITS`, as Python writes them.
+
     Raises:
         InputError: More than one is given, or it cannot be read.
+        TypeError: A limit that does not exist.
     """
     several = rank if isinstance(rank, Sequence) and not isinstance(rank, str) else () if rank is None else (rank,)
     rules = tuple(map(_rule, several))
     for option, number in (("--rank-multiple", rank_multiple), ("--min-rank", min_rank)):
         if number < 1:
             raise InputError(f"{option} {number} must be at least 1", "leave it out for any rank")
-    amounts = {"size": size, "params": params}
-    values = {"max-drop": max_drop, "max-error": max_error, "energy": energy}
-    given = [name for name, value in (amounts | values).items() if value is not None]
+    if unknown := limits.keys() - {name.replace("-", "_") for name in LIMITS}:
+        raise TypeError(f"there is no target {min(unknown)!r}")
+    asked = {name: value for name in LIMITS if (value := limits.get(name.replace("-", "_"))) is not None}
     everywhere = any(rule.pattern == "*" for rule in rules)
-    if len(given) > 1 or (given and everywhere):
-        names = [f"--{name}" for name in given] + ["--rank"] * everywhere
+    if len(asked) > 1 or (asked and everywhere):
+        names = [f"--{name}" for name in asked] + ["--rank"] * everywhere
         hint = "give one of them" + ("; --rank 'GLOB=K' beside a target pins single layers" if everywhere else "")
         raise InputError(f"{' and '.join(names)} are different targets", hint)
-    more = (rank_multiple, min_rank)
     sure = None if confidence is None else parse_share(confidence, "--confidence")
-    ranks_alone = not given and any(rule.rank is not None for rule in rules)
-    if sure is not None and (ranks_alone or not set(given) <= {"max-drop", "max-error"}):
+    ranks_alone = not asked and any(rule.rank is not None for rule in rules)
+    if sure is not None and (ranks_alone or not asked.keys() <= set(MEASURED)):
         raise InputError(
             "--confidence means nothing to this target", "it belongs to --max-drop and --max-error, which are measured"
         )
     if ranks_alone:
-        if any(number > 1 for number in more):
+        if rank_multiple > 1 or min_rank > 1:
             raise InputError("--rank-multiple and --min-rank mean nothing to --rank", "name the ranks you want")
-        return Target("rank", rules)
-    if not given:
-        return Target(
-            "max-drop", rules, None, DEFAULT_DROP, *more, stated=False, confidence=sure, best_effort=best_effort
-        )
-    kind: Kind = given[0]  # type: ignore[assignment]
-    asked = (amounts | values)[kind]
-    assert asked is not None
-    if kind in amounts:
-        amount = parse_amount(asked, f"--{kind}", unit="B" if kind == "size" else "")
-        return Target(kind, rules, amount, 0.0, *more, best_effort=best_effort)
-    parse = {"max-drop": parse_points, "max-error": parse_error, "energy": parse_share}[kind]
-    return Target(kind, rules, None, parse(asked, f"--{kind}"), *more, confidence=sure, best_effort=best_effort)
+        return Target(RANK, rules)
+    (kind, text), *_ = asked.items() or [("max-drop", DEFAULT_DROP)]
+    limit = LIMITS[kind](text, f"--{kind}")
+    return Target(
+        kind,
+        rules,
+        amount=limit if isinstance(limit, Amount) else None,
+        value=0.0 if isinstance(limit, Amount) else limit,
+        multiple=rank_multiple,
+        least=min_rank,
+        stated=bool(asked),
+        confidence=sure,
+        best_effort=best_effort,
+    )
 
 
 def is_asked_for(given: Mapping[str, Any]) -> bool:
     """Whether among the arguments of `make_target` there is a target, or something that its ranks keep to."""
-    kinds = (kind.replace("-", "_") for kind in get_args(Kind))
+    kinds = (kind.replace("-", "_") for kind in (RANK, *LIMITS))
     return any(given[kind] is not None for kind in kinds) or given["rank_multiple"] > 1 or given["min_rank"] > 1
 
 

@@ -17,7 +17,7 @@ from onnx_dalr.commands import inspect as inspecting
 from onnx_dalr.request.option import GROUPS, PLAN, REQUIRED, SHARED, Option
 from onnx_dalr.request.options import Shared, make_options, take
 from onnx_dalr.request.table import COMMANDS, OPTIONS, of_command, of_function
-from onnx_dalr.request.target import is_asked_for, make_target
+from onnx_dalr.request.target import LIMITS, is_asked_for, make_target
 from onnx_dalr.samples import ImageSettings
 from onnx_dalr.samples.options import SampleOptions
 from tests.test_public_api import section
@@ -93,9 +93,12 @@ def test_what_is_shared_is_taken_by_one_each_with_the_default_of_the_table() -> 
 
 def test_a_target_is_made_of_the_options_that_plan_a_model() -> None:
     options = of_function(PLAN)
+    limits = {name.replace("-", "_") for name in LIMITS}
     assert {name: default(parameter) for name, parameter in parameters(make_target).items()} == {
-        name: option.default for name, option in options.items()
+        name: option.default for name, option in options.items() if name not in limits
     }
+    assert limits <= options.keys()
+    assert all(options[name].default is None for name in limits)
     given = {name: option.default for name, option in options.items()}
     asked = {name for name in given if is_asked_for(given | {name: 2})}
     assert asked == {name for name, option in options.items() if option.text.startswith("Target: ")} | {

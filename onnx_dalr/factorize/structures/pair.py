@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -113,7 +113,7 @@ class PairSpectrum:
 
     def compact(self) -> PairSpectrum:
         """With basis and dual in float32."""
-        return PairSpectrum(self.spectrum.compact())
+        return replace(self, spectrum=self.spectrum.compact())
 
 
 def pieces_of(factors: Factors) -> Pieces:

@@ -1,4 +1,4 @@
-"""The forms that a result can be written in. A new one is a new file that writes views, and a line here."""
+"""What a result can be rendered as. A new renderer is a new file that writes views, and a line here."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from onnx_dalr.report.parts import PLAIN_WIDTH
 from onnx_dalr.report.text import as_text
 from onnx_dalr.report.views import view
 
-FORMS: Mapping[str, Callable[..., str]] = {
+RENDERERS: Mapping[str, Callable[..., str]] = {
     "text": lambda result, width=PLAIN_WIDTH, **how: as_text(view(result, width, **how), width),
     "html": lambda result, width=WIDEST, **how: as_html(view(result, width, **how)),
     "json": lambda result: result.to_json(),
