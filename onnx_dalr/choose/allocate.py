@@ -154,7 +154,8 @@ def at_error(ladders: Sequence[Ladder], curves: Sequence[Curve], tolerance: floa
 def within(ladders: Sequence[Ladder], budget: float) -> Forms | None:
     """The largest one ratio at which all layers together cost at most `budget`.
 
-    Small layers are reduced only where the budget cannot be met without. None where it cannot be met at all.
+    Small layers are reduced only where the budget cannot be met without. None where it cannot be met at all. Between
+    two neighbouring shares of all choices no layer changes its own, so that bisecting them finds the ratio exactly.
     """
     if total(ladders, largest(ladders)) <= budget:
         return largest(ladders)
@@ -173,9 +174,10 @@ def within(ladders: Sequence[Ladder], budget: float) -> Forms | None:
 def best(ladders: Sequence[Ladder], curves: Sequence[Curve], budget: float) -> Forms | None:
     """The forms with the least summed distortion within a budget; None where it cannot be met.
 
-    On the lower convex hull of every layer's (cost, distortion) points, taking the steepest descents first is the
-    exact Lagrangian answer up to the last item (methods.md §4.2); what the budget has left is filled with single steps,
-    until no step of any layer fits.
+    Distortions of layers add up, to second order: each is the effect of that layer alone. So taking the steepest
+    descents along the lower convex hulls of the layers' (cost, distortion) points is the exact Lagrangian answer up to
+    the last item (methods.md §4.2); what the budget has left is filled with single steps, until no step of any layer
+    fits.
 
     Args:
         ladders: What each layer may become.

@@ -40,6 +40,11 @@ class ToleranceSearch:
     alike until it accepts what a tighter one refuses. From there on the looser one takes nothing larger than that
     model and the tighter one nothing that is not larger. So who allows more never gets a larger model, however the
     score jumps.
+
+    Why a logarithmic scale: nobody knows beforehand whether a half or a hundredth of the layers will do, and halves of
+    an interval of sizes would spend the few evaluations among the large ones. Why the first model that passes meets
+    other allocations of its cost, and no later one does: which of them predicts best shows near the size where quality
+    breaks, and asking again at every size would halve how finely the size is found.
     """
 
     def __init__(self, space: SearchSpace, judge: Judge | None, what: str, lost: Callable[[Trial], float]) -> None:
@@ -63,7 +68,8 @@ class ToleranceSearch:
         most = allocate.largest(ladders)
         if not self._space.saves:
             return plan_of(self._space, most, "")
-        fixed = sum(float(one.costs[0]) for one in ladders if not one.gives)  # what no budget changes
+        # What is pinned costs the same in any model: with it the bounds would lie too close for a logarithmic scale.
+        fixed = sum(float(one.costs[0]) for one in ladders if not one.gives)
         low, high = (allocate.total(ladders, forms) - fixed for forms in (allocate.smallest(ladders), most))
         if high - low < _LITTLE * self._space.params and not self._passes(EQUAL, _one_step_down(ladders)):
             return self._result(EQUAL)  # a search for what little there is to gain would end where it began
