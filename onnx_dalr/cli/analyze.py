@@ -24,7 +24,8 @@ def analyze(**given: Any) -> None:
     with exit_codes():
         from onnx_dalr.commands.analyze import analyze as run  # noqa: PLC0415 - heavy: not for --help
         from onnx_dalr.graph.storage.model import load  # noqa: PLC0415
-        from onnx_dalr.report.planned import analysis_view, plan_view  # noqa: PLC0415
+        from onnx_dalr.report.analysis import analysis_view  # noqa: PLC0415
+        from onnx_dalr.report.plan import plan_view  # noqa: PLC0415
         from onnx_dalr.request.target import make_target  # noqa: PLC0415
         from onnx_dalr.write.destination import Destination  # noqa: PLC0415
 

@@ -1,4 +1,4 @@
-"""The table of `compare`."""
+"""The view of `compare`: both models and how they differ."""
 
 from __future__ import annotations
 

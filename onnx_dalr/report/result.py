@@ -1,4 +1,4 @@
-"""The report of `optimize`: what came out first, then the layers, then what was tried."""
+"""The view of a Result: what came out first, then the layers, then what was tried."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from onnx_dalr.report.parts import (
     skipped_view,
     some,
 )
-from onnx_dalr.report.planned import curve_view, reason_lines
+from onnx_dalr.report.plan import curve_view, reason_lines
 from onnx_dalr.results.result import LayerResult, Result
 from onnx_dalr.units import format_bytes, format_share
 
