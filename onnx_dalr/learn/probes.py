@@ -18,10 +18,9 @@ from onnx_dalr.graph.storage.model import Model
 from onnx_dalr.learn.capture import CHUNK_ROWS
 from onnx_dalr.learn.rows import RowReader
 from onnx_dalr.learn.seeds import Seeder
-from onnx_dalr.quality.measures.base import Kept
 from onnx_dalr.quality.task import Task
 from onnx_dalr.samples.base import Batch
-from onnx_dalr.samples.masks import kept_in
+from onnx_dalr.samples.masks import Kept, kept_in
 from onnx_dalr.samples.sets import SampleSet, watched
 from onnx_dalr.session.session import Device, Session, open_session, reference_session
 

@@ -17,9 +17,9 @@ from onnx_dalr.look.independence import without_influence
 from onnx_dalr.look.outlook import answers_of, outlook
 from onnx_dalr.look.pace import Pace
 from onnx_dalr.progress import LOOKING, Progress, Silent
+from onnx_dalr.quality.detect import find_task
 from onnx_dalr.quality.evaluate import Labelled
 from onnx_dalr.quality.intervals import is_near_chance
-from onnx_dalr.quality.kinds import find_task
 from onnx_dalr.quality.measures import Dense
 from onnx_dalr.quality.seen import Seen
 from onnx_dalr.quality.side_by_side import SideBySide

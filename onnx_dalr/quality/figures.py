@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from onnx_dalr.quality.intervals import Estimate, upper_bound
-from onnx_dalr.quality.task import Kind
+from onnx_dalr.quality.task import TaskKind
 
 
 @dataclass(frozen=True)
@@ -87,7 +87,7 @@ class Quality:
         distortions: The distortion by sample, for paired comparisons; not in reports.
     """
 
-    task: Kind
+    task: TaskKind
     n: int
     outputs: tuple[OutputQuality, ...]
     error: Estimate

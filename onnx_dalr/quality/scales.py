@@ -9,8 +9,9 @@ import numpy as np
 
 from onnx_dalr.quality.looks import map_channels
 from onnx_dalr.quality.measures import Scales
-from onnx_dalr.quality.measures.base import Float64, Kept
+from onnx_dalr.quality.measures.base import Float64
 from onnx_dalr.quality.seen import Seen
+from onnx_dalr.samples.masks import Kept
 
 _APART = 10.0
 """Scales that differ by more are scales of different things (boxes in pixels, scores 0…1)."""
@@ -69,14 +70,14 @@ def _stand_still(rows: Float64) -> bool:
 
 
 @dataclass(frozen=True, eq=False)
-class Learned:
+class LearnedScales:
     """Scales, and the mean over the samples of Σ((y − centre)/scale)² by field."""
 
     scales: Scales
     power: Float64
 
 
-def learned_scales(rows: Sequence[Float64], kept: Sequence[Kept | None] = ()) -> Learned:
+def learned_scales(rows: Sequence[Float64], kept: Sequence[Kept | None] = ()) -> LearnedScales:
     """Scales of channels from values, batch by batch.
 
     Args:
@@ -103,7 +104,7 @@ def learned_scales(rows: Sequence[Float64], kept: Sequence[Kept | None] = ()) ->
     rare = 0 < float(np.mean(away > far)) <= _RARE
     power = ((values - centre) / scale) ** 2
     by_field = np.array([power[:, field == number].sum() for number in range(int(field.max()) + 1)]) / max(samples, 1)
-    return Learned(Scales(centre, scale, field, mean, far if rare else np.full(len(far), np.inf)), by_field)
+    return LearnedScales(Scales(centre, scale, field, mean, far if rare else np.full(len(far), np.inf)), by_field)
 
 
 def _fields(size: Float64) -> np.ndarray[tuple[int, ...], np.dtype[np.int64]]:

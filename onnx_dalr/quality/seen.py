@@ -12,9 +12,10 @@ from numpy.typing import NDArray
 
 from onnx_dalr.graph.answers import OutputFacts
 from onnx_dalr.quality.measures import as_rows
-from onnx_dalr.quality.measures.base import Float64, Kept
-from onnx_dalr.quality.padding import kept_rows, positions_axis, values_kept
+from onnx_dalr.quality.measures.base import Float64
+from onnx_dalr.quality.padding import positions_axis, rows_kept, values_kept
 from onnx_dalr.quality.task import as_array
+from onnx_dalr.samples.masks import Kept
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,7 +83,7 @@ class Seen:
             mask = self._mask(y, kept, axis if channels else None)
             known = np.isfinite(y) if mask is None or channels else np.isfinite(y) & mask
             wide = np.where(known, y, y.min(initial=0, where=known)).astype(np.float64)
-            made, real = as_rows(wide, axis, count), kept_rows(mask, axis, count) if channels else None
+            made, real = as_rows(wide, axis, count), rows_kept(mask, axis, count) if channels else None
             found.append(made.reshape(-1, made.shape[-1]) if real is None else made[real])
         width, least = max(len(rows.T) for rows in found), min(rows.min(initial=0) for rows in found)
         return np.concatenate(
@@ -92,7 +93,7 @@ class Seen:
     def real(self, axis: int | None) -> list[Kept | None]:
         """Which rows of `floats` are no padding, [samples, rows] of each batch; None where all are."""
         masks = [self._mask(y, kept, axis) for y, _, kept in self.parts]
-        return [kept_rows(mask, axis, count) for mask, count in zip(masks, self.samples, strict=True)]
+        return [rows_kept(mask, axis, count) for mask, count in zip(masks, self.samples, strict=True)]
 
     @property
     def positions(self) -> set[int]:

@@ -114,7 +114,7 @@ def kept_in(feed: Batch, name: str | None) -> Kept | None:
     return None if name is None else kept(feed[name], _samples(feed, name))
 
 
-def rows_kept(mask: Kept, shape: Sequence[int], *, positions_first: bool = False) -> Kept | None:
+def entries_kept(mask: Kept, shape: Sequence[int], *, positions_first: bool = False) -> Kept | None:
     """Which entries of a tensor are of real positions, found by matching its axes to those of the mask.
 
     For a tensor of rows, [N, T, features], give its leading axes [N, T]; for one with a number at every position,

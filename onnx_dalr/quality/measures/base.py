@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 
 from onnx_dalr.errors import InputError
 from onnx_dalr.quality.intervals import Estimate, error_estimate, relative_error
+from onnx_dalr.samples.masks import Kept
 
 Float64 = NDArray[np.float64]
-Kept = NDArray[np.bool_]
 Labels = NDArray[np.int64]
 
 
@@ -34,7 +34,7 @@ class Rows:
     before: NDArray[Any]
     after: NDArray[Any]
     kept: Kept | None = None
-    real: Kept | None = None
+    real: NDArray[np.bool_] | None = None
 
 
 def as_rows(y: NDArray[Any], axis: int | None, samples: int | None) -> NDArray[Any]:
@@ -190,6 +190,6 @@ def signs(shape: tuple[int, ...], random: np.random.Generator) -> Float64:
     return np.asarray(2.0 * random.integers(0, 2, size=shape) - 1, dtype=np.float64)
 
 
-def rows_kept(kept: Kept | None, shape: tuple[int, ...]) -> Float64:
+def counted_rows(kept: Kept | None, shape: tuple[int, ...]) -> Float64:
     """1 for rows that are no padding, 0 for the others, as [*shape]."""
     return np.ones(shape) if kept is None else kept.astype(np.float64).reshape(shape)

@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from onnx_dalr.quality.intervals import Estimate, error_estimate, relative_error
-from onnx_dalr.quality.measures.base import Figures, Float64, Kept, Labels, Measure, Rows, Sums, rows_kept, signs
+from onnx_dalr.quality.measures.base import Figures, Float64, Labels, Measure, Rows, Sums, counted_rows, signs
+from onnx_dalr.samples.masks import Kept
 
 FEWEST_RARE = 30
 
@@ -82,7 +83,9 @@ class Numbers(Measure):
         """Signs over scale and √power; fields count alike, as they do in the distortion."""
         power = np.maximum(self.power, 1e-300)[self.scales.field]
         weight = np.where(self.power[self.scales.field] > 0, 1 / (self.scales.scale * np.sqrt(power)), 0.0)
-        return np.asarray(signs(y.shape, random) * weight * rows_kept(kept, (len(y), 1)) / np.sqrt(self.scales.fields))
+        return np.asarray(
+            signs(y.shape, random) * weight * counted_rows(kept, (len(y), 1)) / np.sqrt(self.scales.fields)
+        )
 
 
 class NumberSums(Sums):

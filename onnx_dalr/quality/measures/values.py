@@ -9,8 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from onnx_dalr.quality.intervals import Estimate, complement, is_near_chance, mean_estimate, paired_drop
-from onnx_dalr.quality.measures.base import Figures, Float64, Kept, Labels, Measure, Rows, Sums
+from onnx_dalr.quality.measures.base import Figures, Float64, Labels, Measure, Rows, Sums
 from onnx_dalr.quality.measures.classes import UNBALANCED, balanced_agreement, common_note
+from onnx_dalr.samples.masks import Kept
 
 
 @dataclass(frozen=True, eq=False)

@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from onnx_dalr.errors import InputError, one_line
+from onnx_dalr.samples.arrays.alignment import as_text, check_axes
 from onnx_dalr.samples.arrays.dtypes import to_model_dtype
-from onnx_dalr.samples.arrays.forms import as_text, check_axes
 from onnx_dalr.samples.arrays.stored import as_array
 from onnx_dalr.samples.base import Array, InputSpec
 from onnx_dalr.samples.functions import form_hint, load_function, reason
