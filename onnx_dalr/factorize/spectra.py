@@ -63,7 +63,7 @@ class Spectra:
         return _relative(kept + FORMATS[form.format].noise * self.first.power, self.first.power)
 
     def expected_error(self, form: Form) -> float:
-        """The same ratio to expect on unseen rows."""
+        """√(E‖y−ŷ‖² / E‖y‖²) to expect on unseen rows: what this form alone does to the layer's output."""
         return _relative(self.tail(form), self.first.power)
 
     def compact(self) -> Spectra:

@@ -80,7 +80,7 @@ class Contents:
     Attributes:
         tensors: What is stored, in the order of the file.
         other: Bytes that are no tensor's values: nodes, names, shapes, metadata.
-        remarks: Those of them in doc strings and metadata, of which runtimes read nothing.
+        remarks: The part of `other` in doc strings and metadata, of which runtimes read nothing.
         unclaimed: Bytes of the data files that belong to no tensor.
     """
 

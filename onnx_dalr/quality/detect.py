@@ -163,10 +163,10 @@ def _found(seen: Seen, classes: int, labels: NDArray[np.int64] | None) -> tuple[
         return _one_answer_found(seen, axis, classes) or (_numbers(seen), "quantities")
     if _is_sigmoid(seen, binary=classes == 2 and _is_one_each(seen)):
         return _yes_or_no(seen, _sigmoid_axis(seen)), "each is a probability"
-    dense = _normal_axis(seen)
-    if dense is not None:
-        why = "probabilities" if dense[1] == "probabilities" else "logarithms of probabilities"
-        return _dense(seen, *dense), f"rows are {why}"
+    normal = _normal_axis(seen)
+    if normal is not None:
+        why = "probabilities" if normal[1] == "probabilities" else "logarithms of probabilities"
+        return _dense(seen, *normal), f"rows are {why}"
     found = _logit_axis(seen, labels)
     if found is not None:
         return _dense(seen, found, "logits"), "class scores by position"

@@ -77,7 +77,7 @@ class Quality:
         worst: Name of its output; None for a user's score.
         drop: Original score − new score, as a fraction; of a user's score in its own unit, and infinite where the new
             outputs are not finite.
-        lost: Of each output that counts, or of the user's score alone; not in reports.
+        lost: What each output that counts has lost, or the user's score alone; not in reports.
         distortion: How far the outputs moved, in the units of the measures: KL, 1 − cosine, squared relative error;
             the sum over the outputs that count.
         finite: Wherever the original's outputs are finite, so are the new ones.

@@ -24,7 +24,7 @@ def values_kept(shape: Sequence[int], padding: Kept | None, channels: int | None
 
 
 def positions_axis(shape: Sequence[int], padding: Kept | None, channels: int | None = None) -> int | None:
-    """The axis of the positions that the mask goes over; None without one. Arguments as above."""
+    """The axis of the positions that the mask goes over; None without one. Arguments as of `values_kept`."""
     axes = None if padding is None else mask_axes(padding.shape, _matched(shape, channels))
     return None if axes is None else axes[1]
 

@@ -31,7 +31,7 @@ def channel_axis(seen: Seen) -> int | None:
     Their scales differ by more than ten times; or each hardly varies about a mean of its own (a temperature and a
     pressure, the points of a face), so that a constant would look good beside the size of all of them.
     """
-    rows = {axis: seen.rows(axis) for axis in _candidates(seen)}
+    rows = {axis: seen.rows(axis) for axis in _possible_axes(seen)}
     ratios = {axis: _ratio(found) for axis, found in rows.items()}
     best = max(ratios, key=lambda axis: ratios[axis], default=None)
     if best is not None and ratios[best] > _APART:
@@ -39,7 +39,7 @@ def channel_axis(seen: Seen) -> int | None:
     return next((axis for axis, found in rows.items() if _stand_still(found)), None)
 
 
-def _candidates(seen: Seen) -> list[int]:
+def _possible_axes(seen: Seen) -> list[int]:
     """Axes that may be of channels: no free ones, no positions, no height and width of a map."""
     arrays, dims, positions = seen.floats or [], seen.facts.dims, seen.positions
     shape = arrays[0].shape

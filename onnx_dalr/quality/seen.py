@@ -26,7 +26,8 @@ class Seen:
         facts: What the graph says of it.
         arrays: Its values, batch by batch; anything ONNX Runtime gives.
         counts: Samples of each batch.
-        kept: Of each batch, which positions of its samples are no padding; None where nothing is masked.
+        kept: By batch, which positions of its samples are no padding, [samples, positions]; None where nothing is
+            masked.
         any_length: The model takes samples of any length: an axis of a declared one is none of positions.
     """
 

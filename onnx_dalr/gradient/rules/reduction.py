@@ -87,6 +87,6 @@ def reduce_extreme(step: Step) -> Found:
 
 @rule("GlobalMaxPool")
 def global_max(step: Step) -> Found:
-    """The same over all positions."""
+    """To the largest elements of each channel, in equal parts where several are."""
     hits = step.x.equals(step.y).to(step.g.kind)
     return [hits * (step.g / hits.sum(range(2, step.x.rank)))]

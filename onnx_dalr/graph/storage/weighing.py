@@ -76,7 +76,7 @@ def _inside(part: Part) -> int:
 
 
 def _measured(part: Part) -> int:
-    """The same by what is there, which copies raw data."""
+    """Bytes in the model file, counted from the values that are there; this copies raw data."""
     if isinstance(part, AttributeProto):
         return int(part.ByteSize())
     if is_external(part):

@@ -57,7 +57,7 @@ class Figures:
         score: Name of the score: "agreement", "accuracy", "balanced agreement", "cosine", "1 − error", "equal values".
         value: The new model's; of "1 − error" the error itself.
         loss: What is lost of it, as a fraction: 0.01 is one percentage point.
-        losses: The same by sample where it is a mean over them; empty where it is none.
+        losses: The loss by sample, [n], where `loss` is their mean; empty where it is none.
         error: √(Σ‖y−ŷ‖² / Σ‖y‖²), by channel where channels differ in scale; None for values that are no quantities.
         agreement: Share of answers that stayed, of answers that are classes.
         cosine: Of embeddings.

@@ -25,7 +25,7 @@ class Scales:
             it (methods.md §11: a constant must not look good).
         scale: Each channel is divided by it, [channels].
         field: Which field each channel belongs to, [channels].
-        mean: Of each channel, [channels].
+        mean: Mean of each channel, [channels].
         far: Values farther than this from the mean stand out, [channels]; infinite where such are not rare.
     """
 

@@ -87,7 +87,7 @@ def has_images(folder: Path) -> bool:
 
 
 def images_among(paths: Sequence[Path]) -> list[Path]:
-    """Those of the files whose extension says that they are images, in the same order."""
+    """The files whose extension says that they are images, in the order given."""
     from onnx_dalr.samples.images.pixels import image_extensions  # noqa: PLC0415 - Pillow is loaded when it is needed
 
     known = image_extensions()
