@@ -121,7 +121,9 @@ def _extents(context: Context, layers: Sequence[Layer], sets: Sets, *, metric: b
     found = []
     for layer in layers:
         rows = _rows(layer, entries) / count
-        found.append(Extent(layer.m, layer.n, rows, _factors(context, layer, rows * len(sets.fit), sets, metric=metric)))
+        found.append(
+            Extent(layer.m, layer.n, rows, _factors(context, layer, rows * len(sets.fit), sets, metric=metric))
+        )
     return found
 
 

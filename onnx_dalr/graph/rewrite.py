@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from onnx import FunctionProto, GraphProto, ModelProto, NodeProto, TensorProto, ValueInfoProto, helper, numpy_helper
 
-from onnx_dalr.factorize.formats import Encoded, Format, Step
+from onnx_dalr.factorize.formats import Decoding, Encoded, Format
 from onnx_dalr.factorize.structures import Piece
 from onnx_dalr.graph.handle import MAIN, Scope
 from onnx_dalr.graph.kinds import Link, Use
@@ -171,7 +171,7 @@ class _LayerRewrite:
             )
             for ending, array in part.encoded.arrays.items()
         }
-        steps = part.encoded.steps or ((Step("Cast", attributes={"to": None}),) if self._use.cast_to else ())
+        steps = part.encoded.steps or ((Decoding("Cast", attributes={"to": None}),) if self._use.cast_to else ())
         current = stored[""]
         for step in steps:
             made = self._names.new(f"{self._layer.weight}.dalr_{part.role}_{step.op.lower()}")

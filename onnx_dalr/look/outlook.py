@@ -16,7 +16,7 @@ from onnx_dalr.graph.storage.model import Model
 from onnx_dalr.quality.measures import Classes, Dense, Embedding, Numbers, Values
 from onnx_dalr.quality.measures.classes import probabilities
 from onnx_dalr.quality.seen import Seen
-from onnx_dalr.quality.task import Measured, Task, as_array
+from onnx_dalr.quality.task import Measured, Task, output_array
 from onnx_dalr.samples.base import Batch
 from onnx_dalr.session.session import Device, open_session
 
@@ -37,7 +37,7 @@ def answers_of(task: Task, seen: Sequence[Seen]) -> tuple[NDArray[Any] | None, i
         return None, 0
     source, measure = seen[one.position], one.measure
     if isinstance(measure, Values):
-        arrays = [as_array(y) for y in source.arrays]
+        arrays = [output_array(y) for y in source.arrays]
         if any(y is None or y.size != count for y, count in zip(arrays, source.counts, strict=True)):
             return None, 0
         return np.concatenate([y.reshape(-1) for y in arrays if y is not None]), 0
@@ -96,7 +96,7 @@ def _of_output(one: Measured, seen: Seen) -> tuple[str, list[str]]:
         return _of_embeddings(seen.rows(-1))
     if isinstance(measure, Numbers):
         return _of_numbers(seen)
-    arrays = [y.reshape(-1) for y in map(as_array, seen.arrays) if y is not None and y.size]
+    arrays = [y.reshape(-1) for y in map(output_array, seen.arrays) if y is not None and y.size]
     if not arrays:
         return "it gives no values", []
     every = np.concatenate(arrays)

@@ -25,7 +25,7 @@ from onnx_dalr.quality.measures.dense import MOST_FOLLOWED
 from onnx_dalr.quality.scales import channel_axis, learned_scales
 from onnx_dalr.quality.score import UserScore
 from onnx_dalr.quality.seen import Seen
-from onnx_dalr.quality.task import Measured, Task, TaskName, as_array, nothing_to_compare
+from onnx_dalr.quality.task import Measured, Task, TaskName, nothing_to_compare, output_array
 
 _NO_LOGITS = {"Tanh", "Sigmoid", "HardSigmoid", "Relu", "Clip", "Softplus", "Exp", "LayerNormalization", "Sqrt", "Abs"}
 _MOST_DISTINCT = 256  # values of a map of class numbers
@@ -63,7 +63,7 @@ def find_task(
     """
     own = seen[: len(seen) - hidden]
     _check_declared(declared, [one.facts.name for one in own])
-    if not any(as_array(one.arrays[0]) is not None for one in own):
+    if not any(output_array(one.arrays[0]) is not None for one in own):
         raise nothing_to_compare()
     asked = _asked_for(name, own, declared)
     measured = [
@@ -110,7 +110,7 @@ def _measured(
     name: TaskName, position: int, seen: Seen, classes: int, labels: NDArray[np.int64] | None
 ) -> Measured | None:
     """One output and its measure; None where it cannot be compared."""
-    if all(as_array(y) is None for y in seen.arrays):
+    if all(output_array(y) is None for y in seen.arrays):
         return None
     if seen.floats is None:
         measure, why = _values(seen)

@@ -14,7 +14,7 @@ from onnx_dalr.graph.answers import OutputFacts
 from onnx_dalr.quality.measures import as_rows
 from onnx_dalr.quality.measures.base import Float64
 from onnx_dalr.quality.padding import positions_axis, rows_kept, values_kept
-from onnx_dalr.quality.task import as_array
+from onnx_dalr.quality.task import output_array
 from onnx_dalr.samples.masks import Kept
 
 
@@ -40,7 +40,7 @@ class Seen:
     @cached_property
     def parts(self) -> list[tuple[NDArray[Any], int, Kept | None]]:
         """(values, samples, padding) of each batch in which there are any."""
-        arrays = [as_array(y) for y in self.arrays]
+        arrays = [output_array(y) for y in self.arrays]
         padding = self.kept or [None] * len(arrays)
         every = zip(arrays, self.counts, padding, strict=True)
         return [(y, count, kept) for y, count, kept in every if y is not None and y.size]
@@ -48,7 +48,7 @@ class Seen:
     @cached_property
     def floats(self) -> list[Float64] | None:
         """The values, infinite ones as 0; None where they are no floats, or none at all."""
-        arrays = [as_array(y) for y in self.arrays]
+        arrays = [output_array(y) for y in self.arrays]
         if any(y is None or y.dtype.kind != "f" for y in arrays):
             return None
         return [np.where(np.isfinite(y), y, 0).astype(np.float64) for y, _, _ in self.parts] or None

@@ -109,7 +109,7 @@ class Task:
         return self.labelled is not None or self.score is not None
 
 
-def as_array(y: Any) -> np.ndarray[Any, Any] | None:
+def output_array(y: Any) -> np.ndarray[Any, Any] | None:
     """An output as an array; None for other sequences and maps than class probabilities by name (ZipMap)."""
     if isinstance(y, np.ndarray):
         return y

@@ -5,9 +5,10 @@ from __future__ import annotations
 from rich.console import Group, RenderableType
 from rich.text import Text
 
-from onnx_dalr.candidate.forms import within
+from onnx_dalr.candidate.forms import at_share
 from onnx_dalr.choose.analysis import Analysis
-from onnx_dalr.report.parts import PLAIN_WIDTH, fitting_table, skipped_view
+from onnx_dalr.report.parts import fitting_table, skipped_view
+from onnx_dalr.shown import PLAIN_WIDTH
 from onnx_dalr.units import format_count
 
 _KEPT = (0.75, 0.5, 0.25, 0.1, 0.05)
@@ -21,7 +22,7 @@ def analysis_view(analysis: Analysis, width: int = PLAIN_WIDTH) -> Group:
     rows = []
     for layer in analysis.layers:
         spectra = analysis.learned.of(layer.name)
-        forms = [within(layer, share) for share in _KEPT]
+        forms = [at_share(layer, share) for share in _KEPT]
         errors = [f"{spectra.expected_error(form):.4f}" if form else "" for form in forms]
         seen = format_count(analysis.learned.rows[layer.name])
         rows.append(([layer.name, layer.op, f"{layer.m}×{layer.n}", seen, *errors], ""))

@@ -13,7 +13,8 @@ from onnx_dalr.errors import one_line
 from onnx_dalr.factorize.form import Form
 from onnx_dalr.plan.choice import Point
 from onnx_dalr.plan.plan import Plan
-from onnx_dalr.report.parts import PLAIN_WIDTH, fitting_table, some
+from onnx_dalr.report.parts import fitting_table, some
+from onnx_dalr.shown import PLAIN_WIDTH
 from onnx_dalr.units import format_bytes, format_count
 
 

@@ -18,10 +18,10 @@ KEEP = "keep"
 RANK = "rank"
 """Name of the target that is ranks alone."""
 
-Reader = Callable[[Any, str], Amount | float]
+LimitReader = Callable[[Any, str], Amount | float]
 """(what was typed, the option) → an amount of what forms cost, or a number."""
 
-LIMITS: dict[str, Reader] = {
+LIMITS: dict[str, LimitReader] = {
     "size": partial(parse_amount, unit="B"),
     "params": parse_amount,
     "max-drop": parse_points,

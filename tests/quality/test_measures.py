@@ -13,7 +13,7 @@ from scipy import special
 from onnx_dalr.errors import InputError
 from onnx_dalr.learn.seeds import Seeder
 from onnx_dalr.quality.measures import Classes, Dense, Embedding, Numbers, Values, dense
-from onnx_dalr.quality.measures.base import Figures, Rows
+from onnx_dalr.quality.measures.base import Figures, RowPairs
 from onnx_dalr.quality.side_by_side import SideBySide
 from onnx_dalr.quality.task import Measured, Task
 from onnx_dalr.samples import digest
@@ -695,7 +695,7 @@ def yes_or_no(labels: Array, wrong: int, lost: int) -> Figures:
     after[wrong : wrong + lost] = 1 - after[wrong : wrong + lost]
     sums = Dense(axis=-1, encoding="sigmoid", shares=np.array([0.5, 0.5])).sums()
     for batch in (slice(0, 30), slice(30, None)):
-        sums.add(Rows(y[batch, None, None], after[batch, None, None]), list(range(len(labels))[batch]))
+        sums.add(RowPairs(y[batch, None, None], after[batch, None, None]), list(range(len(labels))[batch]))
     return sums.figures(labels)
 
 

@@ -113,7 +113,7 @@ def test_ranks_by_pattern_beside_a_target_are_pins(options: dict[str, Any]) -> N
     target = make_target(rank=["head=keep", "fc*=8"], **options)
     assert target.ranks == pins
     assert target == Target(
-        make_target(**options).kind, pins, make_target(**options).amount, make_target(**options).value
+        make_target(**options).name, pins, make_target(**options).amount, make_target(**options).value
     )
 
 

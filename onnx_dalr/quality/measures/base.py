@@ -20,7 +20,7 @@ Labels = NDArray[np.int64]
 
 
 @dataclass(frozen=True)
-class Rows:
+class RowPairs:
     """One output of two models on a batch.
 
     Attributes:
@@ -89,7 +89,7 @@ class Sums(ABC):
         self.columns: dict[str, list[Float64]] = defaultdict(list)
 
     @abstractmethod
-    def add(self, rows: Rows, indices: list[int]) -> None:
+    def add(self, rows: RowPairs, indices: list[int]) -> None:
         """Takes one batch; `indices` are those of its samples."""
 
     @abstractmethod
@@ -110,7 +110,7 @@ class Sums(ABC):
         found = self.columns[name]
         return np.concatenate(found) if found else np.zeros(0)
 
-    def keep_error(self, rows: Rows) -> None:
+    def keep_error(self, rows: RowPairs) -> None:
         """Adds ‖y−ŷ‖² and ‖y‖² by sample."""
         kept = np.ones(()) if rows.kept is None else rows.kept[..., None]
         kept = kept if rows.real is None else kept * rows.real

@@ -18,7 +18,7 @@ from onnx_dalr.quality.intervals import (
     paired_drop,
     weighted_estimate,
 )
-from onnx_dalr.quality.measures.base import Figures, Float64, Labels, Measure, Rows, Sums, counted_rows, signs
+from onnx_dalr.quality.measures.base import Figures, Float64, Labels, Measure, RowPairs, Sums, counted_rows, signs
 from onnx_dalr.samples.masks import Kept
 
 Encoding = Literal["probabilities", "logits"]
@@ -107,7 +107,7 @@ class ClassSums(Sums):
         self._classes = 0
         self._several_rows = False
 
-    def add(self, rows: Rows, indices: list[int]) -> None:
+    def add(self, rows: RowPairs, indices: list[int]) -> None:
         """Takes one batch."""
         y, new, encoding = rows.before, rows.after, self._measure.encoding
         if not y.size:

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from onnx_dalr.quality.intervals import Estimate, complement, is_near_chance, mean_estimate, paired_drop, resampled
-from onnx_dalr.quality.measures.base import Figures, Float64, Labels, Measure, Rows, Sums, counted_rows, signs
+from onnx_dalr.quality.measures.base import Figures, Float64, Labels, Measure, RowPairs, Sums, counted_rows, signs
 from onnx_dalr.quality.measures.classes import SMALLEST, class_seed, divergence, probabilities
 from onnx_dalr.samples.masks import Kept
 
@@ -98,7 +98,7 @@ class DenseSums(Sums):
         self._indices: list[int] = []
         self._answers: list[tuple[np.ndarray, np.ndarray, Kept]] = []  # of each sample, where labels may be asked for
 
-    def add(self, rows: Rows, indices: list[int]) -> None:
+    def add(self, rows: RowPairs, indices: list[int]) -> None:
         """Takes one batch."""
         y, new, measure = rows.before, rows.after, self._measure
         if not y.size:
@@ -234,11 +234,11 @@ def _share(same: Float64, rows: Float64) -> Float64:
     return np.asarray(same / np.maximum(rows, SMALLEST))
 
 
-def _one_of(rows: Rows, at: int) -> Rows:
+def _one_of(rows: RowPairs, at: int) -> RowPairs:
     """One sample of a batch."""
     one = slice(at, at + 1)
     kept, real = (None if part is None else part[one] for part in (rows.kept, rows.real))
-    return Rows(rows.before[one], rows.after[one], kept, real)
+    return RowPairs(rows.before[one], rows.after[one], kept, real)
 
 
 def _with_no(yes: NDArray[np.bool_], no: NDArray[np.bool_], counted: Float64) -> Float64:

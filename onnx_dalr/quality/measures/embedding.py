@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from onnx_dalr.quality.intervals import complement, mean_estimate
-from onnx_dalr.quality.measures.base import Figures, Float64, Labels, Measure, Rows, Sums, counted_rows, signs
+from onnx_dalr.quality.measures.base import Figures, Float64, Labels, Measure, RowPairs, Sums, counted_rows, signs
 from onnx_dalr.samples.masks import Kept
 
 _SMALLEST = 1e-12
@@ -46,7 +46,7 @@ class Embedding(Measure):
 class EmbeddingSums(Sums):
     """Mean cosine by sample."""
 
-    def add(self, rows: Rows, indices: list[int]) -> None:
+    def add(self, rows: RowPairs, indices: list[int]) -> None:
         """Takes one batch."""
         del indices
         y, new = rows.before, rows.after

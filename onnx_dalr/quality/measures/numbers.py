@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from onnx_dalr.quality.intervals import Estimate, error_estimate, relative_error
-from onnx_dalr.quality.measures.base import Figures, Float64, Labels, Measure, Rows, Sums, counted_rows, signs
+from onnx_dalr.quality.measures.base import Figures, Float64, Labels, Measure, RowPairs, Sums, counted_rows, signs
 from onnx_dalr.samples.masks import Kept
 
 FEWEST_RARE = 30
@@ -96,7 +96,7 @@ class NumberSums(Sums):
         self._scales = scales
         self._membership = np.eye(scales.fields)[scales.field]  # [channels, fields]
 
-    def add(self, rows: Rows, indices: list[int]) -> None:
+    def add(self, rows: RowPairs, indices: list[int]) -> None:
         """Takes one batch."""
         del indices
         s = self._scales
