@@ -76,7 +76,7 @@ class Silent:
 
 
 def counted(things: Iterable[Thing], advance: Callable[[int], None]) -> Iterator[Thing]:
-    """The same things; a step is done when the next is asked for."""
+    """Hands things on, and counts a step as done when the next is asked for."""
     for thing in things:
         yield thing
         advance(1)

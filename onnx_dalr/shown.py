@@ -7,6 +7,9 @@ from typing import Any
 
 from onnx_dalr.errors import one_line
 
+PLAIN_WIDTH = 120
+"""Characters of a line where nothing says how wide it is."""
+
 RENDERERS = "onnx_dalr.report.renderers"
 """Where results are rendered for people: found by this name when one is shown.
 

@@ -21,7 +21,7 @@ from onnx_dalr.choose.costs import COSTS
 from onnx_dalr.choose.costs.params import Params, ParamsBudget
 from onnx_dalr.choose.space import SearchSpace
 from onnx_dalr.factorize import METHODS, Form, Method, Rank, Settings, Shape, Statistics
-from onnx_dalr.factorize.formats import FORMATS, Encoded, Step
+from onnx_dalr.factorize.formats import FORMATS, Decoding, Encoded
 from onnx_dalr.factorize.structures import STRUCTURES, Piece, Pieces
 from onnx_dalr.factorize.structures.pair import Pair, PairSpectrum
 from onnx_dalr.report.renderers import RENDERERS
@@ -139,7 +139,7 @@ class Half:
         return 2 * shape.params
 
     def encode(self, values: NDArray[Any], dtype: np.dtype[Any]) -> Encoded:  # noqa: ARG002
-        return Encoded({"": values.astype(np.float16)}, (Step("Cast", attributes={"to": None}),))
+        return Encoded({"": values.astype(np.float16)}, (Decoding("Cast", attributes={"to": None}),))
 
 
 @pytest.mark.parametrize(

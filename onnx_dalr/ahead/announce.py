@@ -41,7 +41,7 @@ def announce_size(context: Context, target: Target, layers: Sequence[Layer]) -> 
     """Says how much of the file is in eligible layers, and the smallest file that ranks can make of it."""
     eligible = sum(layer.params * layer.dtype.itemsize for layer in layers)
     size, best = context.original.size, _best_size(context, target, layers)
-    asked = target.kind == "rank"
+    asked = target.name == "rank"
     how = "with these ranks" if asked else "at best"
     context.progress.say(
         f"eligible: {format_bytes(eligible)} of {format_bytes(size)} ({format_share(eligible, size)}) in "
@@ -58,7 +58,7 @@ def announce_size(context: Context, target: Target, layers: Sequence[Layer]) -> 
 def _best_size(context: Context, target: Target, layers: Sequence[Layer]) -> int:
     """Bytes of the smallest file: with the ranks that are asked for, or with the smallest that are allowed."""
     space = space_of(context, target, layers, None)
-    if target.kind == "rank":
+    if target.name == "rank":
         best = space.weigh(list(make_plan(space, None).forms))
     else:
         best = space.weigh(allocate.smallest(space.ladders))
@@ -103,8 +103,8 @@ def announce_time(
         report=len(sets.report) if written else None,
     )
     if target is not None and task is not None and len(sets.select):
-        work = replace(work, trials=most_trials(target.kind, max(each.kinds for each in extents), len(layers)))
-        if target.kind not in ("rank", "energy") and not metric and is_affordable(layers, context.original.size):
+        work = replace(work, trials=most_trials(target.name, max(each.factors for each in extents), len(layers)))
+        if target.name not in ("rank", "energy") and not metric and is_affordable(layers, context.original.size):
             rows = {layer.name: each.rows for layer, each in zip(layers, extents, strict=True)}
             few = min(samples_for(layers, rows), len(sets.select))
             work = replace(work, measured=TRIALS * len(layers), few=few) if len(layers) > 1 else work
@@ -114,14 +114,16 @@ def announce_time(
 
 
 def _extents(context: Context, layers: Sequence[Layer], sets: Sets, *, metric: bool) -> list[Extent]:
-    """How large each layer is, how many rows a sample brings it, and how many kinds of factors there will be."""
+    """How large each layer is, how many rows a sample brings it, and how many factors by name there will be."""
     shown = next((each for each in (sets.fit, sets.select, sets.report) if len(each)), sets.fit)
     count, feed = shown.one()
     entries = entries_on(context.original.proto, {name: array.shape for name, array in feed.items()})
     found = []
     for layer in layers:
         rows = _rows(layer, entries) / count
-        found.append(Extent(layer.m, layer.n, rows, _kinds(context, layer, rows * len(sets.fit), sets, metric=metric)))
+        found.append(
+            Extent(layer.m, layer.n, rows, _factors(context, layer, rows * len(sets.fit), sets, metric=metric))
+        )
     return found
 
 
@@ -130,8 +132,8 @@ def _rows(layer: Layer, entries: Mapping[str, int]) -> float:
     return sum(max(use.row_count(entries.get(use.data, 0), layer.shape), 1.0) for use in layer.uses)
 
 
-def _kinds(context: Context, layer: Layer, rows: float, sets: Sets, *, metric: bool) -> int:
-    """How many kinds of factors to expect, see `learn.trusts`: gradients count for less than there are of them."""
+def _factors(context: Context, layer: Layer, rows: float, sets: Sets, *, metric: bool) -> int:
+    """How many factors by name to expect, see `learn.trusts`: gradients count for less than there are of them."""
     smaller = min(layer.m, layer.n)
     gradients = _PARTICIPATION * PROBES * min(len(sets.fit), MOST_SAMPLES)
     few = rows < 2 * layer.n or (metric and gradients < 2 * smaller)

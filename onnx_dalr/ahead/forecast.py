@@ -55,13 +55,13 @@ class Extent:
         m: Outputs.
         n: Inputs.
         rows: That a sample brings.
-        kinds: Of factors that are made of it.
+        factors: How many factors by name are made of it.
     """
 
     m: int
     n: int
     rows: float = 1.0
-    kinds: int = 1
+    factors: int = 1
 
     @property
     def smaller(self) -> int:
@@ -74,7 +74,7 @@ class Work:
     """How much there is to do.
 
     Attributes:
-        layers: Those that take part.
+        layers: The layers that may be compressed.
         bytes: Of the model.
         passes: Over the fit samples; 0 where statistics are given.
         fit: Samples to capture.
@@ -166,6 +166,6 @@ def _gradients(layer: Extent) -> int:
 
 
 def _spectra(layer: Extent, speed: Speed) -> float:
-    """Every kind of factors of a layer: r³ for what happens on the smaller side, m·n·r to get there and back."""
+    """All factors of a layer: r³ for what happens on the smaller side, m·n·r to get there and back."""
     one = speed.spectrum * layer.smaller**3 + speed.product * layer.m * layer.n * layer.smaller
-    return one * (1 + _OTHER_FACTORS * (layer.kinds - 1))
+    return one * (1 + _OTHER_FACTORS * (layer.factors - 1))

@@ -54,10 +54,10 @@ def build(
 
     Args:
         context: Of the run.
-        layers: Those that take part.
+        layers: The layers to be replaced or left.
         learned: What the fit samples taught of them.
-        forms: Of each.
-        factors: Which of the kinds of factors that were learned.
+        forms: A form for each of `layers`.
+        factors: Name of the factors, of those that were learned.
         advance: Told of every layer that is done.
     """
     text = note(context, layers, forms, learned.calibration)
@@ -65,7 +65,7 @@ def build(
 
 
 def outline(context: Context, layers: Sequence[Layer], learned: Learned | None, forms: Sequence[Form]) -> Candidate:
-    """The same with nothing in its pieces: what an artifact weighs does not depend on their values."""
+    """The model `build` makes, with nothing in its pieces: what an artifact weighs does not depend on their values."""
     calibration = _NO_FINGERPRINT if learned is None else learned.calibration
     return _rewritten(context, _empty(context, layers, learned, forms), note(context, layers, forms, calibration))
 

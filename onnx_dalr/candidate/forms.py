@@ -37,11 +37,11 @@ def params_of(layer: Layer, form: Form, method: Method) -> int:
 
 
 def bytes_of(layer: Layer, form: Form, method: Method) -> int:
-    """Bytes of the same values; names and nodes are not among them."""
+    """Bytes of the values that a layer stores in a form, of its biases too; names and nodes are not among them."""
     if form.untouched:
         return layer.params * layer.dtype.itemsize
-    kept = FORMATS[form.format]
-    stored = sum(kept.bytes(shape, layer.dtype) for shape in shapes_of(layer.shape, form))
+    storage = FORMATS[form.format]
+    stored = sum(storage.bytes(shape, layer.dtype) for shape in shapes_of(layer.shape, form))
     return stored + _growth(layer, form, method) * layer.dtype.itemsize
 
 
@@ -55,7 +55,7 @@ def asked(layer: Layer, rank: int | None) -> Form:
     return UNTOUCHED if rank is None else Form(layer.structures[0].name, (rank,))
 
 
-def within(layer: Layer, share: float) -> Form | None:
+def at_share(layer: Layer, share: float) -> Form | None:
     """The largest rank of the layer's first structure with at most this share of its parameters; None for none."""
     first = layer.structures[0]
     ranks = first.ranks(layer.shape, int(share * layer.params) + 1)

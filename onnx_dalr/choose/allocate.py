@@ -59,8 +59,8 @@ class Ladder:
 
     Attributes:
         forms: By cost, ascending; the layer as it is comes last where it is a choice.
-        places: Of each in the menu of the layer, and so in its curves.
-        costs: Of each.
+        places: Position of each of `forms` in the menu of the layer, and so in its curves, [forms].
+        costs: Cost of each of `forms`, [forms], ascending.
         whole: Cost of the layer as it is, whether that is a choice or not.
     """
 
@@ -133,7 +133,7 @@ def at_ratio(ladders: Sequence[Ladder], ratio: float, *, small_too: bool = False
     Args:
         ladders: The layers.
         ratio: Share of a layer's own cost as it is.
-        small_too: Reduce the small ones likewise.
+        small_too: Reduce the small ones to this share as well.
     """
     most = max((one.whole for one in ladders), default=0.0)
     return [
@@ -205,7 +205,7 @@ def best(ladders: Sequence[Ladder], curves: Sequence[Curve], budget: float) -> F
 
 
 def filled(ladders: Sequence[Ladder], curves: Sequence[Curve], forms: Forms, budget: float) -> Forms:
-    """The same forms, raised by single steps, the best gain for its cost first, until none fits into the budget."""
+    """These forms raised by single steps, the best gain for its cost first, until none fits into the budget."""
     places = [one.forms.index(form) for one, form in zip(ladders, forms, strict=True)]
     return _fill(ladders, _distortions(ladders, curves), places, budget - total(ladders, forms))
 

@@ -108,8 +108,8 @@ class Analysis(Shown):
                 check_confidence(target, self.task, self.sets)
             has_select = self.sets is not None and self.task is not None and len(self.sets.select) > 0
             check_target(self.context, target, self.layers, select=has_select)
-        # Ranks that are asked for, and one kind of factors: there is nothing to choose, and no model to score for it.
-        asked = target.kind == "rank" and len(self.learned.spectra) == 1
+        # Ranks that are asked for, and one name of factors: there is nothing to choose, and no model to score for it.
+        asked = target.name == "rank" and len(self.learned.spectra) == 1
         plan = decide(self.context, target, self.layers, self.learned, None if asked else self.sets, self.task)
         return plan.finished(self.context.original.content_hash, self.context.options.described(), __version__)
 

@@ -57,7 +57,7 @@ def decide(
         )
     several = sum(one.gives for one in space.ladders)
     judge = Judge(
-        scorer(context, space, sets, task, most_trials(target.kind, len(space.kinds_of_factors), several)),
+        scorer(context, space, sets, task, most_trials(target.name, len(space.names_of_factors), several)),
         lambda posed: MetricEffects(posed, measuring if affordable else None),
     )
     with context.phase("decide"), _labels_hinted(task, sets):

@@ -78,7 +78,7 @@ def known_effects(space: SearchSpace) -> list[Curve | None]:
 
 
 def all_known_effects(space: SearchSpace) -> list[Curve] | None:
-    """The same of all layers; None where one has no output metric."""
+    """Effects of every layer by its output metric; None where any layer has none."""
     if space.learned is None:
         return None
     found = [curve for curve in known_effects(space) if curve is not None]

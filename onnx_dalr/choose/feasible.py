@@ -35,8 +35,8 @@ def check_target(context: Context, target: Target, layers: Sequence[Layer], *, s
         NothingToGainError: All layers stay as they are.
         InputError: A tolerance is asked for and there is nothing to measure it on.
     """
-    space, kind = space_of(context, target, layers, None), target.kind
-    if kind != "energy" and not (kind in MEASURED and select):
+    space, name = space_of(context, target, layers, None), target.name
+    if name != "energy" and not (name in MEASURED and select):
         compressed_of(make_plan(space, None).choices)
     elif not space.saves:
         compressed_of(plan_of(space, [UNTOUCHED] * len(space.layers), "").choices)
@@ -48,7 +48,7 @@ def check_confidence(target: Target, task: Task | None, sets: Sets) -> None:
     Raises:
         TargetError: Even if no answer changed, the bound would be above what may be lost; says how many it takes.
     """
-    if target.confidence is None or target.kind != "max-drop" or task is None or task.score is not None:
+    if target.confidence is None or target.name != "max-drop" or task is None or task.score is not None:
         return
     if not isinstance(task.main.measure, Classes | Values):
         return

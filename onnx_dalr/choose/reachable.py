@@ -42,7 +42,7 @@ def reachable(layers: Sequence[Layer], size: int, method: Method, least: int = 1
     """What forms can do for an artifact.
 
     Args:
-        layers: Those that may get one.
+        layers: The layers that may get one.
         size: Bytes of the artifact.
         method: Of the factorization: biases that it adds count.
         least: The smallest rank a layer may get.

@@ -32,10 +32,10 @@ def make_plan(space: SearchSpace, judge: Judge | None) -> Plan:
         TargetError: It cannot be met; names the closest that can.
         InputError: A tolerance is asked for and there is nothing to measure it on.
     """
-    planner = _by_cost if space.target.kind in COSTS else PLANNERS[space.target.kind]
-    if judge is None or len(space.kinds_of_factors) < 2:
+    planner = _by_cost if space.target.name in COSTS else PLANNERS[space.target.name]
+    if judge is None or len(space.names_of_factors) < 2:
         return planner(space, judge)
-    if space.target.kind in MEASURED:
+    if space.target.name in MEASURED:
         tried = _with_best_factors(space, judge, _to_try(space)) if space.saves else None
         return planner(space.with_factors(tried.factors if tried else space.factors), judge)
     plan = planner(space, judge)
@@ -44,18 +44,18 @@ def make_plan(space: SearchSpace, judge: Judge | None) -> Plan:
     return replace(won, choices=tuple(replace(choice, reason=reasons[choice.layer]) for choice in won.choices))
 
 
-def most_trials(kind: str, factors: int, layers: int) -> int:
+def most_trials(name: str, factors: int, layers: int) -> int:
     """How many models are scored for a target at most.
 
     Args:
-        kind: Of the target.
-        factors: How many kinds of factors there are to choose from.
+        name: Of the target.
+        factors: How many factors by name there are to choose from.
         layers: Between which a budget is to be divided.
     """
     chosen = factors if factors > 1 else 0
-    if kind in MEASURED:
+    if name in MEASURED:
         return EVALUATIONS + (MORE_FOR_FACTORS if chosen else 0)
-    return chosen + (ALLOCATIONS if kind in COSTS and layers > 1 else 0)
+    return chosen + (ALLOCATIONS if name in COSTS and layers > 1 else 0)
 
 
 def _to_try(space: SearchSpace) -> Forms:
@@ -68,7 +68,7 @@ def _to_try(space: SearchSpace) -> Forms:
 def _with_best_factors(space: SearchSpace, judge: Judge, forms: Forms) -> Plan:
     """Where samples are few, how far to trust them is a choice too: the factors with the least distortion."""
     trials = Trials(space, judge)
-    for factors in space.kinds_of_factors:
+    for factors in space.names_of_factors:
         trials.enter(f"factors: {factors}", forms, factors)
     return trials.result()
 
@@ -90,7 +90,7 @@ def _by_energy(space: SearchSpace, judge: Judge | None) -> Plan:
 
 def _by_cost(space: SearchSpace, judge: Judge | None) -> Plan:
     """Several allocations of one budget; the least distortion on the select samples wins."""
-    cost, amount = COSTS[space.target.kind], space.target.amount
+    cost, amount = COSTS[space.target.name], space.target.amount
     assert amount is not None
     budget = cost.budget(space, amount.of(cost.whole(space)))
     equal = budget.meet(lambda limit: _equal(budget, limit))
@@ -168,4 +168,4 @@ PLANNERS: dict[str, Callable[[SearchSpace, Judge | None], Plan]] = {
     "max-error": _by_max_error,
     "energy": _by_energy,
 }
-"""By the kind of target; those that limit a cost are all alike."""
+"""By the name of the target; those that limit a cost are all alike."""

@@ -34,13 +34,13 @@ class SearchSpace:
 
     Attributes:
         target: What was asked for.
-        layers: Those that take part.
+        layers: The layers that may be compressed.
         learned: What the fit samples taught; None before they were looked at.
         method: The factorization.
         params: Parameters of the whole model as it is.
         bytes: Its size on disk.
         weigh: Says what the artifact would weigh; read by the target "size" only.
-        factors: Which of the kinds of factors that were learned.
+        factors: Name of the factors, of those that were learned.
     """
 
     target: Target
@@ -53,12 +53,12 @@ class SearchSpace:
     factors: str = DEFAULT
 
     def with_factors(self, name: str) -> SearchSpace:
-        """The space with factors of another kind."""
+        """The space with the factors of this name."""
         return self if name == self.factors else replace(self, factors=name)
 
     @property
-    def kinds_of_factors(self) -> tuple[str, ...]:
-        """Names of what there is to choose from; none before the samples were looked at."""
+    def names_of_factors(self) -> tuple[str, ...]:
+        """Names of the factors there are to choose from; none before the samples were looked at."""
         return () if self.learned is None else tuple(self.learned.spectra)
 
     def spectra(self, layer: Layer) -> Spectra | None:
@@ -130,7 +130,7 @@ def space_of(context: Context, target: Target, layers: Sequence[Layer], learned:
     Args:
         context: Of the run.
         target: What was asked for.
-        layers: Those that take part.
+        layers: The layers that may be compressed.
         learned: What the fit samples taught; None before they are looked at.
     """
 

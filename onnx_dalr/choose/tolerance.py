@@ -54,7 +54,7 @@ class ToleranceSearch:
             )
         self._space, self._judge, self._what, self._lost = space, judge, what, lost
         self._trials = Trials(space, judge)
-        self._most = EVALUATIONS + (MORE_FOR_FACTORS if len(space.kinds_of_factors) > 1 else 0)
+        self._most = EVALUATIONS + (MORE_FOR_FACTORS if len(space.names_of_factors) > 1 else 0)
         self._best: Plan | None = None
         self._closest: tuple[float, Plan] | None = None
 

@@ -39,7 +39,7 @@ class Trial:
         distortions: The distortion by sample, the same samples for every trial; empty where it is not known.
         worst: Name of the output that lost most, where several count; else empty.
         drop_bound: What the drop is below with the confidence that was asked for; None without.
-        error_bound: The same for the error.
+        error_bound: What the error is below with that confidence; None without.
     """
 
     drop: float
@@ -211,7 +211,7 @@ def _reason(space: SearchSpace, position: int, form: Form, why: str, *, all_unto
     if rule is not None:
         beyond = form.untouched and rule.rank is not None
         return refused(asked(layer, rule.rank), space.largest_rank(layer)) if beyond else "as asked"
-    if space.target.kind == "rank":
+    if space.target.name == "rank":
         return "no --rank for it"
     return "dense: " + _why_untouched(space, position, why, all_untouched=all_untouched) if form.untouched else why
 
@@ -224,6 +224,6 @@ def _why_untouched(space: SearchSpace, position: int, why: str, *, all_untouched
         return "the target is met without it"
     if why.startswith(EQUAL):
         return "too small beside the largest layer for a ratio to gain much"
-    if space.target.kind == "energy":
+    if space.target.name == "energy":
         return f"the largest rank that saves, {largest}, keeps too little of the variance"
     return "its parameters are worth more than what leaving them out would save"

@@ -24,7 +24,7 @@ def analyze(**given: Any) -> None:
     with exit_codes():
         from onnx_dalr.commands.analyze import analyze as run  # noqa: PLC0415 - heavy: not for --help
         from onnx_dalr.graph.storage.model import load  # noqa: PLC0415
-        from onnx_dalr.report.planned import analysis_view, plan_view  # noqa: PLC0415
+        from onnx_dalr.report.views import view  # noqa: PLC0415
         from onnx_dalr.request.target import make_target  # noqa: PLC0415
         from onnx_dalr.write.destination import Destination  # noqa: PLC0415
 
@@ -50,8 +50,8 @@ def analyze(**given: Any) -> None:
                 if shown:
                     sys.stdout.write(plan.to_json())
                 else:
-                    show(plan_view(plan, out.width, verbose=verbose))
+                    show(view(plan, out.width, verbose=verbose))
                     show(Text())
-                    show(analysis_view(analysis, out.width))
+                    show(view(analysis, out.width))
                     for note in analysis.context.notes:
                         show(Text(f"note: {one_line(note)}"))

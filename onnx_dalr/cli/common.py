@@ -139,7 +139,7 @@ def make_model(command: str, run: Callable[..., Result], given: dict[str, Any]) 
     Raises:
         InputError: An option cannot be used; or the report cannot be written, and the run has written no file.
     """
-    from onnx_dalr.report.summary import result_view  # noqa: PLC0415 - heavy: not for --help
+    from onnx_dalr.report.result import result_view  # noqa: PLC0415 - heavy: not for --help
 
     verbose, quiet = given.pop("verbose"), given.pop("quiet")
     if given["output"] is None and not given["dry_run"]:

@@ -19,7 +19,7 @@ def compare(**given: Any) -> None:
     """
     with exit_codes():
         from onnx_dalr.commands.compare import compare as run  # noqa: PLC0415 - heavy: not for --help
-        from onnx_dalr.report.comparison import comparison_view  # noqa: PLC0415
+        from onnx_dalr.report.compare import comparison_view  # noqa: PLC0415
 
         json, verbose, quiet = (given.pop(name) for name in ("json", "verbose", "quiet"))
         read = [given[name] for name in ("a", "b", "data", "labels")]

@@ -6,7 +6,7 @@ import shutil
 
 from rich.console import Console, ConsoleDimensions
 
-PLAIN_WIDTH = 120
+from onnx_dalr.shown import PLAIN_WIDTH
 
 out = Console(highlight=False)
 err = Console(stderr=True, highlight=False, soft_wrap=True)

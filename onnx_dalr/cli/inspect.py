@@ -16,7 +16,7 @@ def inspect(**given: Any) -> None:
     """
     with exit_codes():
         from onnx_dalr.commands.inspect import inspect as run  # noqa: PLC0415 - heavy: not for --help
-        from onnx_dalr.report.inspection import inspection_view  # noqa: PLC0415
+        from onnx_dalr.report.inspect import inspection_view  # noqa: PLC0415
 
         model, json = given["model"], given["json"]
         check_json(json, [model])

@@ -22,7 +22,7 @@ def analysis_of(context: Context, asked: Asked) -> Iterator[Analysis]:
     Raises:
         InputError: Samples, statistics or options that cannot be used.
         TargetError: The target cannot be met.
-        NothingToGainError: No layer is eligible, or all stay dense.
+        NothingToGainError: No layer is eligible, or all stay as they are.
     """
     layers, skipped = choose_layers(context, asked)
     with opened_samples(context, asked) as sets:

@@ -42,7 +42,7 @@ def analyze(
         force: Replace existing files: the output, a plan, statistics, a sheet of thumbnails.
         progress: Where to report to while it runs: an object that overrides what it wants to hear of
             `onnx_dalr.progress.Silent`.
-        options: Those of `optimize` that choose layers, method, samples and task.
+        options: The options of `optimize` that choose layers, method, samples and task.
 
     Returns:
         `analysis.plan(size="40%")` makes plans, `analysis.stats` is what to apply them with.

@@ -41,7 +41,7 @@ def apply(
         json: Write the report as JSON here, in place of an older one; it comes into place with the model.
         progress: Where to report to while it runs: an object that overrides what it wants to hear of
             `onnx_dalr.progress.Silent`.
-        options: Those of `optimize` that choose samples and task.
+        options: The options of `optimize` that choose samples and task.
 
     Returns:
         What was done: `print(result)` is the table.

@@ -33,7 +33,7 @@ def learned_of(
     Raises:
         InputError: The model cannot be run on the samples, or statistics do not belong to it or to them.
         TargetError: The target cannot be met.
-        NothingToGainError: All layers stay dense.
+        NothingToGainError: All layers stay as they are.
     """
     task, provider = None, "none"
     if sets is not None:
@@ -64,7 +64,7 @@ def refuse_by_sizes(context: Context, asked: Asked, layers: Sequence[Layer], set
 
     Raises:
         TargetError: It cannot be met.
-        NothingToGainError: All layers stay dense.
+        NothingToGainError: All layers stay as they are.
     """
     if asked.target is not None:
         check_target(context, asked.target, layers, select=sets is not None and len(sets.select) > 0)

@@ -122,7 +122,7 @@ def optimize(
         eval: Report samples of their own, in any form `calib` takes.
         labels: Class per sample of `calib`, where they come in no class folders: a `.npy`, a file with one integer a
             line, or integers [N]; [N, …] are classes of tokens or pixels, -100 says that there is none.
-        eval_labels: The same for `eval`.
+        eval_labels: Class per sample of `eval`, in any form `labels` takes.
         mask_input: Model input that marks padding, by zeros or, added to attention scores, by large negative values;
             found by its name (attention_mask, input_mask) or, where it is additive, by its values.
         task: "auto", "classify", "regress" or "embed": what the score is.

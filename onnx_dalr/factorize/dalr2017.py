@@ -84,7 +84,7 @@ def _primal(side: Side, stats: Statistics, lam: float) -> _Solved:
 
 
 def _dual(side: Side, stats: Statistics, lam: float) -> _Solved:
-    """The same from the p×n rows, through p×p systems only."""
+    """From the p×n rows, through p×p systems only: W K with K = M (M + λI)⁻¹, and the three moments of `_primal`."""
     assert stats.rows is not None
     X = stats.rows.astype(np.float64)
     gram = X @ X.T

@@ -31,10 +31,10 @@ class _Oblique:
         pulled: What pairs with a moment times D: A where m ≤ n, WᵀA otherwise, [q, q].
         gram: AᵀA, [q, q].
         covariance: S = W C Wᵀ where m ≤ n, C otherwise, [q, q].
-        weights: W Wᵀ or the identity likewise, [q, q].
+        weights: W Wᵀ where m ≤ n, the identity otherwise, [q, q].
         power: tr W C Wᵀ.
         weight_power: ‖W‖².
-        mean: W μ or μ likewise, [q].
+        mean: W μ where m ≤ n, μ otherwise, [q].
     """
 
     values: Float64
@@ -157,7 +157,7 @@ def _on_inputs(W: NDArray[Any], stats: Statistics, a: float, s: float) -> _Obliq
 
 
 def _unit_columns(A: Float64, D: Float64) -> tuple[Float64, Float64]:
-    """The same A Dᵀ with columns of A of length one, as in an orthogonal projection: the gauge of methods.md §7.3."""
+    """A and D with the product A Dᵀ kept and columns of A of length one, as in a projection (methods.md §7.3)."""
     length = np.linalg.norm(A, axis=0)
     length[length == 0] = 1.0
     return A / length, D * length

@@ -21,7 +21,7 @@ def moment_on_smaller_side(m: int, n: int) -> Need:
 
 
 def moment_and_sketch(m: int, n: int) -> Need:
-    """The same, and what tr C² is read from where the input moment is not kept."""
+    """The second moment that gives S = W C Wᵀ, and a sketch to read tr C² from where that is the outputs'."""
     return Need.OUTPUT | Need.SKETCH if m <= n else Need.INPUT
 
 

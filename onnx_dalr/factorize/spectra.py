@@ -41,29 +41,29 @@ class Spectra:
 
     def tail(self, form: Form) -> float:
         """Mean of ‖y − ŷ‖² to expect on unseen rows."""
-        kept = 0.0 if form.structure == DENSE else self.of(form).tail(form.rank)
-        return kept + FORMATS[form.format].noise * self.first.power
+        lost = 0.0 if form.structure == DENSE else self.of(form).tail(form.rank)
+        return lost + FORMATS[form.format].noise * self.first.power
 
     def effect(self, form: Form) -> float:
         """Distortion of the network's output to expect, in the unit of the seeds; NaN where it is not known."""
         if form.untouched:
             return 0.0 if self.has_effect else float("nan")
-        kept = 0.0 if form.structure == DENSE else self.of(form).effect(form.rank)
+        lost = 0.0 if form.structure == DENSE else self.of(form).effect(form.rank)
         noise = FORMATS[form.format].noise
-        return kept + noise * self.first.effect((0,)) if noise else kept
+        return lost + noise * self.first.effect((0,)) if noise else lost
 
     def energy_lost(self, form: Form) -> float:
         """Share of the energy of y that is left out."""
-        kept = 0.0 if form.structure == DENSE else self.of(form).energy_lost(form.rank)
-        return kept + FORMATS[form.format].noise
+        lost = 0.0 if form.structure == DENSE else self.of(form).energy_lost(form.rank)
+        return lost + FORMATS[form.format].noise
 
     def calibration_error(self, form: Form) -> float:
         """√(Σ‖y−ŷ‖² / Σ‖y‖²) over the fit rows: what this form alone does to the layer's output."""
-        kept = 0.0 if form.structure == DENSE else self.of(form).error(form.rank)
-        return _relative(kept + FORMATS[form.format].noise * self.first.power, self.first.power)
+        lost = 0.0 if form.structure == DENSE else self.of(form).error(form.rank)
+        return _relative(lost + FORMATS[form.format].noise * self.first.power, self.first.power)
 
     def expected_error(self, form: Form) -> float:
-        """The same ratio to expect on unseen rows."""
+        """√(E‖y−ŷ‖² / E‖y‖²) to expect on unseen rows: what this form alone does to the layer's output."""
         return _relative(self.tail(form), self.first.power)
 
     def compact(self) -> Spectra:

@@ -45,7 +45,7 @@ class Spectrum:
         power: Mean of ‖y‖² over the fit rows.
         latent_power: E[l²] of the latent l = Dᵀ projected x, uncentred, [r] float64.
         mean: μ, [n], where the method compensates the bias; else None.
-        weight_mean: W μ, [m], likewise.
+        weight_mean: W μ, [m], where the method compensates the bias; else None.
         ridge: λ of the method's objective, or None; infinite at a = 1.
         shrinkage: a, the share of t·I that OAS put into the covariance, or None.
         metric_tails: [r + 1] float64: the expected loss at the network's output per sample, in the unit of the seeds:
@@ -78,7 +78,7 @@ class Spectrum:
         return _relative(float(self.errors[rank]), self.power)
 
     def expected_error(self, rank: int) -> float:
-        """The same ratio expected on unseen rows (the shrunk tail instead of e_k)."""
+        """√(E‖y−ŷ‖² / E‖y‖²) to expect on unseen rows: the shrunk tail in place of e_k."""
         return _relative(float(self.tails[rank]), self.power)
 
     @property
@@ -88,7 +88,7 @@ class Spectrum:
         return self.errors / first if first > 0 else np.zeros(len(self.errors))
 
     def compact(self) -> Spectrum:
-        """The same with basis and dual in float32: half the memory, exact enough for weights of no more precision."""
+        """With basis and dual in float32: half the memory, exact enough for weights of no more precision."""
         dual = None if self.dual is None else self.dual.astype(np.float32)
         return replace(self, basis=self.basis.astype(np.float32), dual=dual)
 

@@ -218,7 +218,7 @@ class Tensor:
         return self.op("Size", kind=INT64)
 
     def axis(self, axis: int) -> int:
-        """The same axis counted from the front."""
+        """An axis counted from the front, 0 for the first; negative ones count from the end."""
         return axis + self.rank if axis < 0 else axis
 
     def length(self, axis: int) -> Tensor:

@@ -26,8 +26,8 @@ class Step:
         node: The node.
         tape: Where new nodes are written.
         inputs: Its inputs, None where left out.
-        outputs: Its outputs, likewise.
-        gradients: Of each output, None where none arrives.
+        outputs: Its outputs, None where left out.
+        gradients: One for each output, None where none arrives.
         wanted: Positions of inputs whose gradient leads somewhere.
     """
 

@@ -145,7 +145,7 @@ def _dims(value: ValueInfoProto) -> tuple[int | str | None, ...] | None:
 
 
 def exposing(proto: ModelProto, tensors: Sequence[str]) -> ModelProto:
-    """The same model with tensors inside it among its outputs, after its own; the proto itself where there are none."""
+    """A copy with these tensors inside the model as outputs, after its own; the proto itself where there are none."""
     if not tensors:
         return proto
     made = ModelProto()

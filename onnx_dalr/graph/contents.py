@@ -13,7 +13,7 @@ from onnx import AttributeProto, GraphProto, ModelProto, NodeProto, SparseTensor
 from onnx_dalr.graph.handle import bodies
 from onnx_dalr.graph.layers import node_name
 from onnx_dalr.graph.storage.model import Model
-from onnx_dalr.graph.storage.weighing import Part, weigh
+from onnx_dalr.graph.storage.weighing import Stored, weigh
 
 _CARRIERS = {
     *("Identity", "Transpose", "Cast", "CastLike", "Reshape", "Unsqueeze", "Squeeze", "Flatten", "Slice", "Split"),
@@ -80,7 +80,7 @@ class Contents:
     Attributes:
         tensors: What is stored, in the order of the file.
         other: Bytes that are no tensor's values: nodes, names, shapes, metadata.
-        remarks: Those of them in doc strings and metadata, of which runtimes read nothing.
+        remarks: The part of `other` in doc strings and metadata, of which runtimes read nothing.
         unclaimed: Bytes of the data files that belong to no tensor.
     """
 
@@ -125,7 +125,7 @@ def _joined(one: Content, other: Content) -> Content:
 class _Entry:
     """A stored tensor, or an input of a function, while its readers are being found."""
 
-    def __init__(self, name: str, where: str, dtype: str, shape: Sequence[int], parts: tuple[Part, ...]) -> None:
+    def __init__(self, name: str, where: str, dtype: str, shape: Sequence[int], parts: tuple[Stored, ...]) -> None:
         self.name, self.where, self.dtype, self.shape, self.parts = name, where, dtype, tuple(shape), parts
         self.readers: list[Reader] = []
         self.carriers: list[Reader] = []
@@ -226,7 +226,7 @@ class _Walk:
         return self._enter(names, name, where, _type_name(parts[0].data_type), stored.dims, parts)
 
     def _enter(
-        self, names: _Names, name: str, where: str, dtype: str, shape: Sequence[int], parts: tuple[Part, ...]
+        self, names: _Names, name: str, where: str, dtype: str, shape: Sequence[int], parts: tuple[Stored, ...]
     ) -> _Entry:
         entry = _Entry(name, where, dtype, shape, parts)
         self.entries.append(entry)

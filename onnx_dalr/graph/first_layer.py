@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from onnx_dalr.graph.storage.model import Model
-from onnx_dalr.graph.surgeon import view
+from onnx_dalr.graph.surgeon import graph_of
 
 _FAR = 8.0  # standard deviations that a first layer's answers lie from their running mean, on average
 _NEAR = 0.1
@@ -67,7 +67,7 @@ def first_layer(model: Model) -> FirstLayer | None:
     if len(inputs) != 1:
         return None
     current = {inputs[0]}
-    for node in view(model.proto).nodes:
+    for node in graph_of(model.proto).nodes:
         if not any(tensor.name in current for tensor in node.inputs):
             continue
         if node.op in _SMOOTH:

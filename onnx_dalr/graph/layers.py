@@ -38,7 +38,7 @@ class Layer:
         uses: The nodes, in graph order. All lay out, scale and cast the weight alike.
         bias_growth: Parameters the model gains by a bias correction: none where it lands in a constant row of m
             that nothing else reads, up to m for a scalar, and one row shared by all uses that have no bias.
-        plain_growth: The same where biases are left as they are: a Gemm's beta has to be written out.
+        plain_growth: Parameters the model gains where biases are left as they are: a Gemm's beta is written out.
         home: The scope in which the weight is stored; every use is in it or in a body inside.
     """
 
@@ -95,7 +95,7 @@ class Layer:
 
 @dataclass(frozen=True)
 class Skipped:
-    """A node that looks like a candidate and is not one.
+    """A node that looks like a use of a Layer and is none.
 
     Attributes:
         name: The node's name, or that of its output.

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from onnx import FunctionProto, GraphProto, ModelProto, NodeProto, TensorProto, ValueInfoProto, helper, numpy_helper
 
-from onnx_dalr.factorize.formats import Encoded, Format, Step
+from onnx_dalr.factorize.formats import Decoding, Encoded, Format
 from onnx_dalr.factorize.structures import Piece
 from onnx_dalr.graph.handle import MAIN, Scope
 from onnx_dalr.graph.kinds import Link, Use
@@ -164,14 +164,14 @@ class _LayerRewrite:
         return made
 
     def _floats(self, part: Part, dims: Sequence[int]) -> str:
-        """Stores a part; the tensor of its floats, which the steps make. Where the weight was cast, it is likewise."""
+        """Stores a part; the tensor of its floats, which the steps make. It is cast where the weight was."""
         stored = {
             ending: self._constant(
                 f"{self._layer.weight}.dalr_{part.role}{ending}", self._layer.kind.operand(array, dims)
             )
             for ending, array in part.encoded.arrays.items()
         }
-        steps = part.encoded.steps or ((Step("Cast", attributes={"to": None}),) if self._use.cast_to else ())
+        steps = part.encoded.steps or ((Decoding("Cast", attributes={"to": None}),) if self._use.cast_to else ())
         current = stored[""]
         for step in steps:
             made = self._names.new(f"{self._layer.weight}.dalr_{part.role}_{step.op.lower()}")
@@ -264,11 +264,11 @@ def _replace_nodes(graph: Graph, replaced: _NodesAt, before: _NodesAt) -> None:
             graph.node.insert(position, node)
 
 
-def _remove_unread_nodes(graph: Graph, candidates: set[str]) -> None:
+def _remove_unread_nodes(graph: Graph, names: set[str]) -> None:
     """Takes out what led from old weights to old nodes, from the nodes back to the weights."""
-    while gone := _unread(graph, candidates):
+    while gone := _unread(graph, names):
         _remove_makers(graph, gone)
-        candidates = candidates - gone
+        names = names - gone
 
 
 def _remove_makers(graph: Graph, gone: set[str]) -> None:
@@ -277,7 +277,7 @@ def _remove_makers(graph: Graph, gone: set[str]) -> None:
 
 
 def _unread(graph: Graph, names: set[str]) -> set[str]:
-    """Those of `names` that no node and no output reads any more."""
+    """The names among these that no node and no output reads any more."""
     read = {value if isinstance(value, str) else value.name for value in graph.output}
     for node in graph.node:
         read |= names_read(node)

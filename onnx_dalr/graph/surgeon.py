@@ -12,7 +12,7 @@ import onnx_graphsurgeon as gs
 from onnx import ModelProto
 
 
-def view(proto: ModelProto) -> Any:
+def graph_of(proto: ModelProto) -> Any:
     """The main graph, constants shared and all, without model-local functions: a `gs.Graph`."""
     gs.logger.G_LOGGER.severity = gs.logger.G_LOGGER.CRITICAL + 1  # it raises what it would print
     if not proto.functions:

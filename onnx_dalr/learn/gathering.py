@@ -13,7 +13,7 @@ from onnx_dalr._version import __version__
 from onnx_dalr.errors import InputError
 from onnx_dalr.factorize import Method, Need, Statistics
 from onnx_dalr.graph.layers import Layer
-from onnx_dalr.learn.lazy_layers import LayerFacts, LazyLayers
+from onnx_dalr.learn.lazy_layers import LazyLayers, StatisticsFacts
 from onnx_dalr.learn.statistics_set import METRIC_TASK, StatisticsSet, load_statistics
 
 _AGAIN = "write it again with --save-stats"
@@ -163,7 +163,7 @@ def merged(parts: Sequence[tuple[str, StatisticsSet]]) -> tuple[StatisticsSet, t
     return total, notes
 
 
-def _sum_of_facts(facts: Sequence[LayerFacts]) -> LayerFacts:
+def _sum_of_facts(facts: Sequence[StatisticsFacts]) -> StatisticsFacts:
     return replace(facts[0], needs=reduce(and_, (fact.needs for fact in facts)), rows=sum(fact.rows for fact in facts))
 
 

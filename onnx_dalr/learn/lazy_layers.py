@@ -9,7 +9,7 @@ from onnx_dalr.factorize import Need, Statistics
 
 
 @dataclass(frozen=True)
-class LayerFacts:
+class StatisticsFacts:
     """What is known of a layer's statistics before they are read.
 
     Attributes:
@@ -32,7 +32,7 @@ class LazyLayers(Mapping[str, Statistics]):
         facts: By layer name.
     """
 
-    def __init__(self, facts: Mapping[str, LayerFacts], make: Callable[[str], Statistics]) -> None:
+    def __init__(self, facts: Mapping[str, StatisticsFacts], make: Callable[[str], Statistics]) -> None:
         self.facts = dict(facts)
         self._make = make
 

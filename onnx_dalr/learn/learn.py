@@ -14,7 +14,7 @@ from onnx_dalr.graph.layers import Layer, matrix
 from onnx_dalr.learn.capture import capture, has_room_for_metric, passes
 from onnx_dalr.learn.probes import MOST_SAMPLES, add_metric
 from onnx_dalr.learn.statistics_set import StatisticsSet
-from onnx_dalr.learn.trust import DEFAULT, kinds_of_trust, trusts
+from onnx_dalr.learn.trust import DEFAULT, names_of_factors, trusts
 from onnx_dalr.progress import CAPTURING, FACTORIZING, PROBING, numbered
 from onnx_dalr.quality.task import Task
 from onnx_dalr.request.context import Context
@@ -47,7 +47,7 @@ class Learned:
     notes: tuple[str, ...]
 
     def of(self, layer: str, factors: str = DEFAULT) -> Spectra:
-        """Of a layer with factors by name; where it has enough samples there is one kind, the default."""
+        """Of a layer with factors by name; where it has enough samples there is one name, the default."""
         return self.spectra.get(factors, {}).get(layer) or self.spectra[DEFAULT][layer]
 
     @property
@@ -73,13 +73,13 @@ def learn(context: Context, layers: Sequence[Layer], sets: Sets, task: Task | No
     for number, group in enumerate(groups, start=1):
         weighed = metric and has_room_for_metric(group, method)
         part = (number, len(groups))
-        seen: list[str] = []
+        digests: list[str] = []
         with context.phase("capture"), context.progress.stage(numbered(CAPTURING, *part), len(sets.fit)) as advance:
             captured = capture(
                 context.original,
                 group,
                 method,
-                fed(sets.fit, advance, seen),
+                fed(sets.fit, advance, digests),
                 device=context.options.runtime,
                 mask_input=sets.mask_input,
                 metric=weighed,
@@ -109,7 +109,7 @@ def learn(context: Context, layers: Sequence[Layer], sets: Sets, task: Task | No
         kept.update(statistics if keep else {})
         factorize(context, group, statistics, learned.spectra, part=part, keep=keep)
         learned = replace(
-            learned, digests=frozenset(seen), passes=learned.passes + extra, notes=(*learned.notes, *notes)
+            learned, digests=frozenset(digests), passes=learned.passes + extra, notes=(*learned.notes, *notes)
         )
     return learned
 
@@ -148,7 +148,7 @@ def factorize(
         keep: Leave the statistics as they are; else one layer's at a time is let go.
     """
     method, present = context.options.method, [layer for layer in layers if layer.name in statistics]
-    total = sum(len(kinds_of_trust(context, statistics[layer.name])) for layer in present)
+    total = sum(len(names_of_factors(context, statistics[layer.name])) for layer in present)
     # One BLAS thread: two on a busy machine take many times as long for an eigendecomposition (methods.md §7.2).
     with (
         context.phase("factorize"),

@@ -18,10 +18,9 @@ from onnx_dalr.graph.storage.model import Model
 from onnx_dalr.learn.capture import CHUNK_ROWS
 from onnx_dalr.learn.rows import RowReader
 from onnx_dalr.learn.seeds import Seeder
-from onnx_dalr.quality.measures.base import Kept
 from onnx_dalr.quality.task import Task
 from onnx_dalr.samples.base import Batch
-from onnx_dalr.samples.masks import kept_in
+from onnx_dalr.samples.masks import Kept, kept_in
 from onnx_dalr.samples.sets import SampleSet, watched
 from onnx_dalr.session.session import Device, Session, open_session, reference_session
 
@@ -182,11 +181,11 @@ def _probe(
     graph: _Graph, samples: SampleSet, mask_input: str | None, advance: Callable[[int], None]
 ) -> tuple[int, Sequence[str]]:
     """Runs all probes; says on how many samples, and what to note of it."""
-    seen: list[str] = []
-    for indices, batch in watched(samples, seen):
+    digests: list[str] = []
+    for indices, batch in watched(samples, digests):
         outputs, kept = graph.reference.run(batch), kept_in(batch, mask_input)
         for number in range(PROBES):
-            values = graph.run(batch, outputs, seen[-len(indices) :], number, kept)
+            values = graph.run(batch, outputs, digests[-len(indices) :], number, kept)
             reader = RowReader(len(indices), kept)
             for sink in graph.sinks:
                 sink.add(values, reader)
@@ -195,7 +194,7 @@ def _probe(
         sink.flush()
     lost = [sink.layer.name for sink in graph.sinks if sink.lost]
     why = "their gradients are not finite, their ranks go by measured sensitivity"
-    return len(seen), [f"no output metric for {_shown(lost)}: {why}"] if lost else []
+    return len(digests), [f"no output metric for {_shown(lost)}: {why}"] if lost else []
 
 
 def _shown(names: Sequence[str]) -> str:

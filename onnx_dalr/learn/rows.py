@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from onnx_dalr.samples.masks import Kept, mask_axes, rows_kept
+from onnx_dalr.samples.masks import Kept, entries_kept, mask_axes
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,7 +51,7 @@ class RowReader:
         values, owners = tensor.reshape(-1, n), self._owners(shape)
         if self.kept is None:
             return Rows(values, owners, masked=True)
-        real = rows_kept(self.kept, shape, positions_first=self._positions_first)
+        real = entries_kept(self.kept, shape, positions_first=self._positions_first)
         if real is None:
             return Rows(values, owners, masked=False)
         real = np.broadcast_to(real, shape).reshape(-1)

@@ -14,9 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from onnx_dalr.quality.measures import Classes, Dense, Measure
-from onnx_dalr.quality.measures.base import Kept
-from onnx_dalr.quality.padding import kept_rows, values_kept
+from onnx_dalr.quality.padding import rows_kept, values_kept
 from onnx_dalr.quality.task import Task
+from onnx_dalr.samples.masks import Kept
 
 _NEVER = -1e300  # the score of a class that cannot be
 
@@ -58,7 +58,7 @@ class Seeder:
         share, samples = 1.0, one.samples(len(digests))
         if not y.ndim or len(y) != samples:  # no row per sample: the batch counts as one
             share, digests, samples = float(np.sqrt(len(digests))), digests[:1], None
-        rows, laid = measure.rows(wide, samples), kept_rows(mask, measure.axis, samples)
+        rows, laid = measure.rows(wide, samples), rows_kept(mask, measure.axis, samples)
         kept: Sequence[Kept | None] = [None] * len(rows) if laid is None else list(laid)
         seeds = [
             share * measure.seed(part, keep, _random(digest, probe, output))

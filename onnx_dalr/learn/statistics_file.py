@@ -16,7 +16,7 @@ import numpy as np
 from onnx_dalr._version import __version__
 from onnx_dalr.errors import InputError, first_line, one_line
 from onnx_dalr.factorize import Need, Statistics
-from onnx_dalr.learn.lazy_layers import LayerFacts, LazyLayers
+from onnx_dalr.learn.lazy_layers import LazyLayers, StatisticsFacts
 from onnx_dalr.samples.arrays.archives import check_archive
 
 SCHEMA = 1
@@ -28,7 +28,7 @@ _SLACK = 65_536
 """Bytes that the headers and single numbers of one layer may take."""
 
 
-def write_statistics(path: Path, parts: Mapping[str, Any], facts: Mapping[str, LayerFacts]) -> None:
+def write_statistics(path: Path, parts: Mapping[str, Any], facts: Mapping[str, StatisticsFacts]) -> None:
     """Writes a set as `.npz`; the same set gives the same bytes.
 
     The archive holds header.json and the arrays of layer i as "i/name.npy", uncompressed: deflating sums takes
@@ -78,7 +78,7 @@ def read_statistics(path: Path) -> dict[str, Any]:
         }
 
 
-def _header(parts: Mapping[str, Any], facts: Mapping[str, LayerFacts]) -> dict[str, Any]:
+def _header(parts: Mapping[str, Any], facts: Mapping[str, StatisticsFacts]) -> dict[str, Any]:
     return {
         "schema": SCHEMA,
         "version": parts["version"],
@@ -117,9 +117,9 @@ def _read_header(path: Path) -> dict[str, Any]:
     return header
 
 
-def _facts(entry: Mapping[str, Any]) -> LayerFacts:
+def _facts(entry: Mapping[str, Any]) -> StatisticsFacts:
     needs = reduce(or_, (Need[name] for name in entry["needs"]), Need.NONE)
-    return LayerFacts(_count(entry["m"]), _count(entry["n"]), needs, _count(entry["rows"]))
+    return StatisticsFacts(_count(entry["m"]), _count(entry["n"]), needs, _count(entry["rows"]))
 
 
 def _text(value: object) -> str:
@@ -134,7 +134,7 @@ def _count(value: object) -> int:
     return value
 
 
-def _read_layer(path: Path, place: str, facts: LayerFacts) -> Statistics:
+def _read_layer(path: Path, place: str, facts: StatisticsFacts) -> Statistics:
     """The statistics of one layer; nothing larger than its facts allow is ever made room for."""
     with _reading(path), zipfile.ZipFile(path) as archive:
         members = [info for info in archive.infolist() if info.filename.startswith(place)]
@@ -154,7 +154,7 @@ def _read_layer(path: Path, place: str, facts: LayerFacts) -> Statistics:
         return Statistics.from_arrays(arrays)
 
 
-def _stored(facts: LayerFacts) -> dict[str, int]:
+def _stored(facts: StatisticsFacts) -> dict[str, int]:
     """The facts under the names that `Statistics.to_arrays` gives them."""
     return {"m": facts.m, "n": facts.n, "needs": facts.needs.value, "count": facts.rows}
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from onnx_dalr.factorize import Need, Statistics
 from onnx_dalr.files import staged
-from onnx_dalr.learn.lazy_layers import LayerFacts, LazyLayers
+from onnx_dalr.learn.lazy_layers import LazyLayers, StatisticsFacts
 from onnx_dalr.learn.statistics_file import read_statistics, write_statistics
 from onnx_dalr.request.wording import speaks_python
 from onnx_dalr.shown import Shown
@@ -71,12 +71,12 @@ class StatisticsSet(Shown):
         """
         save_statistics(self, Path(path))
 
-    def facts(self, name: str) -> LayerFacts:
+    def facts(self, name: str) -> StatisticsFacts:
         """Shape, needs and rows of a layer, without reading its sums."""
         if isinstance(self.layers, LazyLayers):
             return self.layers.facts[name]
         held = self.layers[name]
-        return LayerFacts(held.m, held.n, held.needs, held.count)
+        return StatisticsFacts(held.m, held.n, held.needs, held.count)
 
     def restricted(self, needs: Mapping[str, Need]) -> StatisticsSet:
         """The set with no more than these sums, for the layers named here alone; each must keep all but METRIC."""

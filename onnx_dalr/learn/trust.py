@@ -1,4 +1,4 @@
-"""How far statistics of few samples are trusted: kinds of factors, to choose from on the select samples."""
+"""How far statistics of few samples are trusted: factors by name, to choose from on the select samples."""
 
 from __future__ import annotations
 
@@ -35,10 +35,10 @@ def trusts(context: Context, W: NDArray[Any], held: Statistics) -> dict[str, Set
         _NO_METRIC: lambda: replace(asked, metric=1.0),
         _SVD: lambda: replace(asked, metric=1.0 if weighs else asked.metric, shrinkage=1.0),
     }
-    return {name: made[name]() for name in kinds_of_trust(context, held)}
+    return {name: made[name]() for name in names_of_factors(context, held)}
 
 
-def kinds_of_trust(context: Context, held: Statistics) -> list[str]:
+def names_of_factors(context: Context, held: Statistics) -> list[str]:
     """Names of the settings that `trusts` makes."""
     weighs = _weighs(context, held)
     few = held.count < 2 * held.n or (weighs and held.metric_count < 2 * min(held.m, held.n))

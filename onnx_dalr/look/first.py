@@ -17,13 +17,13 @@ from onnx_dalr.look.independence import without_influence
 from onnx_dalr.look.outlook import answers_of, outlook
 from onnx_dalr.look.pace import Pace
 from onnx_dalr.progress import LOOKING, Progress, Silent
+from onnx_dalr.quality.detect import find_task
 from onnx_dalr.quality.evaluate import Labelled
 from onnx_dalr.quality.intervals import is_near_chance
-from onnx_dalr.quality.kinds import find_task
 from onnx_dalr.quality.measures import Dense
 from onnx_dalr.quality.seen import Seen
 from onnx_dalr.quality.side_by_side import SideBySide
-from onnx_dalr.quality.task import Task, as_array
+from onnx_dalr.quality.task import Task, output_array
 from onnx_dalr.request.options import Options
 from onnx_dalr.samples import Batch, class_orders
 from onnx_dalr.samples.masks import kept_in
@@ -207,7 +207,7 @@ def _repeats(outputs: Sequence[Any], again: Sequence[Any]) -> Iterable[str]:
 
 
 def _same(one: Any, two: Any) -> bool:
-    pair = as_array(one), as_array(two)
+    pair = output_array(one), output_array(two)
     if pair[0] is None or pair[1] is None:
         return True
     return bool(np.array_equal(pair[0], pair[1], equal_nan=pair[0].dtype.kind == "f"))

@@ -16,7 +16,7 @@ from onnx_dalr.graph.storage.model import Model
 from onnx_dalr.quality.measures import Classes, Dense, Embedding, Numbers, Values
 from onnx_dalr.quality.measures.classes import probabilities
 from onnx_dalr.quality.seen import Seen
-from onnx_dalr.quality.task import Measured, Task, as_array
+from onnx_dalr.quality.task import Measured, Task, output_array
 from onnx_dalr.samples.base import Batch
 from onnx_dalr.session.session import Device, open_session
 
@@ -37,14 +37,14 @@ def answers_of(task: Task, seen: Sequence[Seen]) -> tuple[NDArray[Any] | None, i
         return None, 0
     source, measure = seen[one.position], one.measure
     if isinstance(measure, Values):
-        arrays = [as_array(y) for y in source.arrays]
+        arrays = [output_array(y) for y in source.arrays]
         if any(y is None or y.size != count for y, count in zip(arrays, source.counts, strict=True)):
             return None, 0
         return np.concatenate([y.reshape(-1) for y in arrays if y is not None]), 0
     if isinstance(measure, Classes):
         rows = source.rows(measure.axis, channels=False)
         return (rows.argmax(axis=-1), rows.shape[-1]) if len(rows) == sum(source.counts) else (None, 0)
-    if isinstance(measure, Dense) and measure.form == "sigmoid" and len(measure.shares) == 2:
+    if isinstance(measure, Dense) and measure.encoding == "sigmoid" and len(measure.shares) == 2:
         rows = source.rows(measure.axis)
         return ((rows[:, 0] > 0.5).astype(np.int64), 2) if len(rows) == sum(source.counts) else (None, 0)
     return None, 0
@@ -96,7 +96,7 @@ def _of_output(one: Measured, seen: Seen) -> tuple[str, list[str]]:
         return _of_embeddings(seen.rows(-1))
     if isinstance(measure, Numbers):
         return _of_numbers(seen)
-    arrays = [y.reshape(-1) for y in map(as_array, seen.arrays) if y is not None and y.size]
+    arrays = [y.reshape(-1) for y in map(output_array, seen.arrays) if y is not None and y.size]
     if not arrays:
         return "it gives no values", []
     every = np.concatenate(arrays)
@@ -111,7 +111,7 @@ def _of_output(one: Measured, seen: Seen) -> tuple[str, list[str]]:
 
 
 def _of_classes(rows: Float64, measure: Classes) -> tuple[str, list[str]]:
-    p = probabilities(rows, measure.form)
+    p = probabilities(rows, measure.encoding)
     sure, top = p.max(axis=-1), p.argmax(axis=-1)
     width, count = p.shape[-1], len(p)
     counts = np.bincount(top, minlength=width)
@@ -124,8 +124,8 @@ def _of_classes(rows: Float64, measure: Classes) -> tuple[str, list[str]]:
         odd.append(f"the original answers class {counts.argmax()} on all {count} samples looked at: {_CHECK}")
     if count >= _ENOUGH and sure.mean() < min(1.2 / width, (1 + 1 / width) / 2):
         odd.append(f"the original hardly prefers any class (mean confidence {sure.mean():.2f}): {_CHECK}")
-    far = f"up to {np.abs(rows).max():.3g}" if measure.form == "logits" else f"down to {rows.min():.3g}"
-    is_far = np.abs(rows).max() > _FAR if measure.form == "logits" else rows.min() < np.exp(-_FAR)
+    far = f"up to {np.abs(rows).max():.3g}" if measure.encoding == "logits" else f"down to {rows.min():.3g}"
+    is_far = np.abs(rows).max() > _FAR if measure.encoding == "logits" else rows.min() < np.exp(-_FAR)
     if count >= _ENOUGH and np.mean(sure > _SATURATED) > 0.95 and is_far:
         odd.append(f"the original's outputs are saturated ({far}): {_CHECK}")
     return line, odd
@@ -133,7 +133,7 @@ def _of_classes(rows: Float64, measure: Classes) -> tuple[str, list[str]]:
 
 def _of_dense(seen: Seen, measure: Dense) -> tuple[str, list[str]]:
     shares = measure.shares
-    if measure.form == "sigmoid":
+    if measure.encoding == "sigmoid":
         rows = seen.rows(measure.axis)
         yes = float((rows > 0.5).mean()) if rows.size else 0.0
         odd = (

@@ -58,7 +58,7 @@ def fitted_to(
         choices: Of the plan, of all these layers.
         curve: Of the plan.
         context: Of the run.
-        layers: Those that the plan compresses.
+        layers: The layers that the plan compresses.
 
     Raises:
         NothingToGainError: That leaves none.

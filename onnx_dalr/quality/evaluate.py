@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 
 from onnx_dalr.quality.figures import OutputQuality, Quality
 from onnx_dalr.quality.intervals import Estimate, ratio_of_medians
-from onnx_dalr.quality.measures.base import Kept
 from onnx_dalr.quality.side_by_side import SideBySide
 from onnx_dalr.quality.task import Task, TaskName, nothing_to_compare
 from onnx_dalr.samples.base import Batch
+from onnx_dalr.samples.masks import Kept
 from onnx_dalr.session.session import Session
 
 __all__ = [

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from onnx_dalr.quality.intervals import Estimate, upper_bound
-from onnx_dalr.quality.task import Kind
+from onnx_dalr.quality.task import TaskKind
 
 
 @dataclass(frozen=True)
@@ -77,7 +77,7 @@ class Quality:
         worst: Name of its output; None for a user's score.
         drop: Original score − new score, as a fraction; of a user's score in its own unit, and infinite where the new
             outputs are not finite.
-        lost: Of each output that counts, or of the user's score alone; not in reports.
+        lost: What each output that counts has lost, or the user's score alone; not in reports.
         distortion: How far the outputs moved, in the units of the measures: KL, 1 − cosine, squared relative error;
             the sum over the outputs that count.
         finite: Wherever the original's outputs are finite, so are the new ones.
@@ -87,7 +87,7 @@ class Quality:
         distortions: The distortion by sample, for paired comparisons; not in reports.
     """
 
-    task: Kind
+    task: TaskKind
     n: int
     outputs: tuple[OutputQuality, ...]
     error: Estimate

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from onnx_dalr.quality.measures.base import Float64
-from onnx_dalr.quality.measures.classes import Form, probabilities
+from onnx_dalr.quality.measures.classes import Encoding, probabilities
 
 _FEWEST_ROWS = 8  # from which the spread of logits says something
 _MOST_LOGIT = 100.0
@@ -25,7 +25,7 @@ def are_log_probabilities(rows: Float64) -> bool:
     return len(rows) > 0 and bool((rows <= 0).all() and np.allclose(np.exp(rows).sum(axis=-1), 1, atol=1e-3))
 
 
-def normal_form(rows: Float64) -> Form | None:
+def normal_encoding(rows: Float64) -> Encoding | None:
     """What stands for classes, where a softmax made it."""
     return "probabilities" if are_probabilities(rows) else "logits" if are_log_probabilities(rows) else None
 

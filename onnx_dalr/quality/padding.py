@@ -8,8 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from onnx_dalr.quality.measures import as_rows
-from onnx_dalr.quality.measures.base import Kept
-from onnx_dalr.samples.masks import mask_axes, rows_kept
+from onnx_dalr.samples.masks import Kept, entries_kept, mask_axes
 
 
 def values_kept(shape: Sequence[int], padding: Kept | None, channels: int | None = None) -> NDArray[np.bool_] | None:
@@ -20,17 +19,17 @@ def values_kept(shape: Sequence[int], padding: Kept | None, channels: int | None
         padding: Which positions are real, [N, T].
         channels: The axis of channels, which is none of positions even where it is as long; None for no such axis.
     """
-    found = None if padding is None else rows_kept(padding, _matched(shape, channels))
+    found = None if padding is None else entries_kept(padding, _matched(shape, channels))
     return None if found is None else np.broadcast_to(found, tuple(shape))
 
 
 def positions_axis(shape: Sequence[int], padding: Kept | None, channels: int | None = None) -> int | None:
-    """The axis of the positions that the mask goes over; None without one. Arguments as above."""
+    """The axis of the positions that the mask goes over; None without one. Arguments as of `values_kept`."""
     axes = None if padding is None else mask_axes(padding.shape, _matched(shape, channels))
     return None if axes is None else axes[1]
 
 
-def kept_rows(mask: NDArray[np.bool_] | None, axis: int | None, samples: int | None) -> Kept | None:
+def rows_kept(mask: NDArray[np.bool_] | None, axis: int | None, samples: int | None) -> Kept | None:
     """Which rows are real, [samples, rows]: those all of whose values are, in a mask with the channels on `axis`."""
     return None if mask is None else np.asarray(as_rows(mask, axis, samples).all(axis=-1))
 

@@ -9,8 +9,9 @@ import numpy as np
 
 from onnx_dalr.quality.looks import map_channels
 from onnx_dalr.quality.measures import Scales
-from onnx_dalr.quality.measures.base import Float64, Kept
+from onnx_dalr.quality.measures.base import Float64
 from onnx_dalr.quality.seen import Seen
+from onnx_dalr.samples.masks import Kept
 
 _APART = 10.0
 """Scales that differ by more are scales of different things (boxes in pixels, scores 0…1)."""
@@ -30,7 +31,7 @@ def channel_axis(seen: Seen) -> int | None:
     Their scales differ by more than ten times; or each hardly varies about a mean of its own (a temperature and a
     pressure, the points of a face), so that a constant would look good beside the size of all of them.
     """
-    rows = {axis: seen.rows(axis) for axis in _candidates(seen)}
+    rows = {axis: seen.rows(axis) for axis in _possible_axes(seen)}
     ratios = {axis: _ratio(found) for axis, found in rows.items()}
     best = max(ratios, key=lambda axis: ratios[axis], default=None)
     if best is not None and ratios[best] > _APART:
@@ -38,7 +39,7 @@ def channel_axis(seen: Seen) -> int | None:
     return next((axis for axis, found in rows.items() if _stand_still(found)), None)
 
 
-def _candidates(seen: Seen) -> list[int]:
+def _possible_axes(seen: Seen) -> list[int]:
     """Axes that may be of channels: no free ones, no positions, no height and width of a map."""
     arrays, dims, positions = seen.floats or [], seen.facts.dims, seen.positions
     shape = arrays[0].shape
@@ -69,14 +70,14 @@ def _stand_still(rows: Float64) -> bool:
 
 
 @dataclass(frozen=True, eq=False)
-class Learned:
+class LearnedScales:
     """Scales, and the mean over the samples of Σ((y − centre)/scale)² by field."""
 
     scales: Scales
     power: Float64
 
 
-def learned_scales(rows: Sequence[Float64], kept: Sequence[Kept | None] = ()) -> Learned:
+def learned_scales(rows: Sequence[Float64], kept: Sequence[Kept | None] = ()) -> LearnedScales:
     """Scales of channels from values, batch by batch.
 
     Args:
@@ -103,7 +104,7 @@ def learned_scales(rows: Sequence[Float64], kept: Sequence[Kept | None] = ()) ->
     rare = 0 < float(np.mean(away > far)) <= _RARE
     power = ((values - centre) / scale) ** 2
     by_field = np.array([power[:, field == number].sum() for number in range(int(field.max()) + 1)]) / max(samples, 1)
-    return Learned(Scales(centre, scale, field, mean, far if rare else np.full(len(far), np.inf)), by_field)
+    return LearnedScales(Scales(centre, scale, field, mean, far if rare else np.full(len(far), np.inf)), by_field)
 
 
 def _fields(size: Float64) -> np.ndarray[tuple[int, ...], np.dtype[np.int64]]:

@@ -10,7 +10,7 @@ It is called as `score(outputs, labels)`, or with a third argument (below), once
 - `labels`: class per sample, int64 [n], or None.
 
 A third argument without a default, or one called `original`, is given the outputs of the original model on the same
-samples, in the same form: for scores of how much stayed as it was. (For the original itself both are the same.)
+samples, in the same layout: for scores of how much stayed as it was. (For the original itself both are the same.)
 
 It returns one number per sample, [n], and the score is their mean; or one number, and then it is called 200 times more
 per model, on halves of the samples, for the interval. Both are in the score's own unit: where a drop is asked for or
@@ -29,7 +29,7 @@ from numpy.typing import NDArray
 
 from onnx_dalr.errors import InputError
 from onnx_dalr.quality.intervals import Estimate, mean_estimate, paired_difference, subsampled_estimate
-from onnx_dalr.samples.functions import form_hint, load_function, reason
+from onnx_dalr.samples.functions import load_function, reason, spelling_hint
 
 OPTION = "--score"
 HALVES = 200
@@ -95,7 +95,7 @@ class KeptOutputs:
     def _by_sample(self, i: int) -> tuple[NDArray[Any], NDArray[Any]] | None:
         """Output i of both models, samples on axis 0; None where rows cannot be told apart.
 
-        Both take one form, so that a function that can read the one can read the other.
+        Both take one layout, so that a function that can read the one can read the other.
         """
         counts = [count for count, _, _ in self._runs for _ in range(2)]
         runs = [y for _, before, after in self._runs for y in (before[i], after[i])]
@@ -263,7 +263,7 @@ def load_score(given: str | Function) -> UserScore:
     if isinstance(given, str):
         return UserScore(given.rpartition(":")[2], load_function(given, OPTION))
     if not callable(given):
-        raise InputError(f"{OPTION}: a {type(given).__name__} is no function", form_hint(OPTION))
+        raise InputError(f"{OPTION}: a {type(given).__name__} is no function", spelling_hint(OPTION))
     return UserScore(getattr(given, "__name__", type(given).__name__), given)
 
 

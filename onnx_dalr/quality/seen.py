@@ -12,9 +12,10 @@ from numpy.typing import NDArray
 
 from onnx_dalr.graph.answers import OutputFacts
 from onnx_dalr.quality.measures import as_rows
-from onnx_dalr.quality.measures.base import Float64, Kept
-from onnx_dalr.quality.padding import kept_rows, positions_axis, values_kept
-from onnx_dalr.quality.task import as_array
+from onnx_dalr.quality.measures.base import Float64
+from onnx_dalr.quality.padding import positions_axis, rows_kept, values_kept
+from onnx_dalr.quality.task import output_array
+from onnx_dalr.samples.masks import Kept
 
 
 @dataclass(frozen=True, eq=False)
@@ -25,7 +26,8 @@ class Seen:
         facts: What the graph says of it.
         arrays: Its values, batch by batch; anything ONNX Runtime gives.
         counts: Samples of each batch.
-        kept: Of each batch, which positions of its samples are no padding; None where nothing is masked.
+        kept: By batch, which positions of its samples are no padding, [samples, positions]; None where nothing is
+            masked.
         any_length: The model takes samples of any length: an axis of a declared one is none of positions.
     """
 
@@ -38,7 +40,7 @@ class Seen:
     @cached_property
     def parts(self) -> list[tuple[NDArray[Any], int, Kept | None]]:
         """(values, samples, padding) of each batch in which there are any."""
-        arrays = [as_array(y) for y in self.arrays]
+        arrays = [output_array(y) for y in self.arrays]
         padding = self.kept or [None] * len(arrays)
         every = zip(arrays, self.counts, padding, strict=True)
         return [(y, count, kept) for y, count, kept in every if y is not None and y.size]
@@ -46,7 +48,7 @@ class Seen:
     @cached_property
     def floats(self) -> list[Float64] | None:
         """The values, infinite ones as 0; None where they are no floats, or none at all."""
-        arrays = [as_array(y) for y in self.arrays]
+        arrays = [output_array(y) for y in self.arrays]
         if any(y is None or y.dtype.kind != "f" for y in arrays):
             return None
         return [np.where(np.isfinite(y), y, 0).astype(np.float64) for y, _, _ in self.parts] or None
@@ -82,7 +84,7 @@ class Seen:
             mask = self._mask(y, kept, axis if channels else None)
             known = np.isfinite(y) if mask is None or channels else np.isfinite(y) & mask
             wide = np.where(known, y, y.min(initial=0, where=known)).astype(np.float64)
-            made, real = as_rows(wide, axis, count), kept_rows(mask, axis, count) if channels else None
+            made, real = as_rows(wide, axis, count), rows_kept(mask, axis, count) if channels else None
             found.append(made.reshape(-1, made.shape[-1]) if real is None else made[real])
         width, least = max(len(rows.T) for rows in found), min(rows.min(initial=0) for rows in found)
         return np.concatenate(
@@ -92,7 +94,7 @@ class Seen:
     def real(self, axis: int | None) -> list[Kept | None]:
         """Which rows of `floats` are no padding, [samples, rows] of each batch; None where all are."""
         masks = [self._mask(y, kept, axis) for y, _, kept in self.parts]
-        return [kept_rows(mask, axis, count) for mask, count in zip(masks, self.samples, strict=True)]
+        return [rows_kept(mask, axis, count) for mask, count in zip(masks, self.samples, strict=True)]
 
     @property
     def positions(self) -> set[int]:

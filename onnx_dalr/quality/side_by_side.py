@@ -11,11 +11,12 @@ from numpy.typing import NDArray
 
 from onnx_dalr.errors import InputError
 from onnx_dalr.quality.figures import Lost, OutputQuality, Quality
-from onnx_dalr.quality.measures import Classes, Dense, Figures, Rows, Sums, Values, as_rows
-from onnx_dalr.quality.measures.base import Float64, Kept
-from onnx_dalr.quality.padding import kept_rows, values_kept
+from onnx_dalr.quality.measures import Classes, Dense, Figures, RowPairs, Sums, Values, as_rows
+from onnx_dalr.quality.measures.base import Float64
+from onnx_dalr.quality.padding import rows_kept, values_kept
 from onnx_dalr.quality.score import KeptOutputs, Scored
-from onnx_dalr.quality.task import Measured, Task, as_array
+from onnx_dalr.quality.task import Measured, Task, output_array
+from onnx_dalr.samples.masks import Kept
 
 _ELSEWHERE = 0.1  # a loss outside the drop that is worth a note, where the drop is less than a third of it
 _BELOW = 30.0  # what −∞ stands for beside the smallest logit
@@ -59,7 +60,7 @@ class SideBySide:
         for one in self.task.measured:
             if one.position >= len(before):
                 continue  # a hidden tensor, and this is the file as it is
-            y, y_new = as_array(before[one.position]), as_array(after[one.position])
+            y, y_new = output_array(before[one.position]), output_array(after[one.position])
             if y is not None and y_new is not None:
                 self._add(one, indices, y, y_new, padding)
 
@@ -77,7 +78,7 @@ class SideBySide:
             real = None if known.all() else known
             y, y_new = self._numbers(y, y_new, logits=isinstance(measure, Classes | Dense))
             if mask is not None and isinstance(measure, Classes):  # scores of positions, padding among them
-                least = y.min(initial=0.0, where=mask) - (_BELOW if measure.form == "logits" else 0.0)
+                least = y.min(initial=0.0, where=mask) - (_BELOW if measure.encoding == "logits" else 0.0)
                 y, y_new = (np.where(mask, part, least) for part in (y, y_new))
                 mask, real = None, known & mask
         if y.dtype.kind in "fiub" and y_new.dtype.kind in "fiub" and y.size:
@@ -87,7 +88,7 @@ class SideBySide:
         count = one.samples(len(indices))
         rows = [measure.rows(part, count) for part in (y, y_new)]
         sized = None if real is None else as_rows(real, measure.axis, count)
-        self.sums[at].add(Rows(rows[0], rows[1], kept_rows(mask, measure.axis, count), sized), indices)
+        self.sums[at].add(RowPairs(rows[0], rows[1], rows_kept(mask, measure.axis, count), sized), indices)
 
     def _numbers(self, y: NDArray[Any], y_new: NDArray[Any], *, logits: bool) -> tuple[Float64, Float64]:
         """Both in float64; where the original is infinite on purpose, a mask, both say the same."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -13,8 +12,8 @@ from onnx_dalr.quality.measures import Classes, Dense, Embedding, Measure, Numbe
 from onnx_dalr.quality.score import UserScore
 
 TaskName = Literal["auto", "classify", "regress", "embed"]
-Kind = Literal["classify", "regress", "embed"]
-_KINDS: dict[type[Measure], Kind] = {
+TaskKind = Literal["classify", "regress", "embed"]
+_TASK_KINDS: dict[type[Measure], TaskKind] = {
     Classes: "classify",
     Dense: "classify",
     Values: "classify",
@@ -85,9 +84,9 @@ class Task:
         return next((one for one in self.measured if one.counts and not one.hidden), self.measured[0])
 
     @property
-    def kind(self) -> Kind:
+    def kind(self) -> TaskKind:
         """Of the main output, as `--task` has it."""
-        return _KINDS[type(self.main.measure)]
+        return _TASK_KINDS[type(self.main.measure)]
 
     @property
     def hidden(self) -> tuple[str, ...]:
@@ -110,12 +109,7 @@ class Task:
         return self.labelled is not None or self.score is not None
 
 
-def is_numeric(y: Any) -> bool:
-    """Whether an output is an array of numbers."""
-    return isinstance(y, np.ndarray) and y.dtype.kind in "fiub"
-
-
-def as_array(y: Any) -> np.ndarray[Any, Any] | None:
+def output_array(y: Any) -> np.ndarray[Any, Any] | None:
     """An output as an array; None for other sequences and maps than class probabilities by name (ZipMap)."""
     if isinstance(y, np.ndarray):
         return y
@@ -125,11 +119,6 @@ def as_array(y: Any) -> np.ndarray[Any, Any] | None:
         flat = np.concatenate([one.reshape(-1) for one in y])
         return flat if flat.size else None
     return None
-
-
-def comparable(outputs: Sequence[Any]) -> bool:
-    """Whether any output can be compared."""
-    return any(as_array(y) is not None for y in outputs)
 
 
 def nothing_to_compare() -> InputError:

@@ -1,1 +1,1 @@
-"""One result object and its renderings."""
+"""Views of results, a file each of the name that its result has in `results`, and what renders them."""

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from rich.console import RenderableType
 
-from onnx_dalr.report.parts import PLAIN_WIDTH, add_row, table
+from onnx_dalr.report.parts import add_row, table
 from onnx_dalr.results.check import CheckResult
+from onnx_dalr.shown import PLAIN_WIDTH
 
 
 def check_view(found: CheckResult, width: int = PLAIN_WIDTH) -> RenderableType:

@@ -12,7 +12,6 @@ from rich.text import Text
 from onnx_dalr.errors import one_line
 from onnx_dalr.graph.layers import Skipped
 
-PLAIN_WIDTH = 120
 _SHOWN_NAMES = 3
 _LEAST_NAME = 16  # characters that a column of names needs at least
 

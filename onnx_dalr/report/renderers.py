@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from onnx_dalr.report.html import WIDEST, as_html
-from onnx_dalr.report.parts import PLAIN_WIDTH
 from onnx_dalr.report.text import as_text
 from onnx_dalr.report.views import view
+from onnx_dalr.shown import PLAIN_WIDTH
 
 RENDERERS: Mapping[str, Callable[..., str]] = {
     "text": lambda result, width=PLAIN_WIDTH, **how: as_text(view(result, width, **how), width),

@@ -6,7 +6,7 @@ import io
 
 from rich.console import Console, RenderableType
 
-from onnx_dalr.report.parts import PLAIN_WIDTH
+from onnx_dalr.shown import PLAIN_WIDTH
 
 
 def as_text(view: RenderableType, width: int = PLAIN_WIDTH) -> str:

@@ -10,12 +10,13 @@ from rich.console import RenderableType
 from onnx_dalr.choose.analysis import Analysis
 from onnx_dalr.learn.statistics_set import StatisticsSet
 from onnx_dalr.plan.plan import Plan
+from onnx_dalr.report.analysis import analysis_view
 from onnx_dalr.report.check import check_view
-from onnx_dalr.report.comparison import comparison_view
-from onnx_dalr.report.inspection import inspection_view
-from onnx_dalr.report.planned import analysis_view, plan_view
+from onnx_dalr.report.compare import comparison_view
+from onnx_dalr.report.inspect import inspection_view
+from onnx_dalr.report.plan import plan_view
+from onnx_dalr.report.result import result_view
 from onnx_dalr.report.statistics import statistics_view
-from onnx_dalr.report.summary import result_view
 from onnx_dalr.request.wording import in_python
 from onnx_dalr.results.check import CheckResult
 from onnx_dalr.results.compare import ModelComparison

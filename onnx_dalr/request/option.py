@@ -52,7 +52,7 @@ class Option:
         is_model: A model to read, about which we have more to say than the parser.
         shows_default: The help tells the default, where there is one.
         least: The smallest number the parser takes.
-        words: Those it takes by name: themselves, or "module:NAME" of their table or Literal.
+        words: The words it takes by name: themselves, or "module:NAME" of their table or Literal.
         read: (flag, word) → its value, where that is more than the word.
         in_python: How messages in Python name an option that no function takes.
     """

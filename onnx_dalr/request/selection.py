@@ -19,7 +19,7 @@ def select(
         layers: All Layers of the model.
         skipped: Nodes that are none.
         include: Globs on layer, node or weight names; empty for all.
-        exclude: The same, taken out again.
+        exclude: Globs on layer, node or weight names, taken out again; empty for none.
 
     Raises:
         InputError: A pattern matches no Layer.

@@ -16,19 +16,19 @@ DEFAULT_DROP = 0.01
 KEEP = "keep"
 
 RANK = "rank"
-"""Kind of the target that is ranks alone."""
+"""Name of the target that is ranks alone."""
 
-Reader = Callable[[Any, str], Amount | float]
+LimitReader = Callable[[Any, str], Amount | float]
 """(what was typed, the option) → an amount of what forms cost, or a number."""
 
-LIMITS: dict[str, Reader] = {
+LIMITS: dict[str, LimitReader] = {
     "size": partial(parse_amount, unit="B"),
     "params": parse_amount,
     "max-drop": parse_points,
     "max-error": parse_error,
     "energy": parse_share,
 }
-"""Every other kind of target by its name, and how it is read."""
+"""Every other target by its name, and how it is read."""
 
 MEASURED = ("max-drop", "max-error")
 """Kinds that models are scored for."""
@@ -36,7 +36,7 @@ MEASURED = ("max-drop", "max-error")
 
 @dataclass(frozen=True)
 class RankRule:
-    """A rank for the layers whose name, node name or weight name a pattern matches; None keeps them dense."""
+    """A rank for the layers whose name, node name or weight name a pattern matches; None leaves them as they are."""
 
     pattern: str
     rank: int | None
@@ -51,9 +51,9 @@ class Target:
     """What the user asked for.
 
     Attributes:
-        kind: "rank" or one of `LIMITS`.
+        name: "rank" or one of `LIMITS`.
         ranks: Ranks by pattern, the last match counts. Of the target "rank" they are all there is, and layers without
-            one stay dense; beside another target they pin these layers, and the target decides the rest.
+            one stay as they are; beside another target they pin these layers, and the target decides the rest.
         amount: Of targets that limit a cost.
         value: Of the others: of "max-drop" 0.01 is one point.
         multiple: Ranks the target decides are multiples of it.
@@ -63,7 +63,7 @@ class Target:
         best_effort: Where it cannot be met, the closest there is will do.
     """
 
-    kind: str
+    name: str
     ranks: tuple[RankRule, ...] = ()
     amount: Amount | None = None
     value: float = 0.0
@@ -79,10 +79,10 @@ class Target:
 
     def __str__(self) -> str:
         pins = ", ".join(map(str, self.ranks))
-        if self.kind == RANK:
+        if self.name == RANK:
             return f"rank {pins}"
-        shown = f"{100 * self.value:g}%" if self.kind == "max-drop" else f"{self.value:g}"
-        parts = [f"{self.kind} {shown if self.amount is None else self.amount}" + ("" if self.stated else " (default)")]
+        shown = f"{100 * self.value:g}%" if self.name == "max-drop" else f"{self.value:g}"
+        parts = [f"{self.name} {shown if self.amount is None else self.amount}" + ("" if self.stated else " (default)")]
         parts += [f"confidence {100 * self.confidence:g}%"] if self.confidence is not None else []
         parts += [f"rank {pins}"] if pins else []
         parts += [f"rank multiple {self.multiple}"] if self.multiple > 1 else []
@@ -136,10 +136,10 @@ def make_target(
         if rank_multiple > 1 or min_rank > 1:
             raise InputError("--rank-multiple and --min-rank mean nothing to --rank", "name the ranks you want")
         return Target(RANK, rules)
-    (kind, text), *_ = asked.items() or [("max-drop", DEFAULT_DROP)]
-    limit = LIMITS[kind](text, f"--{kind}")
+    (name, text), *_ = asked.items() or [("max-drop", DEFAULT_DROP)]
+    limit = LIMITS[name](text, f"--{name}")
     return Target(
-        kind,
+        name,
         rules,
         amount=limit if isinstance(limit, Amount) else None,
         value=0.0 if isinstance(limit, Amount) else limit,
@@ -153,8 +153,8 @@ def make_target(
 
 def is_asked_for(given: Mapping[str, Any]) -> bool:
     """Whether among the arguments of `make_target` there is a target, or something that its ranks keep to."""
-    kinds = (kind.replace("-", "_") for kind in (RANK, *LIMITS))
-    return any(given[kind] is not None for kind in kinds) or given["rank_multiple"] > 1 or given["min_rank"] > 1
+    names = (name.replace("-", "_") for name in (RANK, *LIMITS))
+    return any(given[name] is not None for name in names) or given["rank_multiple"] > 1 or given["min_rank"] > 1
 
 
 def _rule(text: int | str) -> RankRule:

@@ -27,16 +27,16 @@ class LayerResult:
         nodes: Names of the nodes that use it.
         m: Outputs.
         n: Inputs.
-        rank: New rank, or None where it stayed dense or its form has none or several.
+        rank: New rank, or None where it stayed as it is or its form has none or several.
         form: What it became.
         break_even: The largest rank that saves parameters.
         params_before: Parameters of the weight.
         params_after: Parameters of the factors and what the bias grew by.
         bytes_before: Bytes of the weight.
-        bytes_after: Bytes of the same after.
-        method: Factorization that was used, None where it stayed dense.
+        bytes_after: Bytes of what takes its place.
+        method: Factorization that was used, None where it stayed as it is.
         calibration_error: √(Σ‖y−ŷ‖² / Σ‖y‖²) of y = W x over the fit rows.
-        expected_error: The same ratio expected on unseen rows.
+        expected_error: √(E‖y−ŷ‖² / E‖y‖²) of y = W x to expect on unseen rows.
         expected_distortion: What this layer alone is expected to do to the network's output, in the task's unit (KL,
             1 − cosine or squared error), by its output metric; None without one.
         rows: Rows that entered the statistics.

@@ -103,10 +103,10 @@ class Samples(ABC):
         """Lets go of what the source holds open; reading afterwards is a mistake."""
 
     def with_labels(self, labels: NDArray[np.int64] | None, classes: Sequence[str] = ()) -> Self:
-        """The same samples under other labels, read from what these hold open: closing one closes both.
+        """A copy under other labels that reads from what this one holds open: closing one closes both.
 
         Args:
-            labels: As the attribute.
+            labels: int64 [n] or [n, …], a class by index; None for no labels.
             classes: Class names by index, where they are known.
         """
         made = copy(self)
@@ -115,7 +115,7 @@ class Samples(ABC):
         return made
 
     def relabelled(self, order: NDArray[np.int64]) -> Self:
-        """The same samples with labels [n] by another order of their classes: label i becomes `order[i]`."""
+        """A copy with labels [n] by another order of their classes: label i becomes `order[i]`."""
         if self.labels is None:
             return self
         classes = [""] * (int(order.max()) + 1)

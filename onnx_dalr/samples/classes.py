@@ -50,12 +50,12 @@ def class_orders(names: Sequence[str], count: int | None = None) -> tuple[ClassO
         At least natural order.
     """
     orders = [_sorted("natural order", names, list(names))]
-    candidates = (
+    sorts = (
         ("text order", sorted(names)),
         ("natural order, upper and lower case alike", natsorted(names, alg=ns.IGNORECASE)),
         ("text order, upper and lower case alike", sorted(names, key=lambda name: (name.casefold(), name))),
     )
-    orders += [_sorted(called, names, order) for called, order in candidates]
+    orders += [_sorted(called, names, order) for called, order in sorts]
     numbers = [re.search("[0-9]+", name) for name in names]
     found = [int(match[0]) for match in numbers if match]
     if found and len(set(found)) == len(names):
@@ -99,7 +99,7 @@ def match_classes(labels: NDArray[np.int64], names: Sequence[str], known: Sequen
     Args:
         labels: int64 [n], an index into `names` for each sample of --eval.
         names: The class folders of --eval.
-        known: Those of --calib.
+        known: The class folders of --calib.
 
     Returns:
         int64 [n], indices into `known`.

@@ -24,7 +24,7 @@ def load_function(given: str, option: str) -> Callable[..., Any]:
         InputError: There is none, or its file cannot be run.
     """
     file, colon, name = given.rpartition(":")
-    hint = form_hint(option)
+    hint = spelling_hint(option)
     if not colon or not file or not name.isidentifier():
         raise InputError(f"{option} {given!r} does not name a function in a file", hint)
     path = Path(file)
@@ -53,7 +53,7 @@ def load_function(given: str, option: str) -> Callable[..., Any]:
     return found
 
 
-def form_hint(option: str) -> str:
+def spelling_hint(option: str) -> str:
     """How such an option is written."""
     return f"write {option} file.py:function"
 

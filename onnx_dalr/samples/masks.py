@@ -56,10 +56,10 @@ def find_mask(specs: Sequence[InputSpec], feeds: Iterable[Batch], asked: str | N
     named = asked or _named(specs)
     if named is not None:
         return _mask(named, [_Look.at(feed, named) for feed in islice(feeds, _FEW)])
-    candidates = [spec.name for spec in specs if spec.dtype.kind == "f" and spec.shape != ()]
-    if len(specs) < 2 or not candidates:
+    possible = [spec.name for spec in specs if spec.dtype.kind == "f" and spec.shape != ()]
+    if len(specs) < 2 or not possible:
         return None
-    looks_at: dict[str, list[_Look]] = {name: [] for name in candidates}
+    looks_at: dict[str, list[_Look]] = {name: [] for name in possible}
     for feed in feeds:
         for name in list(looks_at):
             if is_additive(feed[name]) and _goes_with_others(feed, name):
@@ -110,11 +110,11 @@ def kept(mask: Array, samples: int | None = None) -> Kept:
 
 
 def kept_in(feed: Batch, name: str | None) -> Kept | None:
-    """The same for the mask input of a batch or complete feed, [N, T]; None where there is no mask."""
+    """Which positions of a batch or complete feed are real by its mask input, [N, T]; None where it has none."""
     return None if name is None else kept(feed[name], _samples(feed, name))
 
 
-def rows_kept(mask: Kept, shape: Sequence[int], *, positions_first: bool = False) -> Kept | None:
+def entries_kept(mask: Kept, shape: Sequence[int], *, positions_first: bool = False) -> Kept | None:
     """Which entries of a tensor are of real positions, found by matching its axes to those of the mask.
 
     For a tensor of rows, [N, T, features], give its leading axes [N, T]; for one with a number at every position,

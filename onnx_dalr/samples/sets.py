@@ -129,7 +129,7 @@ class Sets:
 
     Attributes:
         fit: Statistics are computed on these.
-        select: Ranks, λ and candidates are chosen on these.
+        select: Forms and factors are chosen on these.
         report: Every quality figure that is printed comes from these.
         split: Which samples of --calib they are.
         options: What was asked for.
@@ -152,7 +152,7 @@ class Sets:
         return next((tuple(samples.source.classes) for samples in numbered), ())
 
     def relabelled(self, order: NDArray[np.int64]) -> Sets:
-        """The same samples with their class folders numbered in another order, in all sets at once.
+        """Sets whose class folders are numbered in another order, in all of them at once.
 
         Labels that come from elsewhere (--labels) stay what they are.
 
@@ -170,7 +170,7 @@ class Sets:
         return replace(self, fit=moved(self.fit), select=moved(self.select), report=moved(self.report))
 
     def without_labels(self) -> Sets:
-        """The same samples without labels, in all sets: they do not fit the model."""
+        """Sets without labels, which do not fit the model."""
         made: dict[int, Samples] = {}
 
         def bare(samples: SampleSet) -> SampleSet:
@@ -185,7 +185,7 @@ class Sets:
         return self.mask.name if self.mask is not None else None
 
     def one_by_one(self) -> Sets:
-        """The same sets, no two samples of which are joined."""
+        """Sets in whose batches no two samples are joined."""
         fit, select, report = (replace(each, batch_size=1) for each in (self.fit, self.select, self.report))
         return replace(self, fit=fit, select=select, report=report)
 

@@ -25,7 +25,7 @@ class Split:
 
     Attributes:
         fit: Statistics are computed on these.
-        select: Ranks, λ and candidates are chosen on these.
+        select: Forms and factors are chosen on these.
         report: Every quality figure that is printed comes from these.
         select_is_report: select and report are the same samples, too few to be halved.
     """

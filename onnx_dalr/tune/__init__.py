@@ -9,7 +9,7 @@ from onnx_dalr.choose.analysis import Analysis
 from onnx_dalr.plan.plan import Plan
 
 
-class Step(Protocol):
+class TuningStep(Protocol):
     """Makes a candidate better without changing its forms."""
 
     def __call__(self, candidate: Candidate, plan: Plan, analysis: Analysis) -> Candidate:
@@ -23,7 +23,7 @@ class Step(Protocol):
         ...
 
 
-STEPS: dict[str, Step] = {}
+STEPS: dict[str, TuningStep] = {}
 """By name, in the order in which they are taken."""
 
 

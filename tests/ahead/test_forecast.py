@@ -62,7 +62,7 @@ def test_what_is_not_done_takes_no_time(without: dict[str, int | None], missing:
         {"measured": 3, "few": 32},
         {"report": 1000},
         {"layers": (*LAYERS, Extent(5, 5))},
-        {"layers": tuple(replace(each, kinds=4) for each in LAYERS)},
+        {"layers": tuple(replace(each, factors=4) for each in LAYERS)},
         {"layers": tuple(replace(each, rows=2 * each.rows) for each in LAYERS)},
         {"layers": tuple(replace(each, m=2 * each.m) for each in LAYERS)},
         {"layers": tuple(replace(each, n=2 * each.n) for each in LAYERS)},

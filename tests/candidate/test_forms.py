@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from onnx_dalr.candidate.forms import asked, bytes_of, forms_of, largest_rank, params_of, within
+from onnx_dalr.candidate.forms import asked, at_share, bytes_of, forms_of, largest_rank, params_of
 from onnx_dalr.factorize import METHODS, UNTOUCHED, Form
 from onnx_dalr.factorize.formats import FORMATS
 from onnx_dalr.graph.layers import Layer
@@ -80,7 +80,7 @@ def test_within_a_share_lies_the_largest_rank_that_takes_no_more_of_its_paramete
 ) -> None:
     m, n, _ = shape
     ranks = [rank for rank in range(1, m * n) if rank * (m + n) <= int(share * m * n)]
-    assert within(layer(m, n), share) == (pair(ranks[-1]) if ranks else None)
+    assert at_share(layer(m, n), share) == (pair(ranks[-1]) if ranks else None)
 
 
 # Another format

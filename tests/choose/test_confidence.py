@@ -309,7 +309,7 @@ def test_the_bound_is_of_the_output_that_may_have_lost_most_not_of_the_one_that_
     flipped = answers.copy()
     flipped[0] = np.roll(flipped[0], 1)
     y = np.where(np.arange(100) % 2, 1.0, -1.0)[:, None]
-    together = SideBySide(Task((Measured("c", 0, Classes(form="logits")), Measured("y", 1, Numbers()))), None)
+    together = SideBySide(Task((Measured("c", 0, Classes(encoding="logits")), Measured("y", 1, Numbers()))), None)
     together.add(list(range(100)), [answers, y], [flipped, y * 1.03])
     found = together.quality(["c", "y"])
     assert (found.worst, found.drop.value) == ("y", pytest.approx(0.03, rel=0.01))

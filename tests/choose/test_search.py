@@ -313,7 +313,7 @@ def test_the_factors_that_move_the_outputs_less_are_chosen_under_every_target(
     space = posed(THREE, several(), **target)
     found = decided(scored, effects and Fixed(effects), space)
     assert found.factors == good
-    most = most_trials(space.target.kind, 2, len(THREE))
+    most = most_trials(space.target.name, 2, len(THREE))
     assert found.evaluations == len(scored.plans) == len(found.curve) <= most <= EVALUATIONS + 2
     assert {tried.factors for tried in scored.plans} == {"default", "svd-bc"}
     assert (found.factors, ranks_of(found)) in [(tried.factors, ranks_of(tried)) for tried in scored.plans]

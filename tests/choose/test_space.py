@@ -96,7 +96,7 @@ def test_other_factors_have_their_own_spectra_and_fall_back_on_the_default() -> 
     other = spectra_of(THREE, SVD_BC)
     space = posed(THREE, {"default": SPECTRA, "svd-bc": {"fc1": other["fc1"]}}, params="50%")
     assert space.with_factors("default") is space
-    assert space.kinds_of_factors == ("default", "svd-bc")
+    assert space.names_of_factors == ("default", "svd-bc")
     changed = space.with_factors("svd-bc")
     assert [spectrum_in(changed, layer) for layer in THREE] == [SPECTRA["fc0"], other["fc1"], SPECTRA["fc2"]]
 
@@ -104,7 +104,7 @@ def test_other_factors_have_their_own_spectra_and_fall_back_on_the_default() -> 
 def test_before_the_samples_were_looked_at_there_are_no_spectra_and_no_factors() -> None:
     space = posed(THREE, {}, params="50%")
     assert space.spectra(THREE[0]) is None
-    assert space.kinds_of_factors == ()
+    assert space.names_of_factors == ()
 
 
 # A number of parameters

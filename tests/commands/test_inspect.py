@@ -16,7 +16,7 @@ from onnx_dalr.factorize import METHODS
 from onnx_dalr.graph.layers import find
 from onnx_dalr.graph.rewrite import rewrite
 from onnx_dalr.graph.storage.model import Model, artifact_size, count_params
-from onnx_dalr.report.inspection import inspection_view
+from onnx_dalr.report.inspect import inspection_view
 from onnx_dalr.report.text import as_text
 from onnx_dalr.results.inspect import Inspection, is_small
 from tests.graph.helpers import model, thin

@@ -18,7 +18,7 @@ from onnx_dalr.graph.handle import Handle
 from onnx_dalr.graph.index import GraphIndex
 from onnx_dalr.graph.kinds import Refused, Replacement, Use
 from onnx_dalr.graph.kinds.conv1x1 import Conv1x1
-from onnx_dalr.graph.kinds.matrices import Layout, RightMatrix
+from onnx_dalr.graph.kinds.matrices import MatrixLayout, RightMatrix
 from onnx_dalr.graph.kinds.operands import constant_matrix, constant_operand
 from onnx_dalr.graph.layers import find, matrix
 from onnx_dalr.graph.overridable import overridable
@@ -106,7 +106,7 @@ class Sums(RightMatrix):
         if isinstance(weight, Refused):
             return weight
         data, output = node.input[0], node.output[0]
-        return Use(self, node.op_type, handle, node.name, data, weight.name, Layout(weight.transposed), output)
+        return Use(self, node.op_type, handle, node.name, data, weight.name, MatrixLayout(weight.transposed), output)
 
     def nodes(self, use: Use, node: NodeProto, new: Replacement) -> list[NodeProto]:
         output = new.tensor("sum") if new.bias else use.output

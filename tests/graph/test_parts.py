@@ -10,7 +10,7 @@ import onnx
 import pytest
 from onnx import ModelProto, TensorProto, numpy_helper
 
-from onnx_dalr.factorize.formats import FORMATS, Encoded, Step
+from onnx_dalr.factorize.formats import FORMATS, Decoding, Encoded
 from onnx_dalr.factorize.shape import Shape
 from onnx_dalr.factorize.structures import Piece
 from onnx_dalr.graph.layers import Layer
@@ -83,7 +83,7 @@ class Tenths:
 
     def encode(self, W: np.ndarray, dtype: np.dtype[Any]) -> Encoded:
         scale = np.full((len(W), *[1] * (W.ndim - 1)), 0.1)
-        steps = (Step("Cast", attributes={"to": None}), Step("Mul", operand="_scale"))
+        steps = (Decoding("Cast", attributes={"to": None}), Decoding("Mul", operand="_scale"))
         computed = np.float32 if dtype == np.float16 else dtype
         return Encoded({"": np.rint(W / scale).astype(np.int8), "_scale": scale.astype(computed)}, steps)
 

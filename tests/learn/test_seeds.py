@@ -19,7 +19,7 @@ from tests.quality.task_cases import classify, embed, found, regress, task
 
 Array = NDArray[Any]
 Taken = Callable[..., Task]  # what outputs are taken for
-LOGITS, PROBABILITIES = Seeder(task(Classes())), Seeder(task(Classes(form="probabilities")))
+LOGITS, PROBABILITIES = Seeder(task(Classes())), Seeder(task(Classes(encoding="probabilities")))
 
 SMALL = 2e-3
 PROBES = 800
@@ -120,7 +120,7 @@ def test_at_probabilities_of_yes_it_is_the_divergence_of_each(shape: tuple[int, 
     channels = 1 if axis is None else shape[axis]
     shares = np.full(channels + 1, 0.5 / channels)
     shares[-1] = 0.5
-    asked = task(Dense(axis=axis, form="sigmoid", shares=shares))
+    asked = task(Dense(axis=axis, encoding="sigmoid", shares=shares))
     assert_told(asked, [y], [special.expit(logits + turned(logits)) - y], shape[0])
 
 

@@ -22,7 +22,7 @@ from onnx_dalr.graph.layers import Layer, find
 from onnx_dalr.graph.storage.model import Model, load
 from onnx_dalr.learn.capture import capture
 from onnx_dalr.learn.gathering import gathered
-from onnx_dalr.learn.lazy_layers import LayerFacts
+from onnx_dalr.learn.lazy_layers import StatisticsFacts
 from onnx_dalr.learn.statistics_set import StatisticsSet, load_statistics, save_statistics
 from tests.learn.stats_cases import (
     EVERYTHING,
@@ -180,7 +180,7 @@ def test_a_layer_that_a_file_has_no_metric_of_goes_without_and_the_others_keep_t
     assert notes == (f"no output metric for 'down': {half} keeps none",)
     assert_equal(total.layers["down"], poorer["down"] + poorer["down"])
     assert_equal(total.layers["up"], kept["up"] + kept["up"])
-    assert total.facts("down") == LayerFacts(12, 40, needs(layers[0]) & ~Need.METRIC, 18)
+    assert total.facts("down") == StatisticsFacts(12, 40, needs(layers[0]) & ~Need.METRIC, 18)
 
 
 def test_a_file_that_does_not_fit_is_named(model: Model, layers: list[Layer], tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from scipy import special
 
 from onnx_dalr.graph.storage.model import Model, load
 from onnx_dalr.look.outlook import answers_of, outlook
-from onnx_dalr.quality.kinds import find_task
+from onnx_dalr.quality.detect import find_task
 from tests.quality.cases import logits, mask_of, normals, seen_of, sigmoid, softmax, units
 
 HEADER = '<ir_version: 8, opset_import: ["" : 17]>'

@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 from scipy import special
 
 from onnx_dalr.graph.answers import OutputFacts
+from onnx_dalr.quality.detect import find_task
 from onnx_dalr.quality.figures import Quality
-from onnx_dalr.quality.kinds import find_task
 from onnx_dalr.quality.measures import Measure
 from onnx_dalr.quality.seen import Seen
 from onnx_dalr.quality.side_by_side import SideBySide

@@ -9,7 +9,7 @@ import numpy as np
 
 from onnx_dalr.graph.answers import OutputFacts, output_facts
 from onnx_dalr.graph.storage.model import Model
-from onnx_dalr.quality.kinds import find_task
+from onnx_dalr.quality.detect import find_task
 from onnx_dalr.quality.measures import Classes, Dense, Embedding, Measure, Numbers, Values
 from onnx_dalr.quality.score import UserScore
 from onnx_dalr.quality.seen import Seen

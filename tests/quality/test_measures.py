@@ -13,7 +13,7 @@ from scipy import special
 from onnx_dalr.errors import InputError
 from onnx_dalr.learn.seeds import Seeder
 from onnx_dalr.quality.measures import Classes, Dense, Embedding, Numbers, Values, dense
-from onnx_dalr.quality.measures.base import Figures, Rows
+from onnx_dalr.quality.measures.base import Figures, RowPairs
 from onnx_dalr.quality.side_by_side import SideBySide
 from onnx_dalr.quality.task import Measured, Task
 from onnx_dalr.samples import digest
@@ -241,7 +241,7 @@ def test_what_has_no_label_is_no_class() -> None:
 def test_agreement_expected_loss_and_divergence_of_classes() -> None:
     p = np.array([[0.7, 0.2, 0.1], [0.4, 0.5, 0.1], [0.1, 0.1, 0.8]])
     q = np.array([[0.6, 0.3, 0.1], [0.6, 0.3, 0.1], [0.1, 0.1, 0.8]])
-    found = compared(Task((Measured("y", 0, Classes(form="probabilities")),)), p, q)
+    found = compared(Task((Measured("y", 0, Classes(encoding="probabilities")),)), p, q)
     assert found.agreement is not None
     assert found.expected_drop is not None
     assert found.agreement.value == pytest.approx(2 / 3)
@@ -282,20 +282,20 @@ def test_all_faces_lost_or_found_everywhere_is_ruin() -> None:
     assert loss(one.task, one.y, every) > 0.4
 
 
-@pytest.mark.parametrize("form", ["logits", "sigmoid"])
-def test_a_rare_answer_that_turns_is_as_far_off_as_many_common_ones(form: Any) -> None:
+@pytest.mark.parametrize("encoding", ["logits", "sigmoid"])
+def test_a_rare_answer_that_turns_is_as_far_off_as_many_common_ones(encoding: Any) -> None:
     """One in ten: each of them weighs as much as nine of the others."""
-    if form == "sigmoid":
+    if encoding == "sigmoid":
         y = np.where(np.arange(100) < 10, 0.9, 0.1)[None, :, None]
-        measure = Dense(axis=-1, form="sigmoid", shares=np.array([0.1, 0.9]))
+        measure = Dense(axis=-1, encoding="sigmoid", shares=np.array([0.1, 0.9]))
     else:
         y = np.where(np.arange(2) == (np.arange(100) < 10)[:, None], 2.0, -2.0)[None]
-        measure = Dense(form="logits", shares=np.array([0.9, 0.1]), followed=np.arange(2))
+        measure = Dense(encoding="logits", shares=np.array([0.9, 0.1]), followed=np.arange(2))
     asked = Task((Measured("y", 0, measure),))
 
     def distortion(turned: slice) -> float:
         after = y.copy()
-        after[:, turned] = 1 - y[:, turned] if form == "sigmoid" else -y[:, turned]
+        after[:, turned] = 1 - y[:, turned] if encoding == "sigmoid" else -y[:, turned]
         return compared(asked, y, after).distortion
 
     assert distortion(slice(0, 1)) == pytest.approx(9 * distortion(slice(10, 11)))
@@ -326,7 +326,7 @@ def test_half_of_a_rare_class_lost_is_half_of_its_share() -> None:
 
 def test_classes_of_a_vocabulary_that_are_not_followed_count_as_one() -> None:
     y = np.eye(400)[np.arange(400)][None] * 20.0
-    measure = Dense(form="logits", shares=np.full(400, 1 / 400), followed=np.arange(256))
+    measure = Dense(encoding="logits", shares=np.full(400, 1 / 400), followed=np.arange(256))
     asked = Task((Measured("y", 0, measure),))
     among_others, followed = y.copy(), y.copy()
     among_others[:, 300:] = np.roll(y[:, 300:], 1, axis=1)
@@ -574,9 +574,9 @@ def moved(y: Array, one: Task, by: float = 1e-3) -> Array:
     """A small change that leaves probabilities what they are."""
     noise = by * normals(*y.shape, seed=3)
     measure = one.main.measure
-    if isinstance(measure, Dense) and measure.form == "sigmoid":
+    if isinstance(measure, Dense) and measure.encoding == "sigmoid":
         return np.asarray(y * (1 - y) * noise)
-    if isinstance(measure, Classes | Dense) and measure.form == "probabilities":
+    if isinstance(measure, Classes | Dense) and measure.encoding == "probabilities":
         return np.asarray(special.softmax(np.log(y) + noise, axis=measure.axis) - y)
     if isinstance(measure, Numbers) and measure.axis is not None:
         return np.asarray(np.moveaxis(np.moveaxis(noise, measure.axis, -1) * measure.scales.scale, -1, measure.axis))
@@ -623,8 +623,8 @@ def test_seeds_are_the_distortion_to_second_order(name: str) -> None:
 
 def test_the_outputs_that_seeds_are_tested_on_are_of_every_kind() -> None:
     measures = {name: task_of(y, counts=[n], **about).main.measure for name, (y, about, n) in SEEDS.items()}
-    forms = {(one.form, one.weights.max() > 1.5) for one in measures.values() if isinstance(one, Dense)}
-    assert {("sigmoid", True), ("probabilities", True), ("logits", True)} <= forms
+    encodings = {(one.encoding, one.weights.max() > 1.5) for one in measures.values() if isinstance(one, Dense)}
+    assert {("sigmoid", True), ("probabilities", True), ("logits", True)} <= encodings
     fields = {one.scales.fields for one in measures.values() if isinstance(one, Numbers)}
     assert fields == {1, 2}
     assert {measures[name].axis for name in ("groups of channels", "kelvin")} == {1, None}
@@ -693,9 +693,9 @@ def yes_or_no(labels: Array, wrong: int, lost: int) -> Figures:
     y[:wrong] = 1 - y[:wrong]
     after = y.copy()
     after[wrong : wrong + lost] = 1 - after[wrong : wrong + lost]
-    sums = Dense(axis=-1, form="sigmoid", shares=np.array([0.5, 0.5])).sums()
+    sums = Dense(axis=-1, encoding="sigmoid", shares=np.array([0.5, 0.5])).sums()
     for batch in (slice(0, 30), slice(30, None)):
-        sums.add(Rows(y[batch, None, None], after[batch, None, None]), list(range(len(labels))[batch]))
+        sums.add(RowPairs(y[batch, None, None], after[batch, None, None]), list(range(len(labels))[batch]))
     return sums.figures(labels)
 
 

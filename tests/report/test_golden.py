@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 from rich.console import RenderableType
 
-from onnx_dalr.report.comparison import comparison_view
-from onnx_dalr.report.planned import plan_view
-from onnx_dalr.report.summary import result_view
+from onnx_dalr.report.compare import comparison_view
+from onnx_dalr.report.plan import plan_view
+from onnx_dalr.report.result import result_view
 from onnx_dalr.report.text import as_text
 from tests.golden import assert_golden
 from tests.report.made_results import CLASSIFIER, COMPARED, DETECTOR, PLAN

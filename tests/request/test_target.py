@@ -113,7 +113,7 @@ def test_ranks_by_pattern_beside_a_target_are_pins(options: dict[str, Any]) -> N
     target = make_target(rank=["head=keep", "fc*=8"], **options)
     assert target.ranks == pins
     assert target == Target(
-        make_target(**options).kind, pins, make_target(**options).amount, make_target(**options).value
+        make_target(**options).name, pins, make_target(**options).amount, make_target(**options).value
     )
 
 
@@ -173,5 +173,5 @@ def test_a_pattern_is_a_glob_or_a_name_written_out(pattern: str, names: tuple[st
 
 def test_layers_that_are_only_kept_leave_the_default_target() -> None:
     target = make_target(rank="head*=keep")
-    assert (target.kind, target.value, target.stated) == ("max-drop", 0.01, False)
+    assert (target.name, target.value, target.stated) == ("max-drop", 0.01, False)
     assert [str(rule) for rule in target.ranks] == ["head*=keep"]

@@ -9,7 +9,7 @@ import pytest
 
 from onnx_dalr.errors import InputError
 from onnx_dalr.samples import Mask, find_mask, open_samples
-from onnx_dalr.samples.masks import kept, kept_in, rows_kept
+from onnx_dalr.samples.masks import entries_kept, kept, kept_in
 from tests.samples.conftest import spec
 
 REAL = np.array([[1, 1, 1, 0, 0], [1, 1, 1, 1, 1], [1, 0, 0, 0, 0]], bool)
@@ -118,7 +118,7 @@ def test_how_many_samples_a_feed_holds_is_told_by_the_other_inputs() -> None:
 
 
 def laid(shape: tuple[int, ...], **how: Any) -> Any:
-    found = rows_kept(REAL, shape, **how)
+    found = entries_kept(REAL, shape, **how)
     return found if found is None else np.broadcast_to(found, shape)
 
 
@@ -135,7 +135,7 @@ def test_the_axes_of_the_mask_are_found_by_their_lengths() -> None:
 def test_axes_that_the_mask_does_not_cover_have_length_one() -> None:
     shapes = {(N, T, 7): (N, T, 1), (N, 7, T): (N, 1, T), (T, N, 7, 2): (T, N, 1, 1), (N * T, 7): (N * T, 1)}
     for shape, expected in shapes.items():
-        found = rows_kept(REAL, shape)
+        found = entries_kept(REAL, shape)
         assert found is not None
         assert found.shape == expected
 
@@ -144,17 +144,17 @@ def test_samples_and_positions_may_be_joined_in_one_axis() -> None:
     assert np.array_equal(laid((N * T,)), REAL.reshape(-1))
     assert np.array_equal(laid((N * T,), positions_first=True), REAL.T.reshape(-1))
     grid = np.tile([True, True, False, False], (2, 1))
-    assert np.array_equal(rows_kept(grid, (2, 2, 2)), grid.reshape(2, 2, 2))
+    assert np.array_equal(entries_kept(grid, (2, 2, 2)), grid.reshape(2, 2, 2))
 
 
 @pytest.mark.parametrize("shape", [(), (N,), (T,), (N, 7), (7, T), (N, T + 1), (N * T + 1, 2)], ids=str)
 def test_a_mask_that_does_not_fit_is_not_applied(shape: tuple[int, ...]) -> None:
-    assert rows_kept(REAL, shape) is None
+    assert entries_kept(REAL, shape) is None
 
 
 def test_one_sample_fits_with_or_without_its_axis() -> None:
     for shape in ((1, T), (T, 1), (T,), (1, 7, T)):
-        assert rows_kept(REAL[:1], shape) is not None
+        assert entries_kept(REAL[:1], shape) is not None
 
 
 # Which input it is

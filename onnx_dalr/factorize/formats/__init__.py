@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from onnx_dalr.factorize.formats.base import Encoded, Format, Step
+from onnx_dalr.factorize.formats.base import Decoding, Encoded, Format
 from onnx_dalr.factorize.formats.keep import Keep
 
-__all__ = ["FORMATS", "Encoded", "Format", "Step"]
+__all__ = ["FORMATS", "Decoding", "Encoded", "Format"]
 
 FORMATS: dict[str, Format] = {format.name: format for format in (Keep(),)}

@@ -13,7 +13,7 @@ from onnx_dalr.factorize.shape import Shape
 
 
 @dataclass(frozen=True)
-class Step:
+class Decoding:
     """One operator on the way from stored arrays to the floats that a node multiplies by.
 
     Attributes:
@@ -38,7 +38,7 @@ class Encoded:
     """
 
     arrays: Mapping[str, NDArray[Any]]
-    steps: tuple[Step, ...] = ()
+    steps: tuple[Decoding, ...] = ()
 
 
 class Format(Protocol):

@@ -86,7 +86,7 @@ class Decomposition(Protocol):
         ...
 
     def tail(self, rank: Rank) -> float:
-        """The same to expect on unseen rows."""
+        """Mean of ‖y − ŷ‖² to expect on unseen rows."""
         ...
 
     def effect(self, rank: Rank) -> float:

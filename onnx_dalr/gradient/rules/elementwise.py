@@ -50,7 +50,7 @@ SLOPES: Mapping[str, Callable[[Tensor, Tensor], Operand]] = MappingProxyType(
 
 @rule(*SLOPES)
 def by_slope(step: Step) -> Found:
-    """The table above."""
+    """Times the operator's slope in `SLOPES`."""
     return [step.g * SLOPES[step.node.op_type](step.x, step.y)]
 
 
@@ -88,7 +88,7 @@ def leaky_relu(step: Step) -> Found:
 
 @rule("PRelu")
 def p_relu(step: Step) -> Found:
-    """The same with a slope that is an operand."""
+    """Slope s below zero, an operand, whose gradient is g·x there."""
     x, slope, g = step.x, step.input(1), step.g
     return [(x < 0).where(g * slope, g), step.fit(g * x * (x < 0), slope)]
 
@@ -108,7 +108,7 @@ def elu(step: Step) -> Found:
 
 @rule("Selu")
 def selu(step: Step) -> Found:
-    """The same times γ."""
+    """Below zero y = γ·α·(eˣ − 1), and the slope is y + γ·α; above, γ."""
     alpha, gamma = step.attribute("alpha", 1.6732632), step.attribute("gamma", 1.0507010)
     return [step.g * (step.x < 0).where(step.y + alpha * gamma, gamma)]
 
@@ -143,14 +143,14 @@ def mish(step: Step) -> Found:
 
 @rule("Gelu", "com.microsoft:Gelu")
 def gelu(step: Step) -> Found:
-    """One of the two slopes below."""
+    """The slope of x·Φ(x), or of its approximation by tanh."""
     tanh = step.attribute("approximate", "none") == "tanh"
     return [step.g * (gelu_tanh_slope(step.x) if tanh else gelu_slope(step.x))]
 
 
 @rule("com.microsoft:FastGelu", "com.microsoft:BiasGelu")
 def gelu_of_sum(step: Step) -> Found:
-    """The same of x + bias."""
+    """The slope of Gelu at x + bias, for both operands."""
     inside = step.x + step.input(1) if step.has(1) else step.x
     g = step.g * (gelu_tanh_slope(inside) if step.node.op_type == "FastGelu" else gelu_slope(inside))
     return step.fit_each(*[g for _ in step.inputs])

@@ -157,7 +157,7 @@ def depth_to_space(step: Step) -> Found:
 
 @rule("Trilu")
 def trilu(step: Step) -> Found:
-    """The same triangle."""
+    """The triangle that the operator keeps, of g."""
     return [step.g.op("Trilu", *step.inputs[1:], upper=step.attribute("upper", 1))]
 
 

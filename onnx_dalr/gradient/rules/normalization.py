@@ -41,7 +41,7 @@ def standardized(x: Tensor, h: Tensor, axes: Sequence[int], epsilon: float) -> t
 
 
 def rescaled(x: Tensor, h: Tensor, axes: Sequence[int], epsilon: float) -> tuple[Tensor, Tensor]:
-    """The same without the mean: x̂ = x/σ, σ² = mean(x²) + ε."""
+    """x̂ = x/σ with σ² = mean(x²) + ε, and the gradient of x given that of x̂: (h − x̂·mean(h·x̂))/σ."""
     sigma = (x.squared().mean(axes) + epsilon).op("Sqrt")
     normal = x / sigma
     return normal, (h - normal * (h * normal).mean(axes)) / sigma
@@ -57,9 +57,9 @@ def layer_normalization(step: Step) -> Found:
     """Of y = x̂·scale + shift."""
     axis = step.attribute("axis", -1)
     axes = range(axis, 0) if axis < 0 else range(axis, step.x.rank)
-    form = standardized if step.node.op_type == "LayerNormalization" else rescaled
+    normalize = standardized if step.node.op_type == "LayerNormalization" else rescaled
     g, scale = wide(step.g), step.input(1)
-    normal, back = form(wide(step.x), g * wide(scale), axes, step.attribute("epsilon", 1e-5))
+    normal, back = normalize(wide(step.x), g * wide(scale), axes, step.attribute("epsilon", 1e-5))
     shift = [step.fit(step.g, step.input(2), beside=[step.y])] if step.has(2) else []
     return [back.to(step.x.kind), step.fit((g * normal).to(scale.kind), scale, beside=[step.y]), *shift]
 
@@ -73,8 +73,8 @@ def skip_layer_normalization(step: Step) -> Found:
     if step.has(bias_at):
         inside = inside + step.input(bias_at)
     scale, sum_g = step.input(2), step.gradients[3] if len(step.gradients) > 3 else None
-    g, form = wide(step.gradients[0] or step.y.zeros()), rescaled if simplified else standardized
-    normal, back = form(wide(inside), g * wide(scale), [-1], step.attribute("epsilon", 1e-12))
+    g, normalize = wide(step.gradients[0] or step.y.zeros()), rescaled if simplified else standardized
+    normal, back = normalize(wide(inside), g * wide(scale), [-1], step.attribute("epsilon", 1e-12))
     back = back.to(step.x.kind) if sum_g is None else back.to(step.x.kind) + sum_g
     found: list[Tensor | None] = [back, step.fit(back, step.input(1), beside=[step.y])]
     found += [step.fit((g * normal).to(scale.kind), scale, beside=[step.y])]
@@ -110,7 +110,7 @@ def channels(x: Tensor) -> Tensor:
 
 @rule("InstanceNormalization")
 def instance_normalization(step: Step) -> Found:
-    """The same with one mean and σ for each sample and channel."""
+    """Of y = x̂·scale + shift, with one mean and σ for each sample and channel."""
     x, g, scale = channels(step.x), channels(step.g), step.input(1)
     normal, back = standardized(x, g * scale.reshape([-1, 1]), [2], step.attribute("epsilon", 1e-5))
     return [back.reshape(step.x.shape), (g * normal).sum([0, 2], keep=False), g.sum([0, 2], keep=False)]

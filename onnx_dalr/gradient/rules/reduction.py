@@ -6,7 +6,7 @@ from onnx_dalr.gradient.emit import PathEndsError, Tensor
 from onnx_dalr.gradient.step import Found, Step, rule
 
 
-def kept(step: Step) -> tuple[Tensor, Tensor]:
+def unreduced(step: Step) -> tuple[Tensor, Tensor]:
     """The output and its gradient, with axes of size 1 where they were reduced.
 
     Raises:
@@ -28,56 +28,56 @@ def share(step: Step) -> Tensor:
 @rule("ReduceSum")
 def reduce_sum(step: Step) -> Found:
     """To each element."""
-    _, g = kept(step)
+    _, g = unreduced(step)
     return [g.expand(step.x.shape)]
 
 
 @rule("ReduceMean", "GlobalAveragePool")
 def reduce_mean(step: Step) -> Found:
     """An equal share to each element."""
-    _, g = kept(step)
+    _, g = unreduced(step)
     return [(g / share(step)).expand(step.x.shape)]
 
 
 @rule("ReduceSumSquare")
 def reduce_sum_square(step: Step) -> Found:
     """Times 2x."""
-    _, g = kept(step)
+    _, g = unreduced(step)
     return [2 * step.x * g]
 
 
 @rule("ReduceL1")
 def reduce_l1(step: Step) -> Found:
     """Times the sign of x."""
-    _, g = kept(step)
+    _, g = unreduced(step)
     return [step.x.op("Sign") * g]
 
 
 @rule("ReduceL2")
 def reduce_l2(step: Step) -> Found:
     """Times x/y; nothing at the origin."""
-    y, g = kept(step)
+    y, g = unreduced(step)
     return [y.equals(0.0).where(0.0, g / y) * step.x]
 
 
 @rule("ReduceLogSum")
 def reduce_log_sum(step: Step) -> Found:
     """Of y = log Σx: times exp(−y)."""
-    y, g = kept(step)
+    y, g = unreduced(step)
     return [(g * (-y).op("Exp")).expand(step.x.shape)]
 
 
 @rule("ReduceLogSumExp")
 def reduce_log_sum_exp(step: Step) -> Found:
     """Of y = log Σeˣ: times exp(x − y)."""
-    y, g = kept(step)
+    y, g = unreduced(step)
     return [g * (step.x - y).op("Exp")]
 
 
 @rule("ReduceMax", "ReduceMin")
 def reduce_extreme(step: Step) -> Found:
     """To the extreme element; in equal parts where several are."""
-    y, g = kept(step)
+    y, g = unreduced(step)
     hits = step.x.equals(y).to(g.kind)
     axes = step.integers("axes", 1) or None
     if isinstance(axes, Tensor) and step.opset < 13:
@@ -87,6 +87,6 @@ def reduce_extreme(step: Step) -> Found:
 
 @rule("GlobalMaxPool")
 def global_max(step: Step) -> Found:
-    """The same over all positions."""
+    """To the largest elements of each channel, in equal parts where several are."""
     hits = step.x.equals(step.y).to(step.g.kind)
     return [hits * (step.g / hits.sum(range(2, step.x.rank)))]

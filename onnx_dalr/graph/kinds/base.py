@@ -17,7 +17,7 @@ from onnx_dalr.graph.index import GraphIndex
 
 @dataclass(frozen=True)
 class Refused:
-    """Why a node is not a candidate, in plain words."""
+    """Why a node is no Use, in plain words."""
 
     reason: str
 
@@ -148,15 +148,15 @@ class Kind(Protocol):
         ...
 
     def rows(self, tensor: NDArray[Any], use: Use) -> NDArray[Any]:
-        """See `Use.rows`."""
+        """The rows, [..., n], that the data of a use feed into the weight; padding is in them."""
         ...
 
     def answers(self, tensor: NDArray[Any], use: Use) -> NDArray[Any]:
-        """See `Use.answers`."""
+        """The rows, [..., m], that leave the weight, of a tensor that has the shape of the use's output."""
         ...
 
     def row_count(self, entries: float, shape: Shape, use: Use) -> float:
-        """See `Use.row_count`."""
+        """How many rows the data of a use feed into the weight where they have so many entries, without padding."""
         ...
 
     def operand(self, array: NDArray[Any], dims: Sequence[int]) -> NDArray[Any]:

@@ -12,7 +12,7 @@ from onnx import NodeProto
 from onnx_dalr.graph.handle import Handle
 from onnx_dalr.graph.index import GraphIndex, attribute
 from onnx_dalr.graph.kinds.base import Refused, Replacement, Use
-from onnx_dalr.graph.kinds.matrices import Layout, RightMatrix
+from onnx_dalr.graph.kinds.matrices import MatrixLayout, RightMatrix
 from onnx_dalr.graph.kinds.operands import constant_matrix, one_row
 
 
@@ -42,7 +42,7 @@ class Gemm(RightMatrix):
             node_name=node.name,
             data=node.input[0],
             weight=weight.name,
-            layout=Layout(is_W, float(attribute(node, "alpha", 1.0))),
+            layout=MatrixLayout(is_W, float(attribute(node, "alpha", 1.0))),
             output=node.output[0],
             home=weight.home,
             path=weight.path,

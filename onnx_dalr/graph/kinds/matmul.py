@@ -10,7 +10,7 @@ from onnx import NodeProto
 from onnx_dalr.graph.handle import Handle
 from onnx_dalr.graph.index import STANDARD, GraphIndex
 from onnx_dalr.graph.kinds.base import Refused, Replacement, Use
-from onnx_dalr.graph.kinds.matrices import Layout, RightMatrix
+from onnx_dalr.graph.kinds.matrices import MatrixLayout, RightMatrix
 from onnx_dalr.graph.kinds.operands import constant_matrix, one_row
 
 
@@ -33,7 +33,7 @@ class MatMul(RightMatrix):
             node_name=node.name,
             data=node.input[0],
             weight=weight.name,
-            layout=Layout(weight.transposed),
+            layout=MatrixLayout(weight.transposed),
             output=node.output[0],
             home=weight.home,
             path=weight.path,

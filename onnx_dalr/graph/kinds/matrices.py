@@ -12,7 +12,7 @@ from onnx_dalr.factorize.shape import Shape
 from onnx_dalr.graph.kinds.base import Kind, Use
 
 
-class Layout(NamedTuple):
+class MatrixLayout(NamedTuple):
     """How a stored matrix becomes W.
 
     Attributes:
@@ -66,5 +66,5 @@ class RightMatrix(Kind):
         return array.T
 
 
-def _layout(use: Use) -> Layout:
-    return cast("Layout", use.layout)
+def _layout(use: Use) -> MatrixLayout:
+    return cast("MatrixLayout", use.layout)

@@ -73,7 +73,7 @@ def place(tensor: TensorProto, path: Path | None) -> tuple[Path, int, int]:
         offset, length = int(info.offset or 0), int(info.length or 0)
     except ValueError as error:
         raise InputError(f"external data of {tensor.name!r} has no usable place: {error}", _DAMAGED) from error
-    file, needed = data_file(info.location, tensor, path), bytes_of(tensor)
+    file, needed = data_file(info.location, tensor, path), tensor_bytes(tensor)
     if not file.is_file():
         hint = "keep it beside the .onnx file"
         if "\\" in info.location and Path(str(file).replace("\\", "/")).is_file():
@@ -103,7 +103,7 @@ def follow_links(tensors: Iterable[TensorProto], path: Path) -> Path:
     return folder
 
 
-def bytes_of(tensor: TensorProto) -> int:
+def tensor_bytes(tensor: TensorProto) -> int:
     """What the values of a tensor of its shape and type take, packed as raw data and data files are."""
     count = math.prod(tensor.dims)
     bits = _BITS.get(tensor.data_type)

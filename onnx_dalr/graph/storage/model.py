@@ -16,7 +16,7 @@ from google.protobuf.message import DecodeError
 from numpy.typing import NDArray
 from onnx import GraphProto, ModelProto, NodeProto, TensorProto, numpy_helper
 
-from onnx_dalr.errors import InputError
+from onnx_dalr.errors import InputError, first_line
 from onnx_dalr.graph.handle import Scope
 from onnx_dalr.graph.index import GraphIndex, index_of
 from onnx_dalr.graph.shapes import declared
@@ -263,7 +263,7 @@ def is_valid(model: Path | ModelProto) -> str | None:
     try:
         onnx.checker.check_model(model, full_check=True)
     except Exception as error:  # the checker and shape inference raise their own types
-        return _first_line(error)
+        return first_line(error)
     return None
 
 
@@ -301,7 +301,3 @@ def _to_move(proto: ModelProto, original: Model) -> tuple[ModelProto, list[Tenso
     known = {tensor.name for tensor in original.proto.graph.initializer}
     new = {tensor.name for tensor in copy.graph.initializer} - known
     return copy, [tensor for tensor in all_tensors(copy) if is_external(tensor) or tensor.name in new]
-
-
-def _first_line(error: BaseException) -> str:
-    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__

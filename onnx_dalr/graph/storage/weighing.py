@@ -8,9 +8,9 @@ from pathlib import Path
 
 from onnx import AttributeProto, TensorProto
 
-from onnx_dalr.graph.storage.external import bytes_of, is_external, place
+from onnx_dalr.graph.storage.external import is_external, place, tensor_bytes
 
-Part = TensorProto | AttributeProto
+Stored = TensorProto | AttributeProto
 """A tensor, or an attribute that holds plain numbers."""
 
 Spot = tuple[Path, int, int]
@@ -37,7 +37,7 @@ class Weighed:
     outside: int
 
 
-def weigh(constants: Sequence[Sequence[Part]], path: Path | None, room: int) -> Weighed:
+def weigh(constants: Sequence[Sequence[Stored]], path: Path | None, room: int) -> Weighed:
     """Weighs constants by their shapes: the values themselves are looked at only where they cannot be that large.
 
     Args:
@@ -69,14 +69,14 @@ def weigh(constants: Sequence[Sequence[Part]], path: Path | None, room: int) -> 
     return Weighed(total, tuple(spots), sum(inside), sum(outside))
 
 
-def _inside(part: Part) -> int:
+def _inside(part: Stored) -> int:
     """Bytes in the model file, by the shape where values are stored as they are."""
     raw = isinstance(part, TensorProto) and part.HasField("raw_data") and not is_external(part)
-    return bytes_of(part) if raw else _measured(part)
+    return tensor_bytes(part) if raw else _measured(part)
 
 
-def _measured(part: Part) -> int:
-    """The same by what is there, which copies raw data."""
+def _measured(part: Stored) -> int:
+    """Bytes in the model file, counted from the values that are there; this copies raw data."""
     if isinstance(part, AttributeProto):
         return int(part.ByteSize())
     if is_external(part):

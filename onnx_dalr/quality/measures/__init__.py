@@ -1,6 +1,6 @@
 """The kinds of outputs, each with its figures, its distortion and its seeds: a new kind is a file and a line here."""
 
-from onnx_dalr.quality.measures.base import Figures, Measure, Rows, Sums, as_rows
+from onnx_dalr.quality.measures.base import Figures, Measure, RowPairs, Sums, as_rows
 from onnx_dalr.quality.measures.classes import Classes
 from onnx_dalr.quality.measures.dense import Dense
 from onnx_dalr.quality.measures.embedding import Embedding
@@ -14,7 +14,7 @@ __all__ = [
     "Figures",
     "Measure",
     "Numbers",
-    "Rows",
+    "RowPairs",
     "Scales",
     "Sums",
     "Values",

@@ -13,14 +13,14 @@ from numpy.typing import NDArray
 
 from onnx_dalr.errors import InputError
 from onnx_dalr.quality.intervals import Estimate, error_estimate, relative_error
+from onnx_dalr.samples.masks import Kept
 
 Float64 = NDArray[np.float64]
-Kept = NDArray[np.bool_]
 Labels = NDArray[np.int64]
 
 
 @dataclass(frozen=True)
-class Rows:
+class RowPairs:
     """One output of two models on a batch.
 
     Attributes:
@@ -34,7 +34,7 @@ class Rows:
     before: NDArray[Any]
     after: NDArray[Any]
     kept: Kept | None = None
-    real: Kept | None = None
+    real: NDArray[np.bool_] | None = None
 
 
 def as_rows(y: NDArray[Any], axis: int | None, samples: int | None) -> NDArray[Any]:
@@ -57,7 +57,7 @@ class Figures:
         score: Name of the score: "agreement", "accuracy", "balanced agreement", "cosine", "1 − error", "equal values".
         value: The new model's; of "1 − error" the error itself.
         loss: What is lost of it, as a fraction: 0.01 is one percentage point.
-        losses: The same by sample where it is a mean over them; empty where it is none.
+        losses: The loss by sample, [n], where `loss` is their mean; empty where it is none.
         error: √(Σ‖y−ŷ‖² / Σ‖y‖²), by channel where channels differ in scale; None for values that are no quantities.
         agreement: Share of answers that stayed, of answers that are classes.
         cosine: Of embeddings.
@@ -89,7 +89,7 @@ class Sums(ABC):
         self.columns: dict[str, list[Float64]] = defaultdict(list)
 
     @abstractmethod
-    def add(self, rows: Rows, indices: list[int]) -> None:
+    def add(self, rows: RowPairs, indices: list[int]) -> None:
         """Takes one batch; `indices` are those of its samples."""
 
     @abstractmethod
@@ -110,7 +110,7 @@ class Sums(ABC):
         found = self.columns[name]
         return np.concatenate(found) if found else np.zeros(0)
 
-    def keep_error(self, rows: Rows) -> None:
+    def keep_error(self, rows: RowPairs) -> None:
         """Adds ‖y−ŷ‖² and ‖y‖² by sample."""
         kept = np.ones(()) if rows.kept is None else rows.kept[..., None]
         kept = kept if rows.real is None else kept * rows.real
@@ -190,6 +190,6 @@ def signs(shape: tuple[int, ...], random: np.random.Generator) -> Float64:
     return np.asarray(2.0 * random.integers(0, 2, size=shape) - 1, dtype=np.float64)
 
 
-def rows_kept(kept: Kept | None, shape: tuple[int, ...]) -> Float64:
+def counted_rows(kept: Kept | None, shape: tuple[int, ...]) -> Float64:
     """1 for rows that are no padding, 0 for the others, as [*shape]."""
     return np.ones(shape) if kept is None else kept.astype(np.float64).reshape(shape)

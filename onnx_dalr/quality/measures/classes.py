@@ -18,9 +18,10 @@ from onnx_dalr.quality.intervals import (
     paired_drop,
     weighted_estimate,
 )
-from onnx_dalr.quality.measures.base import Figures, Float64, Kept, Labels, Measure, Rows, Sums, rows_kept, signs
+from onnx_dalr.quality.measures.base import Figures, Float64, Labels, Measure, RowPairs, Sums, counted_rows, signs
+from onnx_dalr.samples.masks import Kept
 
-Form = Literal["probabilities", "logits"]
+Encoding = Literal["probabilities", "logits"]
 SMALLEST = 1e-12
 UNBALANCED = 0.9
 """Share of the samples from which one answer is so common that a constant would look good."""
@@ -32,21 +33,19 @@ class Classes(Measure):
 
     Attributes:
         axis: Of the classes.
-        form: What stands for a class.
+        encoding: What stands for a class.
         common: Share of the most common answer among the original's own, as far as it was looked at.
-        common_class: And which it is.
     """
 
     kind = "classes"
     axis: int | None = -1
-    form: Form = "logits"
+    encoding: Encoding = "logits"
     common: float = 0.0
-    common_class: int = 0
 
     @property
     def describes(self) -> str:
         """What it is taken for."""
-        return f"classes, as {self.form}"
+        return f"classes, as {self.encoding}"
 
     @property
     def channels(self) -> int | None:
@@ -64,18 +63,18 @@ class Classes(Measure):
 
     def seed(self, y: Float64, kept: Kept | None, random: np.random.Generator) -> Float64:
         """KL is half a square, and a mean over the rows of a sample."""
-        counted = rows_kept(kept, (len(y), 1))
-        return np.asarray(class_seed(y, self.form, random) * counted * np.sqrt(0.5 / max(counted.sum(), 1.0)))
+        counted = counted_rows(kept, (len(y), 1))
+        return np.asarray(class_seed(y, self.encoding, random) * counted * np.sqrt(0.5 / max(counted.sum(), 1.0)))
 
 
-def class_seed(y: Float64, form: Form, random: np.random.Generator) -> Float64:
+def class_seed(y: Float64, encoding: Encoding, random: np.random.Generator) -> Float64:
     """With random signs s and class probabilities p: s/√p at the probabilities, (diag p − ppᵀ)·s/√p at the logits.
 
     The gradient of log p of a class drawn from p has the same E[vvᵀ] = diag p − ppᵀ, but that is zero nearly always
     and large now and then where the network is sure: many more probes would be needed.
     """
     drawn = signs(y.shape, random)
-    if form == "probabilities":
+    if encoding == "probabilities":
         return np.asarray(np.where(y > SMALLEST, drawn / np.sqrt(np.maximum(y, SMALLEST)), 0.0))
     p = np.exp(y - y.max(axis=-1, keepdims=True))
     p = p / p.sum(axis=-1, keepdims=True)
@@ -83,14 +82,14 @@ def class_seed(y: Float64, form: Form, random: np.random.Generator) -> Float64:
     return np.asarray(weighed - p * weighed.sum(axis=-1, keepdims=True))
 
 
-def probabilities(y: Float64, form: Form) -> Float64:
+def probabilities(y: Float64, encoding: Encoding) -> Float64:
     """Of the classes on the last axis."""
-    return np.asarray(y if form == "probabilities" else special.softmax(y, axis=-1))
+    return np.asarray(y if encoding == "probabilities" else special.softmax(y, axis=-1))
 
 
-def divergence(y: Float64, new: Float64, form: Form) -> Float64:
+def divergence(y: Float64, new: Float64, encoding: Encoding) -> Float64:
     """KL(p‖p̂) by row in nats."""
-    if form == "probabilities":
+    if encoding == "probabilities":
         p, log_ratio = y, np.log(np.maximum(y, SMALLEST)) - np.log(np.maximum(new, SMALLEST))
     else:
         log_p = special.log_softmax(y, axis=-1)
@@ -108,20 +107,20 @@ class ClassSums(Sums):
         self._classes = 0
         self._several_rows = False
 
-    def add(self, rows: Rows, indices: list[int]) -> None:
+    def add(self, rows: RowPairs, indices: list[int]) -> None:
         """Takes one batch."""
-        y, new, form = rows.before, rows.after, self._measure.form
+        y, new, encoding = rows.before, rows.after, self._measure.encoding
         if not y.size:
             return
         self._classes = y.shape[-1]
         self._several_rows |= y.shape[1] != 1 or len(y) != len(indices)
         self._indices += indices
         top, top_new = y.argmax(axis=-1), new.argmax(axis=-1)
-        p = probabilities(y, form)
+        p = probabilities(y, encoding)
         surer = np.take_along_axis(p, top[..., None], -1) - np.take_along_axis(p, top_new[..., None], -1)
         self.keep(
             same=(top == top_new).mean(axis=1),
-            kl=divergence(y, new, form).mean(axis=1),
+            kl=divergence(y, new, encoding).mean(axis=1),
             expected=surer[..., 0].mean(axis=1),
             top=top[:, 0],
             top_new=top_new[:, 0],

@@ -11,12 +11,13 @@ from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 from onnx_dalr.quality.intervals import Estimate, complement, is_near_chance, mean_estimate, paired_drop, resampled
-from onnx_dalr.quality.measures.base import Figures, Float64, Kept, Labels, Measure, Rows, Sums, rows_kept, signs
+from onnx_dalr.quality.measures.base import Figures, Float64, Labels, Measure, RowPairs, Sums, counted_rows, signs
 from onnx_dalr.quality.measures.classes import SMALLEST, class_seed, divergence, probabilities
+from onnx_dalr.samples.masks import Kept
 
-IGNORED = -100
 MOST_FOLLOWED = 256
 """Classes that are told apart; the rest, of a vocabulary say, count as one."""
 
@@ -31,7 +32,7 @@ class Dense(Measure):
 
     Attributes:
         axis: Of the classes; None for one channel of yes and no.
-        form: "probabilities" or "logits" of exclusive classes, "sigmoid" for probabilities of yes, channel by channel.
+        encoding: "probabilities" or "logits" of exclusive classes, "sigmoid" for probabilities of yes, by channel.
         shares: Share of the rows that the original gives each class, [classes]; of yes, each channel's, and the last
             entry is that of no.
         followed: Classes that are told apart, ascending; all others are one more.
@@ -39,20 +40,22 @@ class Dense(Measure):
 
     kind = "dense"
     axis: int | None = -1
-    form: Literal["probabilities", "logits", "sigmoid"] = "probabilities"
+    encoding: Literal["probabilities", "logits", "sigmoid"] = "probabilities"
     shares: Float64 = field(default_factory=lambda: np.ones(1))
     followed: np.ndarray[tuple[int, ...], np.dtype[np.int64]] = field(default_factory=lambda: np.zeros(1, np.int64))
 
     @property
     def describes(self) -> str:
         """What it is taken for."""
-        what = "yes or no, as probabilities" if self.form == "sigmoid" else f"classes by position, as {self.form}"
+        what = (
+            "yes or no, as probabilities" if self.encoding == "sigmoid" else f"classes by position, as {self.encoding}"
+        )
         return f"dense: {what}"
 
     @property
     def width(self) -> int | None:
         """The classes, or the channels that say yes or no."""
-        return len(self.shares) - (self.form == "sigmoid")
+        return len(self.shares) - (self.encoding == "sigmoid")
 
     @property
     def weights(self) -> Float64:
@@ -65,7 +68,7 @@ class Dense(Measure):
     def row_weights(self, y: Float64) -> Float64:
         """By row, [..., rows]; of yes and no by entry, [..., rows, channels]."""
         weights = self.weights
-        if self.form == "sigmoid":
+        if self.encoding == "sigmoid":
             return np.asarray(np.where(y > 0.5, weights[:-1], weights[-1]))
         return np.asarray(weights[y.argmax(axis=-1)])
 
@@ -75,14 +78,14 @@ class Dense(Measure):
 
     def seed(self, y: Float64, kept: Kept | None, random: np.random.Generator) -> Float64:
         """Of the weighted mean divergence; half a square, so √(w/2n)."""
-        counted = rows_kept(kept, (len(y), 1))
-        weight = self.row_weights(y) if self.form == "sigmoid" else self.row_weights(y)[:, None]
+        counted = counted_rows(kept, (len(y), 1))
+        weight = self.row_weights(y) if self.encoding == "sigmoid" else self.row_weights(y)[:, None]
         n = max(counted.sum(), 1.0)
-        if self.form == "sigmoid":
+        if self.encoding == "sigmoid":
             p = np.clip(y, _EDGE, 1 - _EDGE)
             drawn = signs(y.shape, random) / np.sqrt(p * (1 - p)) / np.sqrt(y.shape[-1])
         else:
-            drawn = class_seed(y, self.form, random)
+            drawn = class_seed(y, self.encoding, random)
         return np.asarray(drawn * counted * np.sqrt(weight * 0.5 / n))
 
 
@@ -95,7 +98,7 @@ class DenseSums(Sums):
         self._indices: list[int] = []
         self._answers: list[tuple[np.ndarray, np.ndarray, Kept]] = []  # of each sample, where labels may be asked for
 
-    def add(self, rows: Rows, indices: list[int]) -> None:
+    def add(self, rows: RowPairs, indices: list[int]) -> None:
         """Takes one batch."""
         y, new, measure = rows.before, rows.after, self._measure
         if not y.size:
@@ -104,9 +107,9 @@ class DenseSums(Sums):
             for at in range(len(y)):
                 self.add(_one_of(rows, at), indices[at : at + 1] if len(indices) == len(y) else [])
             return
-        counted = rows_kept(rows.kept, y.shape[:2])
+        counted = counted_rows(rows.kept, y.shape[:2])
         real, n = counted > 0, np.maximum(counted.sum(axis=1), 1.0)
-        if measure.form == "sigmoid":
+        if measure.encoding == "sigmoid":
             p, q = y, new
             yes, yes_new = p > 0.5, q > 0.5
             ours, theirs = _with_no(yes, ~yes, counted), _with_no(yes_new, ~yes_new, counted)
@@ -117,13 +120,13 @@ class DenseSums(Sums):
             bits = _binary_divergence(p, q) * measure.row_weights(y)
             moved = (bits.mean(axis=-1) * counted).sum(axis=1) / n
         else:
-            p, q = probabilities(y, measure.form), probabilities(new, measure.form)
+            p, q = probabilities(y, measure.encoding), probabilities(new, measure.encoding)
             top, top_new = y.argmax(axis=-1), new.argmax(axis=-1)
             same = (top == top_new).astype(np.float64)
             place, place_new = self._place(top), self._place(top_new)
             ours, theirs = self._tally(place, real), self._tally(place_new, real)
             both = self._tally(place, real & (place == place_new))
-            moved = (divergence(y, new, measure.form) * measure.row_weights(y) * counted).sum(axis=1) / n
+            moved = (divergence(y, new, measure.encoding) * measure.row_weights(y) * counted).sum(axis=1) / n
             p, q = self._pooled(p), self._pooled(q)
             small = np.min_scalar_type(y.shape[-1] - 1)
             self._answers += list(zip(top.astype(small), top_new.astype(small), real, strict=True))
@@ -231,14 +234,14 @@ def _share(same: Float64, rows: Float64) -> Float64:
     return np.asarray(same / np.maximum(rows, SMALLEST))
 
 
-def _one_of(rows: Rows, at: int) -> Rows:
+def _one_of(rows: RowPairs, at: int) -> RowPairs:
     """One sample of a batch."""
     one = slice(at, at + 1)
     kept, real = (None if part is None else part[one] for part in (rows.kept, rows.real))
-    return Rows(rows.before[one], rows.after[one], kept, real)
+    return RowPairs(rows.before[one], rows.after[one], kept, real)
 
 
-def _with_no(yes: Kept, no: Kept, counted: Float64) -> Float64:
+def _with_no(yes: NDArray[np.bool_], no: NDArray[np.bool_], counted: Float64) -> Float64:
     """By sample, [samples, channels + 1]: rows of yes by channel, and of no, of the channels that say it."""
     answers = np.concatenate([yes, no.mean(axis=-1, keepdims=True)], axis=-1)
     return np.asarray((answers * counted[..., None]).sum(axis=1))

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from onnx_dalr.quality.intervals import complement, mean_estimate
-from onnx_dalr.quality.measures.base import Figures, Float64, Kept, Labels, Measure, Rows, Sums, rows_kept, signs
+from onnx_dalr.quality.measures.base import Figures, Float64, Labels, Measure, RowPairs, Sums, counted_rows, signs
+from onnx_dalr.samples.masks import Kept
 
 _SMALLEST = 1e-12
 
@@ -37,7 +38,7 @@ class Embedding(Measure):
         safe = np.maximum(length, _SMALLEST)
         drawn, unit = signs(y.shape, random), y / safe
         turning = (drawn - unit * np.sum(drawn * unit, axis=-1, keepdims=True)) / safe
-        counted = rows_kept(kept, (len(y), 1))
+        counted = counted_rows(kept, (len(y), 1))
         size = np.sqrt(0.5 / max(counted.sum(), 1.0))
         return np.asarray(np.where(length > _SMALLEST, turning, 0.0) * counted * size)
 
@@ -45,14 +46,14 @@ class Embedding(Measure):
 class EmbeddingSums(Sums):
     """Mean cosine by sample."""
 
-    def add(self, rows: Rows, indices: list[int]) -> None:
+    def add(self, rows: RowPairs, indices: list[int]) -> None:
         """Takes one batch."""
         del indices
         y, new = rows.before, rows.after
         lengths = np.linalg.norm(y, axis=-1) * np.linalg.norm(new, axis=-1)
         cosine = np.sum(y * new, axis=-1) / np.where(lengths > 0, lengths, 1)
         cosine = np.where((y == new).all(axis=-1), 1.0, cosine)
-        counted = rows_kept(rows.kept, cosine.shape)
+        counted = counted_rows(rows.kept, cosine.shape)
         rows_of_sample = counted.sum(axis=1)  # a sample that is all padding has not turned
         mean = (cosine * counted).sum(axis=1) / np.maximum(rows_of_sample, 1)
         self.keep(cosine=np.where(rows_of_sample > 0, mean, 1.0))

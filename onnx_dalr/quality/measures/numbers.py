@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from onnx_dalr.quality.intervals import Estimate, error_estimate, relative_error
-from onnx_dalr.quality.measures.base import Figures, Float64, Kept, Labels, Measure, Rows, Sums, rows_kept, signs
+from onnx_dalr.quality.measures.base import Figures, Float64, Labels, Measure, RowPairs, Sums, counted_rows, signs
+from onnx_dalr.samples.masks import Kept
 
 FEWEST_RARE = 30
 
@@ -24,7 +25,7 @@ class Scales:
             it (methods.md §11: a constant must not look good).
         scale: Each channel is divided by it, [channels].
         field: Which field each channel belongs to, [channels].
-        mean: Of each channel, [channels].
+        mean: Mean of each channel, [channels].
         far: Values farther than this from the mean stand out, [channels]; infinite where such are not rare.
     """
 
@@ -82,7 +83,9 @@ class Numbers(Measure):
         """Signs over scale and √power; fields count alike, as they do in the distortion."""
         power = np.maximum(self.power, 1e-300)[self.scales.field]
         weight = np.where(self.power[self.scales.field] > 0, 1 / (self.scales.scale * np.sqrt(power)), 0.0)
-        return np.asarray(signs(y.shape, random) * weight * rows_kept(kept, (len(y), 1)) / np.sqrt(self.scales.fields))
+        return np.asarray(
+            signs(y.shape, random) * weight * counted_rows(kept, (len(y), 1)) / np.sqrt(self.scales.fields)
+        )
 
 
 class NumberSums(Sums):
@@ -93,7 +96,7 @@ class NumberSums(Sums):
         self._scales = scales
         self._membership = np.eye(scales.fields)[scales.field]  # [channels, fields]
 
-    def add(self, rows: Rows, indices: list[int]) -> None:
+    def add(self, rows: RowPairs, indices: list[int]) -> None:
         """Takes one batch."""
         del indices
         s = self._scales

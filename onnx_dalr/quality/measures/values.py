@@ -9,8 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from onnx_dalr.quality.intervals import Estimate, complement, is_near_chance, mean_estimate, paired_drop
-from onnx_dalr.quality.measures.base import Figures, Float64, Kept, Labels, Measure, Rows, Sums
+from onnx_dalr.quality.measures.base import Figures, Float64, Labels, Measure, RowPairs, Sums
 from onnx_dalr.quality.measures.classes import UNBALANCED, balanced_agreement, common_note
+from onnx_dalr.samples.masks import Kept
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,7 +52,7 @@ class ValueSums(Sums):
         self._indices: list[int] = []
         self._one_each = True
 
-    def add(self, rows: Rows, indices: list[int]) -> None:
+    def add(self, rows: RowPairs, indices: list[int]) -> None:
         """Takes one batch."""
         y, new = rows.before, rows.after
         same = (y == new).all(axis=-1) if y.size else np.ones(y.shape[:2], bool)

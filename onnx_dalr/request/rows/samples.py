@@ -108,7 +108,7 @@ SAMPLES = (
     Option(
         name="eval_labels",
         type="GivenLabels | None",
-        text="The same for `eval`.",
+        text="Class per sample of `eval`, in any form `labels` takes.",
         functions=_RUN,
         help="Classes of --eval.",
         commands=("optimize", "apply"),

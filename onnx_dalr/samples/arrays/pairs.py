@@ -51,7 +51,7 @@ def joined_labels(parts: Sequence[Integers], counts: Sequence[int] | None, name:
     """The labels of all pairs, in the order of the samples.
 
     Args:
-        parts: Those of each item.
+        parts: The labels of each item.
         counts: Samples in each item; None where each item is one sample: a complete feed, or one without axis 0.
         name: What the samples are called in messages.
 

@@ -11,9 +11,7 @@ from typing import IO, Any, Protocol, runtime_checkable
 import numpy as np
 
 from onnx_dalr.errors import InputError
-from onnx_dalr.samples.arrays.dtypes import to_model_dtype
-from onnx_dalr.samples.arrays.forms import (
-    Shape,
+from onnx_dalr.samples.arrays.alignment import (
     check_axes,
     check_batch_axis,
     excess_axes,
@@ -21,11 +19,12 @@ from onnx_dalr.samples.arrays.forms import (
     listing,
     spare_names,
 )
+from onnx_dalr.samples.arrays.dtypes import to_model_dtype
 from onnx_dalr.samples.arrays.pairs import Integers, as_pair, joined_labels
 from onnx_dalr.samples.arrays.stored import as_array
 from onnx_dalr.samples.base import Array, Batch, InputSpec, Samples
 
-_ITEM_FORMS = (
+_TWO_WAYS = (
     "yield dicts of input name → array, each with the rank of its input (a feed), or each with one axis less (a sample)"
 )
 
@@ -43,13 +42,13 @@ class _Block:
     """Where an array lies in the temporary file."""
 
     offset: int
-    shape: Shape
+    shape: tuple[int, ...]
     dtype: np.dtype[Any]
 
 
 @dataclass(frozen=True)
-class _Form:
-    """How an item is to be taken: as one sample without axis 0, or as a feed."""
+class _Reading:
+    """How an item is read: as one sample without axis 0, or as a feed."""
 
     one_sample: bool
     repeated: frozenset[str]
@@ -87,16 +86,16 @@ class StreamSamples(Samples):
         self._given: list[Integers] = []  # the labels of each item
         self._spare: dict[str, None] = {}  # keys that are passed over, in their order
         try:
-            form = self._spool(items, name)
+            reading = self._spool(items, name)
             lengths = [self._row_count(feed) for feed in self._feeds]
-            self.complete = not form.one_sample and None in lengths
+            self.complete = not reading.one_sample and None in lengths
             if self._given:
-                whole = self.complete or form.one_sample
+                whole = self.complete or reading.one_sample
                 self.labels = joined_labels(self._given, None if whole else [count or 1 for count in lengths], name)
         except BaseException:
             self.close()
             raise
-        self.repeated = form.repeated
+        self.repeated = reading.repeated
         self._rows = [
             (feed, row) for feed, count in enumerate(lengths) for row in range(1 if self.complete else count or 1)
         ]
@@ -119,9 +118,9 @@ class StreamSamples(Samples):
             for name, block in self._feeds[feed].items()
         }
 
-    def _spool(self, items: Iterable[object], name: str) -> _Form:
-        """Checks and writes every item; returns the form they have in common."""
-        form: _Form | None = None
+    def _spool(self, items: Iterable[object], name: str) -> _Reading:
+        """Checks and writes every item; returns how all of them are read."""
+        reading: _Reading | None = None
         for number, item in enumerate(items):
             where = f"item {number} of the {name}"
             fed, labels = as_pair(item, self.specs, where)
@@ -129,27 +128,27 @@ class StreamSamples(Samples):
             if labels is not None:
                 self._given.append(labels.copy())  # loaders may fill the same array again
             if len(self._given) not in (0, number + 1):
-                raise InputError(f"{where}: some items come with labels and some without", _ITEM_FORMS)
-            this = self._form(arrays, where)
-            if form is None:
-                form = this
-                if form.one_sample:
-                    check_batch_axis(self.specs, form.repeated, where)
-            elif form != this:
-                raise InputError(f"{where}: it differs in form from the items before it", _ITEM_FORMS)
+                raise InputError(f"{where}: some items come with labels and some without", _TWO_WAYS)
+            this = self._reading(arrays, where)
+            if reading is None:
+                reading = this
+                if reading.one_sample:
+                    check_batch_axis(self.specs, reading.repeated, where)
+            elif reading != this:
+                raise InputError(f"{where}: it differs in form from the items before it", _TWO_WAYS)
             feed = {}
             for spec in self.specs:
                 array = arrays[spec.name]
-                if form.one_sample and spec.name not in form.repeated:
+                if reading.one_sample and spec.name not in reading.repeated:
                     array = np.asarray(array)[None]
-                check_axes(array.shape, spec, f"{where}: '{spec.name}'", skip=1 if form.one_sample else 0)
-                if array.ndim and len(array) == 0 and not form.one_sample:
+                check_axes(array.shape, spec, f"{where}: '{spec.name}'", skip=1 if reading.one_sample else 0)
+                if array.ndim and len(array) == 0 and not reading.one_sample:
                     raise InputError(f"{where}: '{spec.name}' is empty", "leave empty feeds out")
                 feed[spec.name] = self._write(to_model_dtype(array, spec, where))
             self._feeds.append(feed)
-        if form is None:
+        if reading is None:
             raise InputError(f"the {name} gave no samples", "is it used up already? give a fresh one")
-        return form
+        return reading
 
     def _arrays(self, item: object, where: str) -> dict[str, Array]:
         """An item as input name → array."""
@@ -163,23 +162,23 @@ class StreamSamples(Samples):
             )
         if len(self.specs) != 1:
             raise InputError(
-                f"{where} is one array, the model has {len(self.specs)} inputs: {listing(self.specs)}", _ITEM_FORMS
+                f"{where} is one array, the model has {len(self.specs)} inputs: {listing(self.specs)}", _TWO_WAYS
             )
         return {self.specs[0].name: as_array(item, where)}
 
-    def _form(self, arrays: Mapping[str, Array], where: str) -> _Form:
+    def _reading(self, arrays: Mapping[str, Array], where: str) -> _Reading:
         """Whether the item is a feed or one sample."""
         shapes = {name: [array.shape] for name, array in arrays.items()}
-        excess, exact = excess_axes(shapes, self.specs, where, _ITEM_FORMS)
+        excess, exact = excess_axes(shapes, self.specs, where, _TWO_WAYS)
         if excess == -1:
-            return _Form(True, exact)
+            return _Reading(True, exact)
         if excess not in (None, 0):
             spec = next(spec for spec in self.specs if spec.name not in exact and spec.shape is not None)
             raise InputError(
                 f"{where}: an array of shape {list(shapes[spec.name][0])} does not fit the model's input {spec}",
-                _ITEM_FORMS,
+                _TWO_WAYS,
             )
-        return _Form(False, frozenset())
+        return _Reading(False, frozenset())
 
     def _row_count(self, feed: Mapping[str, _Block]) -> int | None:
         """The samples a feed can be taken apart into; None if it has to stay whole."""

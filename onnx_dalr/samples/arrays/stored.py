@@ -10,9 +10,7 @@ from typing import Any
 import numpy as np
 
 from onnx_dalr.errors import InputError, first_line, one_line
-from onnx_dalr.samples.arrays.archives import check_archive, check_array
-from onnx_dalr.samples.arrays.dtypes import check_kind, to_model_dtype
-from onnx_dalr.samples.arrays.forms import (
+from onnx_dalr.samples.arrays.alignment import (
     as_text,
     check_axes,
     check_batch_axis,
@@ -22,6 +20,8 @@ from onnx_dalr.samples.arrays.forms import (
     listing,
     spare_names,
 )
+from onnx_dalr.samples.arrays.archives import check_archive, check_array
+from onnx_dalr.samples.arrays.dtypes import check_kind, to_model_dtype
 from onnx_dalr.samples.base import Array, Batch, InputSpec, Samples
 from onnx_dalr.samples.files import check_regular, visible
 

@@ -11,14 +11,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from onnx_dalr.errors import InputError, one_line
-from onnx_dalr.samples.arrays.forms import listing
+from onnx_dalr.samples.arrays.alignment import listing
 from onnx_dalr.samples.base import CLASS_FOLDERS, Batch, InputSpec, Samples
 from onnx_dalr.samples.files import visible, visible_files
 from onnx_dalr.samples.images.bit_depth import depth_notes
+from onnx_dalr.samples.images.image_input import ImageInput
 from onnx_dalr.samples.images.pixel_table import PixelTable
 from onnx_dalr.samples.images.preprocess import UserFunction
 from onnx_dalr.samples.images.settings import ImageSettings
-from onnx_dalr.samples.images.target import ImageTarget
 
 _NEEDS_CONVERSION = frozenset({".heic", ".heif", ".avif", ".jxl", ".dng", ".cr2", ".cr3", ".nef", ".arw", ".raf"})
 """Images that cameras and phones make and Pillow does not read, or not everywhere."""
@@ -37,7 +37,7 @@ class ImageFolder(Samples):
     """
 
     def __init__(self, root: Path, specs: Sequence[InputSpec], settings: ImageSettings) -> None:
-        """Finds the images and settles their form; they are decoded when they are read.
+        """Finds the images and settles how the model takes them; they are decoded when they are read.
 
         Args:
             root: The folder.
@@ -61,7 +61,7 @@ class ImageFolder(Samples):
             self._reader = UserFunction(self._spec, settings.preprocess)
         else:
             paths = self._paths
-            self._reader = PixelTable(self._spec, settings, lambda target: _with_size(target, paths, specs[0]))
+            self._reader = PixelTable(self._spec, settings, lambda wanted: _with_size(wanted, paths, specs[0]))
         self.ids = [one_line(path.relative_to(root).as_posix()) for path in self._paths]
         if classes:
             index = {name: number for number, name in enumerate(classes)}
@@ -87,7 +87,7 @@ def has_images(folder: Path) -> bool:
 
 
 def images_among(paths: Sequence[Path]) -> list[Path]:
-    """Those of the files whose extension says that they are images, in the same order."""
+    """The files whose extension says that they are images, in the order given."""
     from onnx_dalr.samples.images.pixels import image_extensions  # noqa: PLC0415 - Pillow is loaded when it is needed
 
     known = image_extensions()
@@ -130,16 +130,16 @@ def _listed(paths: Sequence[Path]) -> str:
     return ", ".join(shown) + (f" and {more} more" if more else "") if shown else "no files"
 
 
-def _with_size(target: ImageTarget, paths: Sequence[Path], spec: InputSpec) -> ImageTarget:
-    """The target with the images' own size where model and options leave it open.
+def _with_size(wanted: ImageInput, paths: Sequence[Path], spec: InputSpec) -> ImageInput:
+    """The input with the images' own size where model and options leave it open.
 
     Raises:
         InputError: It is open and the images differ in size, or do not have the side that the model fixes.
     """
     from onnx_dalr.samples.images.pixels import image_size  # noqa: PLC0415 - Pillow is loaded when it is needed
 
-    if target.height is not None and target.width is not None:
-        return target
+    if wanted.height is not None and wanted.width is not None:
+        return wanted
     hint = "give the size: --resize HxW"
     first = image_size(paths[0])
     for path in paths[1:]:
@@ -150,9 +150,9 @@ def _with_size(target: ImageTarget, paths: Sequence[Path], spec: InputSpec) -> I
                 f"{one_line(paths[0].name)} is {first[0]}x{first[1]}, {one_line(path.name)} is {size[0]}x{size[1]}",
                 hint,
             )
-    if any(wanted not in (None, side) for wanted, side in zip((target.height, target.width), first, strict=True)):
+    if any(fixed not in (None, side) for fixed, side in zip((wanted.height, wanted.width), first, strict=True)):
         raise InputError(f"the images are {first[0]}x{first[1]}, which does not fit the model's input {spec}", hint)
-    return replace(target, height=first[0], width=first[1])
+    return replace(wanted, height=first[0], width=first[1])
 
 
 def _description(

@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 
 from onnx_dalr.errors import InputError
 from onnx_dalr.samples.base import Array, InputSpec
+from onnx_dalr.samples.images.image_input import ImageInput, image_input
 from onnx_dalr.samples.images.settings import ImageSettings
-from onnx_dalr.samples.images.target import ImageTarget, image_target
 
 _FEWEST_LEVELS = 16
 
@@ -24,7 +24,7 @@ class PixelTable:
     """
 
     def __init__(
-        self, spec: InputSpec, given: ImageSettings, sized: Callable[[ImageTarget], ImageTarget] = lambda target: target
+        self, spec: InputSpec, given: ImageSettings, sized: Callable[[ImageInput], ImageInput] = lambda wanted: wanted
     ) -> None:
         """Settles size, colour, layout and values.
 
@@ -37,10 +37,10 @@ class PixelTable:
             InputError: A model that does not take images, options that contradict it.
         """
         settings = given.resolved()
-        target = image_target(spec, settings)
-        self._table = value_table(spec, given, target.channels)
-        self._target = sized(target)
-        self.settings = _facts(spec, self._target, settings, self._table)
+        wanted = image_input(spec, settings)
+        self._table = value_table(spec, given, wanted.channels)
+        self._wanted = sized(wanted)
+        self.settings = _facts(spec, self._wanted, settings, self._table)
 
     def values(self, path: Path) -> Array:
         """Returns an image as [1, C, H, W], [1, H, W, C] or [1, H·W·C].
@@ -50,24 +50,24 @@ class PixelTable:
         """
         from onnx_dalr.samples.images.pixels import read_pixels  # noqa: PLC0415 - Pillow is loaded when it is needed
 
-        target = self._target
-        values = self._table[read_pixels(path, target), np.arange(target.channels)]
-        if target.layout == "nchw":
+        wanted = self._wanted
+        values = self._table[read_pixels(path, wanted), np.arange(wanted.channels)]
+        if wanted.layout == "nchw":
             values = values.transpose(2, 0, 1)
-        shape = (1, -1) if target.flat else (1, *values.shape)
+        shape = (1, -1) if wanted.flat else (1, *values.shape)
         return np.ascontiguousarray(values).reshape(shape)
 
     def picture(self, values: Array) -> NDArray[np.uint8]:
         """Returns what `values` returned as pixels again, [H, W, 1 or 3], red first: the inverse of the table."""
-        target = self._target
-        channels, height, width = target.channels, target.height or -1, target.width or -1
-        if target.layout == "nchw":
+        wanted = self._wanted
+        channels, height, width = wanted.channels, wanted.height or -1, wanted.width or -1
+        if wanted.layout == "nchw":
             pixels = values.reshape(channels, height, width).transpose(1, 2, 0)
         else:
             pixels = values.reshape(height, width, channels)
         levels = [np.searchsorted(self._table[:, channel], pixels[:, :, channel]) for channel in range(channels)]
         picture = np.stack(levels, axis=2).astype(np.uint8)
-        return picture[:, :, ::-1] if target.color == "bgr" else picture
+        return picture[:, :, ::-1] if wanted.color == "bgr" else picture
 
 
 def scale_of(spec: InputSpec, settings: ImageSettings) -> float:
@@ -126,17 +126,17 @@ def value_table(spec: InputSpec, given: ImageSettings, channels: int) -> Array:
     return table
 
 
-def _facts(spec: InputSpec, target: ImageTarget, settings: ImageSettings, table: Array) -> dict[str, str]:
+def _facts(spec: InputSpec, wanted: ImageInput, settings: ImageSettings, table: Array) -> dict[str, str]:
     """The settings as facts for the report, with the range of values the model will see."""
     scale = scale_of(spec, settings)
-    layout = f"{target.layout}, flattened" if target.flat else target.layout
+    layout = f"{wanted.layout}, flattened" if wanted.flat else wanted.layout
     return {
         **({"preset": settings.preset} if settings.preset else {}),
         "input": str(spec),
-        **(target.cut.facts() if target.cut else {}),
-        "input size": f"{target.height}x{target.width}",
-        **({"resampling": target.resample} if target.resample != "bilinear" else {}),
-        "color": target.color,
+        **(wanted.cut.facts() if wanted.cut else {}),
+        "input size": f"{wanted.height}x{wanted.width}",
+        **({"resampling": wanted.resample} if wanted.resample != "bilinear" else {}),
+        "color": wanted.color,
         "layout": layout,
         "scale": "1/255" if scale == 1 / 255 else f"{scale:g}",
         "mean": ", ".join(f"{value:g}" for value in settings.mean or (0,)),

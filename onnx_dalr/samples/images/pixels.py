@@ -13,7 +13,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from onnx_dalr.errors import InputError, first_line, one_line
 from onnx_dalr.samples.files import check_regular
-from onnx_dalr.samples.images.target import MOST_PIXELS, ImageTarget
+from onnx_dalr.samples.images.image_input import MOST_PIXELS, ImageInput
 
 # Formats that Pillow recognises by name but cannot decode by itself, and those that it has another program run:
 # EPS is a PostScript program for Ghostscript, WMF a list of calls to Windows.
@@ -75,7 +75,7 @@ def deep_peak(path: Path) -> int | None:
         return 256 * int(levels[..., : 1 if opened.mode == "LA" else 3].max()) + 255
 
 
-def read_pixels(path: Path, target: ImageTarget) -> NDArray[np.uint8]:
+def read_pixels(path: Path, wanted: ImageInput) -> NDArray[np.uint8]:
     """Decodes an image and brings it to the colour and size that the model takes.
 
     Alpha is dropped, not composited (what `convert("RGB")` does, and with it most training code); palettes and CMYK
@@ -84,7 +84,7 @@ def read_pixels(path: Path, target: ImageTarget) -> NDArray[np.uint8]:
 
     Args:
         path: The file.
-        target: Colour, size and crop; with a side left open the image keeps its size.
+        wanted: Colour, size and crop; with a side left open the image keeps its size.
 
     Returns:
         uint8 [height, width, 1 or 3].
@@ -92,36 +92,36 @@ def read_pixels(path: Path, target: ImageTarget) -> NDArray[np.uint8]:
     Raises:
         InputError: The file cannot be decoded, or the image is too small for the crop.
     """
-    color = target.color
+    color = wanted.color
     image = read_image(path)
     with _decoding(path):
         image = _eight_bits(image).convert("L" if color == "gray" else "RGB")
-    image = _sized(image, target, path)
+    image = _sized(image, wanted, path)
     pixels = np.asarray(image, dtype=np.uint8)
     if color == "gray":
         return pixels[:, :, None]
     return pixels[:, :, ::-1] if color == "bgr" else pixels
 
 
-def _sized(image: Image.Image, target: ImageTarget, path: Path) -> Image.Image:
+def _sized(image: Image.Image, wanted: ImageInput, path: Path) -> Image.Image:
     """Resizes and crops."""
     own = (image.height, image.width)
-    if target.cut is not None:
+    if wanted.cut is not None:
         try:
-            size = target.cut.resized(own)
+            size = wanted.cut.resized(own)
         except InputError as error:
             raise InputError(f"{one_line(path)}: {error.message}", error.hint) from error
     else:
-        size = own if target.height is None or target.width is None else (target.height, target.width)
+        size = own if wanted.height is None or wanted.width is None else (wanted.height, wanted.width)
     if size[0] * size[1] > MOST_PIXELS:
         raise InputError(
             f"{one_line(path)}: the image, {own[0]}x{own[1]}, would become {size[0]}x{size[1]} before the crop",
             "take it out of the folder, or give --resize HxW",
         )
     if size != own:
-        resample = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}[target.resample]
+        resample = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}[wanted.resample]
         image = image.resize((size[1], size[0]), resample)
-    return image if target.cut is None else image.crop(target.cut.box(size))
+    return image if wanted.cut is None else image.crop(wanted.cut.box(size))
 
 
 def _eight_bits(image: Image.Image) -> Image.Image:

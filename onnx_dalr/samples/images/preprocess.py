@@ -11,11 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from onnx_dalr.errors import InputError, one_line
+from onnx_dalr.samples.arrays.alignment import as_text, check_axes
 from onnx_dalr.samples.arrays.dtypes import to_model_dtype
-from onnx_dalr.samples.arrays.forms import as_text, check_axes
 from onnx_dalr.samples.arrays.stored import as_array
 from onnx_dalr.samples.base import Array, InputSpec
-from onnx_dalr.samples.functions import form_hint, load_function, reason
+from onnx_dalr.samples.functions import load_function, reason, spelling_hint
 
 _OPTION = "--preprocess"
 
@@ -40,7 +40,7 @@ class UserFunction:
         self._spec = spec
         self._function = load_function(given, _OPTION) if isinstance(given, str) else given
         if not callable(self._function):
-            raise InputError(f"--preprocess: a {type(given).__name__} is no function", form_hint(_OPTION))
+            raise InputError(f"--preprocess: a {type(given).__name__} is no function", spelling_hint(_OPTION))
         self._name = given if isinstance(given, str) else getattr(given, "__qualname__", type(given).__name__)
         self.settings = {"preprocess": self._name, "input": str(spec)}
 

@@ -15,7 +15,7 @@ class Preset:
 
     Attributes:
         mean: One value, or one per channel in the order of `color`.
-        std: The same.
+        std: One value, or one per channel in the order of `color`.
         scale: Factor of the pixels 0..255.
         color: Channels and their order; None: by the model, "rgb" where it has three.
         crop: Fraction of the (shorter) side that the square in the middle keeps; None: the whole image is resized.

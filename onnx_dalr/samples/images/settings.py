@@ -29,7 +29,7 @@ class ImageSettings:
             model's size. With a crop, the size before it: (height, width), or N for the shorter side; None: the
             image's own.
         mean: One value, or one per channel in the order the model sees them (for "bgr": blue first); None: 0.
-        std: The same, to divide by; None: 1.
+        std: What to divide by: one value, or one per channel in the order the model sees them; None: 1.
         scale: Factor of the pixels 0..255. None: 1/255 for floating inputs, 1 (raw pixels) for integer inputs.
         color: Channels and their order; None: "rgb" or "gray" by the model's channel count.
         layout: Order of the axes; None: by where the model's input has 1 or 3 channels, "nchw" if that is open.

@@ -10,15 +10,22 @@ from numpy.typing import NDArray
 
 from onnx_dalr.errors import InputError
 from onnx_dalr.graph.answers import OutputFacts
-from onnx_dalr.quality.looks import look_like_dense_logits, look_like_logits, map_channels, normal_form, sway, unit_rows
+from onnx_dalr.quality.looks import (
+    look_like_dense_logits,
+    look_like_logits,
+    map_channels,
+    normal_encoding,
+    sway,
+    unit_rows,
+)
 from onnx_dalr.quality.measures import Classes, Dense, Embedding, Measure, Numbers, Values, as_rows
 from onnx_dalr.quality.measures.base import Float64
-from onnx_dalr.quality.measures.classes import Form
+from onnx_dalr.quality.measures.classes import Encoding
 from onnx_dalr.quality.measures.dense import MOST_FOLLOWED
 from onnx_dalr.quality.scales import channel_axis, learned_scales
 from onnx_dalr.quality.score import UserScore
 from onnx_dalr.quality.seen import Seen
-from onnx_dalr.quality.task import Measured, Task, TaskName, as_array, nothing_to_compare
+from onnx_dalr.quality.task import Measured, Task, TaskName, nothing_to_compare, output_array
 
 _NO_LOGITS = {"Tanh", "Sigmoid", "HardSigmoid", "Relu", "Clip", "Softplus", "Exp", "LayerNormalization", "Sqrt", "Abs"}
 _MOST_DISTINCT = 256  # values of a map of class numbers
@@ -56,7 +63,7 @@ def find_task(
     """
     own = seen[: len(seen) - hidden]
     _check_declared(declared, [one.facts.name for one in own])
-    if not any(as_array(one.arrays[0]) is not None for one in own):
+    if not any(output_array(one.arrays[0]) is not None for one in own):
         raise nothing_to_compare()
     asked = _asked_for(name, own, declared)
     measured = [
@@ -103,7 +110,7 @@ def _measured(
     name: TaskName, position: int, seen: Seen, classes: int, labels: NDArray[np.int64] | None
 ) -> Measured | None:
     """One output and its measure; None where it cannot be compared."""
-    if all(as_array(y) is None for y in seen.arrays):
+    if all(output_array(y) is None for y in seen.arrays):
         return None
     if seen.floats is None:
         measure, why = _values(seen)
@@ -139,13 +146,13 @@ def _asked_classes(seen: Seen) -> tuple[Measure, str]:
     if axis is None and floats[0].shape[-1] < 2 and all(map(_is_share, floats)):
         return _yes_or_no(seen, None), "as asked"
     if axis is None:
-        axis, form = _normal_axis(seen) or (next(iter(_fixed_axes(seen)), None), "logits")
+        axis, encoding = _normal_axis(seen) or (next(iter(_fixed_axes(seen)), None), "logits")
         if axis is None:
             raise InputError(
                 f"--task classify: output {seen.facts.name!r} has no axis of classes", "use --task regress"
             )
-        return _dense(seen, axis, form), "as asked"
-    return _one_answer(seen, axis, normal_form(seen.rows(axis)) or "logits"), "as asked"
+        return _dense(seen, axis, encoding), "as asked"
+    return _one_answer(seen, axis, normal_encoding(seen.rows(axis)) or "logits"), "as asked"
 
 
 def _found(seen: Seen, classes: int, labels: NDArray[np.int64] | None) -> tuple[Measure, str]:
@@ -156,10 +163,10 @@ def _found(seen: Seen, classes: int, labels: NDArray[np.int64] | None) -> tuple[
         return _one_answer_found(seen, axis, classes) or (_numbers(seen), "quantities")
     if _is_sigmoid(seen, binary=classes == 2 and _is_one_each(seen)):
         return _yes_or_no(seen, _sigmoid_axis(seen)), "each is a probability"
-    dense = _normal_axis(seen)
-    if dense is not None:
-        why = "probabilities" if dense[1] == "probabilities" else "logarithms of probabilities"
-        return _dense(seen, *dense), f"rows are {why}"
+    normal = _normal_axis(seen)
+    if normal is not None:
+        why = "probabilities" if normal[1] == "probabilities" else "logarithms of probabilities"
+        return _dense(seen, *normal), f"rows are {why}"
     found = _logit_axis(seen, labels)
     if found is not None:
         return _dense(seen, found, "logits"), "class scores by position"
@@ -171,12 +178,12 @@ def _found(seen: Seen, classes: int, labels: NDArray[np.int64] | None) -> tuple[
 def _one_answer_found(seen: Seen, axis: int, classes: int) -> tuple[Measure, str] | None:
     """Of one row of values a sample; None for quantities."""
     rows = seen.rows(axis)
-    form = normal_form(rows)
+    encoding = normal_encoding(rows)
     if classes >= 2 and rows.shape[-1] == classes:
-        return _one_answer(seen, axis, form or "logits"), "as many outputs as classes"
-    if form is not None:
-        why = "probabilities" if form == "probabilities" else "logarithms of probabilities"
-        return _one_answer(seen, axis, form), f"rows are {why}"
+        return _one_answer(seen, axis, encoding or "logits"), "as many outputs as classes"
+    if encoding is not None:
+        why = "probabilities" if encoding == "probabilities" else "logarithms of probabilities"
+        return _one_answer(seen, axis, encoding), f"rows are {why}"
     if _is_sigmoid(seen):
         by_position = axis in seen.positions or len({y.shape[axis] for y in seen.floats or []}) > 1
         return _yes_or_no(seen, None if by_position else axis), "each is a probability"
@@ -231,10 +238,10 @@ def _sigmoid_axis(seen: Seen) -> int | None:
     return seen.own_axis(axis) if len({each.shape[axis] for each in seen.by_sample}) == 1 else None
 
 
-def _normal_axis(seen: Seen) -> tuple[int, Form] | None:
+def _normal_axis(seen: Seen) -> tuple[int, Encoding] | None:
     """The axis along which a softmax made the values, and what it made."""
-    found = ((axis, normal_form(seen.rows(axis))) for axis in _fixed_axes(seen))
-    return next(((axis, form) for axis, form in found if form is not None), None)
+    found = ((axis, normal_encoding(seen.rows(axis))) for axis in _fixed_axes(seen))
+    return next(((axis, encoding) for axis, encoding in found if encoding is not None), None)
 
 
 def _why_logits(seen: Seen, rows: Float64) -> str:
@@ -259,22 +266,22 @@ def _logit_axis(seen: Seen, labels: NDArray[np.int64] | None) -> int | None:
     return next((axis for axis in axes if look_like_dense_logits(seen.rows(axis))), None)
 
 
-def _one_answer(seen: Seen, axis: int, form: Form) -> Measure:
+def _one_answer(seen: Seen, axis: int, encoding: Encoding) -> Measure:
     top = np.bincount(seen.rows(axis, channels=False).argmax(axis=-1))
-    return Classes(axis=axis, form=form, common=float(top.max() / top.sum()), common_class=int(top.argmax()))
+    return Classes(axis=axis, encoding=encoding, common=float(top.max() / top.sum()))
 
 
-def _dense(seen: Seen, axis: int, form: Form) -> Measure:
+def _dense(seen: Seen, axis: int, encoding: Encoding) -> Measure:
     rows = seen.rows(axis)
     counts = np.bincount(rows.argmax(axis=-1), minlength=rows.shape[-1]) if len(rows) else np.ones(rows.shape[-1])
     most = np.argsort(-counts, kind="stable")[:MOST_FOLLOWED]
-    return Dense(axis=axis, form=form, shares=counts / counts.sum(), followed=np.sort(most).astype(np.int64))
+    return Dense(axis=axis, encoding=encoding, shares=counts / counts.sum(), followed=np.sort(most).astype(np.int64))
 
 
 def _yes_or_no(seen: Seen, axis: int | None) -> Measure:
     rows = seen.rows(axis)
     yes = (rows > 0.5).mean(axis=0) / rows.shape[-1] if len(rows) else np.zeros(rows.shape[-1])
-    return Dense(axis=axis, form="sigmoid", shares=np.append(yes, 1 - yes.sum()))
+    return Dense(axis=axis, encoding="sigmoid", shares=np.append(yes, 1 - yes.sum()))
 
 
 def _numbers(seen: Seen) -> Numbers:
@@ -317,13 +324,13 @@ def _labelled(
         measure = one.measure
         if one.hidden or not one.counts:
             continue
-        if by_position and isinstance(measure, Dense) and measure.form != "sigmoid":
+        if by_position and isinstance(measure, Dense) and measure.encoding != "sigmoid":
             return one.position
         if by_position:
             continue
         if isinstance(measure, Classes):
             widths[one.position] = seen[one.position].rows(measure.axis).shape[-1]
-        single = isinstance(measure, Dense) and measure.form == "sigmoid" and len(measure.shares) == 2
+        single = isinstance(measure, Dense) and measure.encoding == "sigmoid" and len(measure.shares) == 2
         if single and classes <= 2:
             widths[one.position] = 2
         if isinstance(measure, Values) and measure.answers:

@@ -9,7 +9,7 @@ from onnx import ModelProto, numpy_helper
 from rich.cells import cell_len
 
 from onnx_dalr.commands.inspect import inspect
-from onnx_dalr.report.inspection import inspection_view
+from onnx_dalr.report.inspect import inspection_view
 from onnx_dalr.report.names import cut, middle, shortened
 from onnx_dalr.report.text import as_text
 from onnx_dalr.results.inspect import Inspection

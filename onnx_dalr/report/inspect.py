@@ -13,8 +13,9 @@ from onnx_dalr.errors import one_line
 from onnx_dalr.graph.layers import Skipped
 from onnx_dalr.graph.roles import in_short
 from onnx_dalr.report.names import cut, middle, shortened
-from onnx_dalr.report.parts import PLAIN_WIDTH, add_row, skipped_view, table
+from onnx_dalr.report.parts import add_row, skipped_view, table
 from onnx_dalr.results.inspect import Inspection, TensorFacts, is_small
+from onnx_dalr.shown import PLAIN_WIDTH
 from onnx_dalr.units import format_bytes, format_count, format_share
 
 TOP = 20

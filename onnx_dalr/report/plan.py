@@ -1,4 +1,4 @@
-"""Plans and analyses as tables for people."""
+"""The view of a plan: what was decided, why, and what was tried."""
 
 from __future__ import annotations
 
@@ -9,17 +9,13 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from onnx_dalr.candidate.forms import within
-from onnx_dalr.choose.analysis import Analysis
 from onnx_dalr.errors import one_line
 from onnx_dalr.factorize.form import Form
 from onnx_dalr.plan.choice import Point
 from onnx_dalr.plan.plan import Plan
-from onnx_dalr.report.parts import PLAIN_WIDTH, fitting_table, skipped_view, some
+from onnx_dalr.report.parts import fitting_table, some
+from onnx_dalr.shown import PLAIN_WIDTH
 from onnx_dalr.units import format_bytes, format_count
-
-_KEPT = (0.75, 0.5, 0.25, 0.1, 0.05)
-"""Shares of a layer's parameters at which an analysis shows its error."""
 
 
 def plan_view(plan: Plan, width: int = PLAIN_WIDTH, *, verbose: bool = True) -> Group:
@@ -52,26 +48,6 @@ def plan_view(plan: Plan, width: int = PLAIN_WIDTH, *, verbose: bool = True) -> 
     parts += reason_lines((choice.layer, choice.form, choice.reason) for choice in plan.choices)
     if plan.curve and verbose:
         parts += [Text(), curve_view(plan.curve, width)]
-    return Group(*parts)
-
-
-def analysis_view(analysis: Analysis, width: int = PLAIN_WIDTH) -> Group:
-    """Layers with the error to expect of their own output when they keep so much of their parameters."""
-    columns = [("layer", "left"), ("op", "left"), ("shape", "right"), ("rows", "right")]
-    columns += [(f"{100 * share:g} %", "right") for share in _KEPT]
-    rows = []
-    for layer in analysis.layers:
-        spectra = analysis.learned.of(layer.name)
-        forms = [within(layer, share) for share in _KEPT]
-        errors = [f"{spectra.expected_error(form):.4f}" if form else "" for form in forms]
-        seen = format_count(analysis.learned.rows[layer.name])
-        rows.append(([layer.name, layer.op, f"{layer.m}×{layer.n}", seen, *errors], ""))
-    parts: list[RenderableType] = [
-        Text("error of each layer's own output where it keeps so much of its parameters"),
-        fitting_table(columns, rows, width, spare=("op", "rows", "75 %", "shape", "5 %")),
-    ]
-    if analysis.skipped:
-        parts += [Text(), skipped_view(analysis.skipped)]
     return Group(*parts)
 
 

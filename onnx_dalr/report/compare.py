@@ -1,4 +1,4 @@
-"""The table of `compare`."""
+"""The view of `compare`: both models and how they differ."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ from rich.console import Group, RenderableType
 from rich.text import Text
 
 from onnx_dalr.report.figures import few_samples, outputs_table, quality_rows, size_rows, speed_text
-from onnx_dalr.report.parts import PLAIN_WIDTH, add_row, facts_table, note_lines
+from onnx_dalr.report.parts import add_row, facts_table, note_lines
 from onnx_dalr.results.compare import ModelComparison, ModelFacts
+from onnx_dalr.shown import PLAIN_WIDTH
 
 
 def comparison_view(found: ModelComparison, width: int = PLAIN_WIDTH, *, verbose: bool = False) -> Group:

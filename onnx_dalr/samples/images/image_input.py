@@ -18,12 +18,12 @@ _ARRAYS_HINT = "feed this model from .npy or .npz arrays"
 
 
 @dataclass(frozen=True)
-class ImageTarget:
-    """The form in which the model takes an image.
+class ImageInput:
+    """How the model takes an image.
 
     Attributes:
         height: Pixels, or None where model and options leave it open.
-        width: Pixels, or None likewise.
+        width: Pixels, or None where model and options leave it open.
         color: "rgb", "bgr" or "gray".
         layout: Order of the axes, also before flattening.
         flat: The image becomes one row of values.
@@ -45,7 +45,7 @@ class ImageTarget:
         return _channels(self.color)
 
 
-def image_target(spec: InputSpec, settings: ImageSettings) -> ImageTarget:
+def image_input(spec: InputSpec, settings: ImageSettings) -> ImageInput:
     """Settles what the model and the options say about images.
 
     Args:
@@ -58,20 +58,20 @@ def image_target(spec: InputSpec, settings: ImageSettings) -> ImageTarget:
     if spec.dtype.kind not in "fiu":
         raise InputError(f"the model's input {spec} does not take pixels", _ARRAYS_HINT)
     if spec.shape is None:
-        target = _planar_target(InputSpec(spec.name, (None,) * 4, spec.dtype), settings)
+        wanted = _planar_input(InputSpec(spec.name, (None,) * 4, spec.dtype), settings)
     elif len(spec.shape) == 4:
-        target = _planar_target(spec, settings)
+        wanted = _planar_input(spec, settings)
     elif len(spec.shape) == 2:
-        target = _flat_target(spec, settings)
+        wanted = _flat_input(spec, settings)
     else:
         raise _not_for_images(spec)
-    if (target.height or 1) * (target.width or 1) > MOST_PIXELS:
+    if (wanted.height or 1) * (wanted.width or 1) > MOST_PIXELS:
         raise InputError(
-            f"images of {target.height}x{target.width} for the model's input {spec} have more than {MOST_PIXELS:,} "
+            f"images of {wanted.height}x{wanted.width} for the model's input {spec} have more than {MOST_PIXELS:,} "
             "pixels",
             "give a smaller --resize" if settings.resize or settings.crop else _ARRAYS_HINT,
         )
-    return target
+    return wanted
 
 
 def _not_for_images(spec: InputSpec) -> InputError:
@@ -82,8 +82,8 @@ def _not_for_images(spec: InputSpec) -> InputError:
     )
 
 
-def _planar_target(spec: InputSpec, settings: ImageSettings) -> ImageTarget:
-    """The target of a rank-4 input."""
+def _planar_input(spec: InputSpec, settings: ImageSettings) -> ImageInput:
+    """What a rank-4 input takes."""
     shape = spec.shape or ()
     layout = settings.layout or _layout_of(spec)
     count, height, width = shape[1:] if layout == "nchw" else (shape[3], shape[1], shape[2])
@@ -103,13 +103,13 @@ def _planar_target(spec: InputSpec, settings: ImageSettings) -> ImageTarget:
     resample = settings.preset_values.resample
     if settings.crop is not None:
         cut = _cut(spec, settings, (height, width))
-        return ImageTarget(*cut.size, color, layout, cut=cut, resample=resample)
+        return ImageInput(*cut.size, color, layout, cut=cut, resample=resample)
     if settings.resize is not None:
         size = _pair(settings.resize)
         hint = "leave --resize out: images are resized to the model's size; --crop center cuts it out of a larger one"
         _check_sides("--resize", size, (height, width), spec, hint)
         height, width = size
-    return ImageTarget(height, width, color, layout, resample=resample)
+    return ImageInput(height, width, color, layout, resample=resample)
 
 
 def _cut(spec: InputSpec, settings: ImageSettings, model: tuple[int | None, int | None]) -> Cut:
@@ -172,8 +172,8 @@ def _layout_of(spec: InputSpec) -> Layout:
     )
 
 
-def _flat_target(spec: InputSpec, settings: ImageSettings) -> ImageTarget:
-    """The target of a rank-2 input, which takes flattened images."""
+def _flat_input(spec: InputSpec, settings: ImageSettings) -> ImageInput:
+    """What a rank-2 input takes: flattened images."""
     values = (spec.shape or ())[1]
     cut = None if settings.crop is None else _cut(spec, settings, (None, None))
     if cut is None and settings.resize is None:
@@ -192,7 +192,7 @@ def _flat_target(spec: InputSpec, settings: ImageSettings) -> ImageTarget:
             _size_hint(values),
         )
     resample = settings.preset_values.resample
-    return ImageTarget(height, width, color, settings.layout or "nchw", flat=True, cut=cut, resample=resample)
+    return ImageInput(height, width, color, settings.layout or "nchw", flat=True, cut=cut, resample=resample)
 
 
 def _size_hint(values: int | None) -> str:

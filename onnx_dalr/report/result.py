@@ -1,4 +1,4 @@
-"""The report of `optimize`: what came out first, then the layers, then what was tried."""
+"""The view of a Result: what came out first, then the layers, then what was tried."""
 
 from __future__ import annotations
 
@@ -12,16 +12,10 @@ from onnx_dalr.errors import one_line
 from onnx_dalr.plan.choice import REFUSED
 from onnx_dalr.report.advice import next_steps
 from onnx_dalr.report.figures import few_samples, outputs_table, quality_rows, size_rows, speed_text
-from onnx_dalr.report.parts import (
-    PLAIN_WIDTH,
-    facts_table,
-    fitting_table,
-    note_lines,
-    skipped_view,
-    some,
-)
-from onnx_dalr.report.planned import curve_view, reason_lines
+from onnx_dalr.report.parts import facts_table, fitting_table, note_lines, skipped_view, some
+from onnx_dalr.report.plan import curve_view, reason_lines
 from onnx_dalr.results.result import LayerResult, Result
+from onnx_dalr.shown import PLAIN_WIDTH
 from onnx_dalr.units import format_bytes, format_share
 
 _MOST_LAYERS = 12

@@ -8,10 +8,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from onnx_dalr.errors import InputError
 from onnx_dalr.samples.base import InputSpec
 
-Shape = tuple[int, ...]
-
 _LABEL_NAMES = frozenset({"y", "label", "labels", "target", "targets", "class", "classes"})
-_TWO_FORMS = (
+_TWO_WAYS = (
     "give every array the rank of its input, with the samples on axis 0, or every array one axis more, with one "
     "complete feed per entry"
 )
@@ -84,7 +82,7 @@ def _near(name: str, known: Sequence[str]) -> list[str]:
 
 
 def excess_axes(
-    shapes: Mapping[str, Sequence[Shape]], specs: Sequence[InputSpec], where: str, hint: str = _TWO_FORMS
+    shapes: Mapping[str, Sequence[tuple[int, ...]]], specs: Sequence[InputSpec], where: str, hint: str = _TWO_WAYS
 ) -> tuple[int | None, frozenset[str]]:
     """How many axes the arrays have more than their inputs, and which arrays are exempt from the count.
 
@@ -95,7 +93,7 @@ def excess_axes(
         shapes: Input name → shapes of the arrays given for it (one per file).
         specs: The model's inputs.
         where: Where the arrays come from.
-        hint: Which forms are allowed.
+        hint: How arrays may lie.
 
     Returns:
         (axes more than the input, names of the exempt). None instead of a number when every array is exempt or of
@@ -116,7 +114,7 @@ def excess_axes(
     return next(iter(found), None), exact
 
 
-def check_axes(shape: Shape, spec: InputSpec, where: str, skip: int = 0) -> None:
+def check_axes(shape: tuple[int, ...], spec: InputSpec, where: str, skip: int = 0) -> None:
     """Checks one sample or feed against the axes that the model fixes.
 
     Args:
@@ -136,7 +134,7 @@ def check_axes(shape: Shape, spec: InputSpec, where: str, skip: int = 0) -> None
         inner = as_text(shape[skip:])
         raise InputError(
             f"{where}: {what} of shape {inner} do not fit the model's input {spec}",
-            "give arrays of the shape the model declares" if skip and len(shape) == len(spec.shape) else _TWO_FORMS,
+            "give arrays of the shape the model declares" if skip and len(shape) == len(spec.shape) else _TWO_WAYS,
         )
 
 
@@ -156,6 +154,6 @@ def check_batch_axis(specs: Sequence[InputSpec], repeated: frozenset[str], where
         )
 
 
-def as_text(shape: Shape) -> str:
+def as_text(shape: tuple[int, ...]) -> str:
     """A shape as the messages write it: [2, 3]."""
     return f"[{', '.join(map(str, shape))}]"
