@@ -26,15 +26,23 @@ class Shown:
     def _brief(self) -> str:
         raise NotImplementedError
 
-    def _rendered(self, renderer: str, **how: Any) -> str:
-        """The result by one of `report/renderers.py`, as `how` says."""
+    def render(self, renderer: str, **how: Any) -> str:
+        """The result as text in one of the ways there are: "text", "html", "json".
+
+        Args:
+            renderer: One of `report/renderers.py`.
+            how: What its view can be told: `width`, `verbose`, `top`.
+
+        Raises:
+            KeyError: There is no such renderer.
+        """
         return str(import_module(RENDERERS).RENDERERS[renderer](self, **how))
 
     def __str__(self) -> str:
-        return self._rendered("text")
+        return self.render("text")
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {one_line(self._brief())}>"
 
     def _repr_html_(self) -> str:
-        return self._rendered("html")
+        return self.render("html")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import wraps
 from typing import Any
 
 import numpy as np
@@ -18,14 +19,16 @@ from onnx_dalr import Analysis, Plan, TargetError
 from onnx_dalr.candidate.candidate import Candidate
 from onnx_dalr.candidate.forms import params_of
 from onnx_dalr.choose.costs import COSTS
-from onnx_dalr.choose.costs.params import Params, ParamsBudget
+from onnx_dalr.choose.costs.additive import Params
 from onnx_dalr.choose.space import SearchSpace
-from onnx_dalr.factorize import METHODS, Form, Method, Rank, Settings, Shape, Statistics
+from onnx_dalr.factorize import METHODS, UNTOUCHED, Form, Method, Rank, Settings, Shape, Statistics
 from onnx_dalr.factorize.formats import FORMATS, Decoding, Encoded
-from onnx_dalr.factorize.structures import STRUCTURES, Piece, Pieces
+from onnx_dalr.factorize.structures import STRUCTURES, Piece, Pieces, Slot
 from onnx_dalr.factorize.structures.pair import Pair, PairSpectrum
+from onnx_dalr.graph.layers import Layer
 from onnx_dalr.report.renderers import RENDERERS
 from onnx_dalr.report.views import view
+from onnx_dalr.request.options import Options, make_options
 from onnx_dalr.request.target import LIMITS, make_target
 from onnx_dalr.results.result import Result
 from onnx_dalr.session.session import open_session
@@ -84,21 +87,21 @@ class Triple(Pair):
     """Three thin matrices."""
 
     name: str = "triple"
-    roles: tuple[str, ...] = ("B", "T", "A")
 
-    def shapes(self, shape: Shape, rank: Rank) -> tuple[Shape, ...]:
-        first, last = super().shapes(shape, rank)
-        return first, Shape(rank[0], rank[0]), last
+    def slots(self, shape: Shape, rank: Rank) -> tuple[Slot, ...]:
+        first, last = super().slots(shape, rank)
+        return first, Slot("T", Shape(rank[0], rank[0])), last
 
     def ranks(self, shape: Shape, room: int) -> Sequence[Rank]:
         every = ((rank,) for rank in range(1, min(shape.m, shape.n)))
-        return [rank for rank in every if sum(piece.params for piece in self.shapes(shape, rank)) < room]
+        return [rank for rank in every if sum(slot.shape.params for slot in self.slots(shape, rank)) < room]
 
     def compose(self, pieces: Sequence[Piece]) -> NDArray[Any]:
         B, T, A = (piece.values for piece in pieces)
         return np.asarray(A @ T @ B)
 
-    def decompose(self, W: NDArray[Any], stats: Statistics, method: Method, settings: Settings) -> InTwo:
+    def decompose(self, W: NDArray[Any], shape: Shape, stats: Statistics, method: Method, settings: Settings) -> InTwo:
+        del shape
         return InTwo(method.spectrum(W, stats, settings))
 
 
@@ -117,12 +120,29 @@ def test_a_structure(model: ModelProto, planned: Plan, monkeypatch: pytest.Monke
     assert json.loads(result.model.metadata_props[0].value)["ranks"] == {"second": "triple 8"}
 
 
-def test_a_structure_is_searched_like_any_other(model: ModelProto, monkeypatch: pytest.MonkeyPatch) -> None:
+@wraps(make_options)
+def allowing_half(**how: Any) -> Options:
+    """Options of a run that may store weights in two formats."""
+    return replace(make_options(**how), formats=("keep", "half"))
+
+
+def test_structures_and_formats_are_searched_side_by_side(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What another form beats at its price is not taken, however much of a budget is left."""
     monkeypatch.setitem(STRUCTURES, "triple", Triple())
-    monkeypatch.delitem(STRUCTURES, "pair")
-    result = onnx_dalr.optimize(model, calib=X, params="60%", task="regress")
-    assert {layer.form.structure for layer in result.layers if not layer.form.untouched} == {"triple"}
-    assert result.params_after <= 0.6 * result.params_before
+    monkeypatch.setitem(FORMATS, "half", Half())
+    monkeypatch.setattr("onnx_dalr.request.options.make_options", allowing_half)
+    wide = tiny.mlp((16, 96, 96, 4))
+    errors = []
+    for size in ("30%", "45%", "60%"):
+        result = onnx_dalr.optimize(wide, calib=X, size=size, task="regress")
+        assert result.bytes_after <= float(size[:-1]) / 100 * result.bytes_before
+        assert {layer.form.structure for layer in result.layers} <= {"pair", "dense"}
+        assert result.quality is not None
+        errors.append(result.quality.error.value)
+    assert errors[0] > errors[1]
+    assert errors[2] < 1e-3  # all of it in half the bytes
+    within = onnx_dalr.optimize(wide, calib=X, max_error=0.02, task="regress")
+    assert within.bytes_after < within.bytes_before
 
 
 # A format.
@@ -139,7 +159,9 @@ class Half:
         return 2 * shape.params
 
     def encode(self, values: NDArray[Any], dtype: np.dtype[Any]) -> Encoded:  # noqa: ARG002
-        return Encoded({"": values.astype(np.float16)}, (Decoding("Cast", attributes={"to": None}),))
+        return Encoded(
+            {"": values.astype(np.float16)}, values.astype(np.float16), (Decoding("Cast", attributes={"to": None}),)
+        )
 
 
 @pytest.mark.parametrize(
@@ -169,29 +191,30 @@ def test_a_format(
 
 @dataclass(frozen=True)
 class Macs(Params):
-    """Multiply-adds of one row; the layers of this model have no others."""
+    """Multiply-adds of the layers on the fit samples."""
 
     name: str = "macs"
     measure: str = "multiply-adds"
+    needs_samples: bool = True
+
+    def price(self, space: SearchSpace, layer: Layer, form: Form) -> float:
+        return space.rows(layer) * super().price(space, layer, form)
 
     def whole(self, space: SearchSpace) -> int:
-        return sum(layer.params for layer in space.layers)
-
-    def budget(self, space: SearchSpace, limit: int) -> ParamsBudget:
-        return ParamsBudget(space, limit + space.rest)
+        return int(sum(self.price(space, layer, UNTOUCHED) for layer in space.layers))
 
 
 def test_a_cost(model: ModelProto, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(COSTS, "macs", Macs())
     monkeypatch.setitem(LIMITS, "macs", parse_amount)
-    with onnx_dalr.analyze(model, calib=X, task="regress") as analysis:
+    with onnx_dalr.analyze(model, calib=X, task="regress", target=make_target(macs="60%")) as analysis:
         plan = analysis.plan_for(make_target(macs="60%"))
         spent = sum(
             params_of(layer, form, METHODS["dalr"]) for layer, form in zip(analysis.layers, plan.forms, strict=True)
         )
         assert 0.5 < spent / sum(layer.params for layer in analysis.layers) <= 0.6
         assert plan.target == "macs 60%"
-        with pytest.raises(TargetError, match="cannot be reached"):
+        with pytest.raises(TargetError, match=r"--macs 0.1% cannot be reached: .* .the closest is --macs "):
             analysis.plan_for(make_target(macs="0.1%"))
 
 
@@ -200,7 +223,7 @@ def test_a_cost(model: ModelProto, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a_renderer(planned: Plan, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(RENDERERS, "loud", lambda result: str(view(result, 80)).upper() + "!")  # type: ignore[attr-defined]
-    assert planned._rendered("loud").endswith("!")
+    assert planned.render("loud").endswith("!")
 
 
 # A step of tuning.

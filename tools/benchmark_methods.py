@@ -20,7 +20,7 @@ from onnx_dalr.candidate.candidate import build, replacement
 from onnx_dalr.candidate.forms import asked
 from onnx_dalr.choose import allocate
 from onnx_dalr.choose.allocate import Forms
-from onnx_dalr.choose.costs.params import ParamsBudget
+from onnx_dalr.choose.costs import COSTS
 from onnx_dalr.choose.decide import decide
 from onnx_dalr.choose.effects import MeasuredEffects, MetricEffects, samples_for
 from onnx_dalr.choose.space import SearchSpace, space_of
@@ -289,7 +289,7 @@ class Bench:
         if self.case.unit == "rank":
             return [asked(layer, int(amount)) for layer in self._layers]
         assert space.target.amount is not None
-        budget = ParamsBudget(space, space.target.amount.of(space.params))
+        budget = COSTS["params"].budget(space, space.target.amount.of(space.params))
         equal = budget.meet(lambda left: allocate.within(budget.ladders, left))
         if equal is None:
             raise budget.refusal()

@@ -6,7 +6,7 @@ Search scores what it makes, effects are measured with its pieces, and the file 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from json import dumps
 from typing import Any
 
@@ -15,12 +15,12 @@ from numpy.typing import NDArray
 from onnx import ModelProto
 
 from onnx_dalr._version import __version__
-from onnx_dalr.factorize import DENSE, KEPT, PAIR, Form
+from onnx_dalr.factorize import DENSE, Form
 from onnx_dalr.factorize.formats import FORMATS
-from onnx_dalr.factorize.structures import STRUCTURES, Piece, Pieces, shapes_of
+from onnx_dalr.factorize.structures import STRUCTURES, Pieces, slots_of
 from onnx_dalr.graph.layers import Layer, matrix
 from onnx_dalr.graph.rewrite import Substitution, rewrite
-from onnx_dalr.graph.storage.model import Model, metadata
+from onnx_dalr.graph.storage.model import Model, count_params, metadata
 from onnx_dalr.learn.learn import Learned
 from onnx_dalr.learn.trust import DEFAULT
 from onnx_dalr.progress import counted
@@ -36,10 +36,17 @@ class Candidate:
     Attributes:
         proto: The model; external data of the original is still referred to.
         tensors: By layer name: names of the tensors that took its weight's place.
+        packed: Numbers in them that are not stored as floating ones.
     """
 
     proto: ModelProto
     tensors: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    packed: int = 0
+
+    @property
+    def params(self) -> int:
+        """Numbers the model computes with, in whatever format."""
+        return count_params(self.proto) + self.packed
 
 
 def build(
@@ -73,16 +80,18 @@ def outline(context: Context, layers: Sequence[Layer], learned: Learned | None, 
 def pieces_of(original: Model, layer: Layer, learned: Learned, form: Form, factors: str = DEFAULT) -> Pieces:
     """What takes the place of a layer's weight in a form, before it is stored in the form's format."""
     if form.structure == DENSE:
-        return Pieces((Piece("W", matrix(original, layer)),), np.zeros(layer.m))
+        (slot,) = slots_of(layer.shape, form)
+        return Pieces((slot.filled(matrix(original, layer).reshape(slot.shape.dims)),), np.zeros(layer.m))
     return learned.of(layer.name, factors).of(form).pieces(form.rank)
 
 
 def replacement(original: Model, learned: Learned, layer: Layer, form: Form) -> tuple[NDArray[Any], NDArray[Any]]:
     """(W', [m, n], and what is added to the bias, [m]) of a layer in a form, without making a model of it."""
-    made = pieces_of(original, layer, learned, form)
+    made, storage = pieces_of(original, layer, learned, form), FORMATS[form.format]
+    read = [replace(piece, values=storage.encode(piece.values, layer.dtype).values) for piece in made.pieces]
     if form.structure == DENSE:
-        return made.pieces[0].values, made.shift
-    return STRUCTURES[form.structure].compose(made.pieces), made.shift
+        return read[0].values.reshape(layer.m, layer.n), made.shift
+    return STRUCTURES[form.structure].compose(read), made.shift
 
 
 def note(context: Context, layers: Iterable[Layer], forms: Iterable[Form], calibration: str) -> str:
@@ -102,12 +111,19 @@ def note(context: Context, layers: Iterable[Layer], forms: Iterable[Form], calib
 
 def _noted(form: Form) -> int | str:
     """A pair is its rank, as it has been since notes are written."""
-    return form.rank[0] if form.structure == PAIR and form.format == KEPT else str(form)
+    return form.rank[0] if form.is_rank else str(form)
 
 
 def _rewritten(context: Context, substitutions: Iterable[Substitution], text: str) -> Candidate:
-    made = rewrite(context.original, substitutions, text)
-    return Candidate(made.proto, made.tensors)
+    packed: list[int] = []
+
+    def counted_as_they_pass() -> Iterator[Substitution]:
+        for one in substitutions:
+            packed.extend(part.encoded.arrays[""].size for part in one.parts if part.encoded.is_packed)
+            yield one
+
+    made = rewrite(context.original, counted_as_they_pass(), text)
+    return Candidate(made.proto, made.tensors, sum(packed))
 
 
 def _made(
@@ -127,12 +143,8 @@ def _empty(
             continue
         known = None if learned is None or form.structure == DENSE else learned.of(layer.name).of(form)
         moved = form.structure != DENSE and context.options.method.compensates and (known is None or known.moves_bias)
-        roles = ("W",) if form.structure == DENSE else STRUCTURES[form.structure].roles
-        pieces = [
-            Piece(role, np.zeros((shape.m, shape.channels, *shape.kernel), np.float32))
-            for role, shape in zip(roles, shapes_of(layer.shape, form), strict=True)
-        ]
-        yield _stored(layer, Pieces(tuple(pieces), np.full(layer.m, 1e-3 if moved else 0.0)), form)
+        pieces = tuple(slot.empty() for slot in slots_of(layer.shape, form))
+        yield _stored(layer, Pieces(pieces, np.full(layer.m, 1e-3 if moved else 0.0)), form)
 
 
 def _stored(layer: Layer, made: Pieces, form: Form) -> Substitution:

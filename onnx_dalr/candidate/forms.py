@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from onnx_dalr.factorize import DENSE, KEPT, UNTOUCHED, Form, Method
 from onnx_dalr.factorize.formats import FORMATS
-from onnx_dalr.factorize.structures import shapes_of
+from onnx_dalr.factorize.structures import slots_of
 from onnx_dalr.graph.layers import Layer
 
 
@@ -33,7 +33,7 @@ def forms_of(layer: Layer, method: Method, formats: Sequence[str] = (KEPT,)) -> 
 
 def params_of(layer: Layer, form: Form, method: Method) -> int:
     """Parameters of a layer in a form, what its biases grow by included."""
-    return sum(shape.params for shape in shapes_of(layer.shape, form)) + _growth(layer, form, method)
+    return sum(slot.shape.params for slot in slots_of(layer.shape, form)) + _growth(layer, form, method)
 
 
 def bytes_of(layer: Layer, form: Form, method: Method) -> int:
@@ -41,7 +41,7 @@ def bytes_of(layer: Layer, form: Form, method: Method) -> int:
     if form.untouched:
         return layer.params * layer.dtype.itemsize
     storage = FORMATS[form.format]
-    stored = sum(storage.bytes(shape, layer.dtype) for shape in shapes_of(layer.shape, form))
+    stored = sum(storage.bytes(slot.shape, layer.dtype) for slot in slots_of(layer.shape, form))
     return stored + _growth(layer, form, method) * layer.dtype.itemsize
 
 

@@ -8,6 +8,7 @@ are not.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -15,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from onnx_dalr.choose.allocate import Curve, Forms, Menu
-from onnx_dalr.choose.space import SearchSpace
+from onnx_dalr.choose.space import SearchSpace, family
 from onnx_dalr.factorize import Form
 from onnx_dalr.factorize.spectra import Spectra
 from onnx_dalr.graph.layers import Layer
@@ -131,8 +132,8 @@ class MeasuredEffects:
         name = numbered(MEASURING, self._times, max(self._times, TRIALS))
         with self._progress.stage(name, sum(self._wanted)) as advance:
             for layer, menu, spectra, form, points, wanted in each:
-                place = menu.index(form) if not form.untouched else len(menu) - 2
-                tail = spectra.tail(menu[place]) if wanted and place >= 0 else 0.0
+                place = menu.index(form) if not form.untouched else _largest(menu)
+                tail = 0.0 if menu[place].untouched or not wanted else spectra.tail(menu[place])
                 if place not in points and tail > 0:
                     points[place] = max(self._distortion(layer, menu[place]), _SMALLEST) / tail
                 advance(int(wanted))
@@ -151,17 +152,27 @@ class MeasuredEffects:
         return comparison.distortion() if comparison.finite else float("inf")
 
 
-def _scaled(menu: Menu, spectra: Spectra, points: Mapping[int, float]) -> Curve:
-    """Tails times distortion/tail, interpolated between the measured places: both axes are logarithms.
+def _largest(menu: Menu) -> int:
+    """Place of the largest rank of the first structure and format."""
+    return max(place for place, form in enumerate(menu) if family(form) == family(menu[0]))
 
-    The ratio drifts slowly with the rank, over orders of magnitude of it; places of a menu stand for ranks.
+
+def _scaled(menu: Menu, spectra: Spectra, points: Mapping[int, float]) -> Curve:
+    """Tails times distortion/tail: of each structure and format, interpolated between the ranks that were measured.
+
+    The ratio drifts slowly with the rank, over orders of magnitude of it, so that both axes are logarithms. Where
+    nothing of a structure and format was measured, the ratio is the geometric mean of what was.
     """
     tails = np.array([0.0 if form.untouched else spectra.tail(form) for form in menu])
     if not points:
         return tails
-    places = sorted(points)
-    along = np.log(np.arange(1, len(menu) + 1))
-    scale = np.interp(along, along[places], np.log([points[place] for place in places]))
+    scale = np.full(len(menu), float(np.mean(np.log(list(points.values())))))
+    for name in {family(menu[place]) for place in points}:
+        places = [place for place, form in enumerate(menu) if family(form) == name and not form.untouched]
+        known = [place for place in places if place in points]
+        along = np.log([math.prod(menu[place].rank) for place in places])
+        ranks = np.log([math.prod(menu[place].rank) for place in known])
+        scale[places] = np.interp(along, ranks, np.log([points[place] for place in known]))
     scaled = np.multiply(tails, np.exp(scale), out=np.zeros(len(tails)), where=tails > 0)  # 0·∞ is 0: exact
     return np.asarray(scaled)
 

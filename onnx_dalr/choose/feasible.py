@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+from onnx_dalr.choose.costs import COSTS
 from onnx_dalr.choose.search import make_plan
 from onnx_dalr.choose.space import space_of
 from onnx_dalr.choose.trials import plan_of
@@ -36,7 +37,8 @@ def check_target(context: Context, target: Target, layers: Sequence[Layer], *, s
         InputError: A tolerance is asked for and there is nothing to measure it on.
     """
     space, name = space_of(context, target, layers, None), target.name
-    if name != "energy" and not (name in MEASURED and select):
+    unknown = name == "energy" or (name in COSTS and COSTS[name].needs_samples)
+    if not unknown and not (name in MEASURED and select):
         compressed_of(make_plan(space, None).choices)
     elif not space.saves:
         compressed_of(plan_of(space, [UNTOUCHED] * len(space.layers), "").choices)

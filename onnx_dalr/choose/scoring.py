@@ -12,7 +12,6 @@ from onnx_dalr.candidate.loadable import loadable
 from onnx_dalr.choose.space import SearchSpace
 from onnx_dalr.choose.trials import Scorer, Trial
 from onnx_dalr.graph.answers import exposing
-from onnx_dalr.graph.storage.model import count_params
 from onnx_dalr.plan.plan import Plan
 from onnx_dalr.progress import LOADING, SCORING, numbered
 from onnx_dalr.quality.evaluate import Recalled, Task, evaluate
@@ -37,10 +36,10 @@ def scorer(context: Context, space: SearchSpace, sets: Sets, task: Task, most: i
             return scored(plan, advance)
 
     def scored(plan: Plan, advance: Callable[[int], None]) -> Trial:
-        proto = build(context, space.layers, learned, plan.forms, plan.factors).proto
-        params = count_params(proto)
+        made = build(context, space.layers, learned, plan.forms, plan.factors)
+        proto, params = made.proto, made.params
         with loadable(context.original, exposing(proto, task.hidden), context.file) as (source, size):
-            del proto  # of a large model, not beside the session
+            del proto, made  # of a large model, not beside the session
             candidate = open_session(source, context.options.runtime)
         del source
         quality = evaluate(

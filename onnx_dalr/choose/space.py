@@ -9,10 +9,10 @@ from functools import cached_property
 import numpy as np
 
 from onnx_dalr.candidate.candidate import outline
-from onnx_dalr.candidate.forms import asked, forms_of, largest_rank, params_of
+from onnx_dalr.candidate.forms import asked, bytes_of, forms_of, largest_rank, params_of
 from onnx_dalr.choose import allocate
 from onnx_dalr.choose.allocate import Curve, Forms, Ladder, Menu, Pricing
-from onnx_dalr.factorize import UNTOUCHED, Form, Method
+from onnx_dalr.factorize import KEPT, UNTOUCHED, Form, Method
 from onnx_dalr.factorize.spectra import Spectra
 from onnx_dalr.graph.layers import Layer
 from onnx_dalr.graph.storage.model import saved_size
@@ -41,6 +41,8 @@ class SearchSpace:
         bytes: Its size on disk.
         weigh: Says what the artifact would weigh; read by the target "size" only.
         factors: Name of the factors, of those that were learned.
+        formats: That weights may be stored in.
+        priced: Bytes of forms, where formats make these what counts if no target says it; None for parameters.
     """
 
     target: Target
@@ -51,6 +53,8 @@ class SearchSpace:
     bytes: int
     weigh: Weigh
     factors: str = DEFAULT
+    formats: tuple[str, ...] = (KEPT,)
+    priced: Callable[[Layer, Form], float] | None = None
 
     def with_factors(self, name: str) -> SearchSpace:
         """The space with the factors of this name."""
@@ -68,7 +72,7 @@ class SearchSpace:
     @cached_property
     def menus(self) -> list[Menu]:
         """By layer: every form that makes it smaller, and that it stays as it is."""
-        return [forms_of(layer, self.method) for layer in self.layers]
+        return [forms_of(layer, self.method, self.formats) for layer in self.layers]
 
     def curves(self, read: Callable[[Spectra, Form], float]) -> list[Curve]:
         """By layer: what `read` finds for every form of its menu."""
@@ -81,8 +85,8 @@ class SearchSpace:
 
     @cached_property
     def ladders(self) -> list[Ladder]:
-        """The choices of each layer, at what they cost in parameters."""
-        return self.ladders_at(self.params_of)
+        """The choices of each layer, at what they cost where no target says it."""
+        return self.ladders_at(self.priced or self.params_of)
 
     def params_of(self, layer: Layer, form: Form) -> float:
         """Parameters of a layer in a form."""
@@ -94,16 +98,39 @@ class SearchSpace:
         return [self._ladder(*each) for each in zip(self.layers, self.menus, priced, strict=True)]
 
     def _ladder(self, layer: Layer, menu: Menu, price: Pricing) -> Ladder:
-        target, rule = self.target, rule_for(layer, self.target.ranks)
+        rule = rule_for(layer, self.target.ranks)
         if rule is None:
-            return allocate.ladder(menu, price, allowed=target.allows)
+            worth = self._worth(layer, menu, price)
+            return allocate.ladder(menu, price, allowed=lambda form: form in worth)
         form = asked(layer, rule.rank)
         return allocate.pinned(menu, (form if form in menu else UNTOUCHED,), price)
+
+    def _worth(self, layer: Layer, menu: Menu, price: Pricing) -> set[Form]:
+        """Forms with a rank that may be chosen, and that no form of another structure or format beats for its price.
+
+        Within one structure and format a rank more loses no more, and what fills a budget takes rung by rung: between
+        two of them that holds only for what is left here.
+        """
+        allowed, spectra = [form for form in menu if self.target.allows(form)], self.spectra(layer)
+        if spectra is None or len({family(form) for form in allowed if not form.untouched}) < 2:
+            return set(allowed)
+        least: dict[tuple[str, str], float] = {}
+        kept: set[Form] = set()
+        for _, tail, form in sorted((price(form), spectra.tail(form), form) for form in allowed):
+            if form.untouched or all(tail < other for name, other in least.items() if name != family(form)):
+                kept.add(form)
+            least[family(form)] = min(tail, least.get(family(form), tail))
+        return kept
 
     @cached_property
     def tails(self) -> list[Curve]:
         """By layer: the share of its own output to expect lost in each form, squared."""
         return self.curves(lambda spectra, form: spectra.tail(form) / max(spectra.first.power, _SMALLEST))
+
+    @property
+    def whole(self) -> int:
+        """What the model costs as it is, where no target says what counts."""
+        return self.params if self.priced is None else self.bytes
 
     @property
     def rest(self) -> int:
@@ -117,11 +144,20 @@ class SearchSpace:
 
     def params_at(self, forms: Forms) -> int:
         """Parameters of the whole model with its layers in these forms."""
-        return self.rest + int(allocate.total(self.ladders, forms))
+        return self.rest + int(sum(self.params_of(*each) for each in zip(self.layers, forms, strict=True)))
+
+    def rows(self, layer: Layer) -> float:
+        """Rows that a layer saw on the fit samples; 1 before these were run."""
+        return 1.0 if self.learned is None else float(self.learned.rows[layer.name])
 
     def largest_rank(self, layer: Layer) -> int:
         """The largest rank that makes a layer smaller."""
         return largest_rank(layer, self.method)
+
+
+def family(form: Form) -> tuple[str, str]:
+    """What forms that differ in their rank alone have in common."""
+    return form.structure, form.format
 
 
 def space_of(context: Context, target: Target, layers: Sequence[Layer], learned: Learned | None) -> SearchSpace:
@@ -138,6 +174,19 @@ def space_of(context: Context, target: Target, layers: Sequence[Layer], learned:
         made = outline(context, layers, learned, forms)
         return saved_size(made.proto, context.original, context.file)
 
+    original, options = context.original, context.options
+
+    def stored(layer: Layer, form: Form) -> float:
+        return float(bytes_of(layer, form, options.method))
+
     return SearchSpace(
-        target, layers, learned, context.options.method, context.original.params, context.original.size, weigh
+        target,
+        layers,
+        learned,
+        options.method,
+        original.params,
+        original.size,
+        weigh,
+        formats=options.formats,
+        priced=None if options.formats == (KEPT,) else stored,
     )

@@ -28,7 +28,7 @@ from onnx_dalr.plan.plan import Plan
 EVALUATIONS = 10
 MORE_FOR_FACTORS = 2  # evaluations, where some went into the choice of the factors
 _CLOSE = 1.02  # a search need not be finer
-_LITTLE = 0.25  # share of the parameters that could go at best, up to which one step is tried before all else
+_LITTLE = 0.25  # share of the model that could go at best, up to which one step is tried before all else
 _ROUNDING = 1e-12  # 2.9 % is a little less than 29 of 1000
 _STARTING_RATIOS = (0.5, 0.15)
 
@@ -71,7 +71,7 @@ class ToleranceSearch:
         # What is pinned costs the same in any model: with it the bounds would lie too close for a logarithmic scale.
         fixed = sum(float(one.costs[0]) for one in ladders if not one.gives)
         low, high = (allocate.total(ladders, forms) - fixed for forms in (allocate.smallest(ladders), most))
-        if high - low < _LITTLE * self._space.params and not self._passes(EQUAL, _one_step_down(ladders)):
+        if high - low < _LITTLE * self._space.whole and not self._passes(EQUAL, _one_step_down(ladders)):
             return self._result(EQUAL)  # a search for what little there is to gain would end where it began
         effects = self._effects()
         name = BY_EFFECT if effects else EQUAL

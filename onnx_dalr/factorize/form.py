@@ -36,8 +36,13 @@ class Form(NamedTuple):
 
     @property
     def brief(self) -> str:
-        """For tables: a pair is its rank, as nearly all are."""
-        return str(self.rank[0]) if self.structure == PAIR and self.format == KEPT else str(self)
+        """For tables and notes: a pair is its rank, as nearly all are."""
+        return str(self.rank[0]) if self.is_rank else str(self)
+
+    @property
+    def is_rank(self) -> bool:
+        """Whether its rank says all: it is a pair in the element type the weight has."""
+        return self.structure == PAIR and self.format == KEPT
 
     def __str__(self) -> str:
         rank = "x".join(map(str, self.rank))

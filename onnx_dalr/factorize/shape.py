@@ -26,6 +26,11 @@ class Shape:
         return self.m * self.n
 
     @property
+    def dims(self) -> tuple[int, ...]:
+        """Of its values: [m, channels, *kernel]."""
+        return (self.m, self.channels, *self.kernel)
+
+    @property
     def channels(self) -> int:
         """Inputs without taps: n / Πkernel."""
         return self.n // math.prod(self.kernel)

@@ -33,7 +33,7 @@ class Spectra:
     @property
     def has_effect(self) -> bool:
         """Whether what the layer does to the network's output is known."""
-        return self.first.has_effect
+        return all(each.has_effect for each in self.by_structure.values())
 
     def of(self, form: Form) -> Decomposition:
         """The one that a form belongs to."""
@@ -50,7 +50,7 @@ class Spectra:
             return 0.0 if self.has_effect else float("nan")
         lost = 0.0 if form.structure == DENSE else self.of(form).effect(form.rank)
         noise = FORMATS[form.format].noise
-        return lost + noise * self.first.effect((0,)) if noise else lost
+        return lost + noise * self.first.whole_effect if noise else lost
 
     def energy_lost(self, form: Form) -> float:
         """Share of the energy of y that is left out."""

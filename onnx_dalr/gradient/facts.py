@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -48,7 +49,8 @@ def facts_about(proto: ModelProto, nodes: Sequence[NodeProto]) -> Facts:
         nodes: Its nodes in an order of computation.
     """
     light = _light(proto, nodes)
-    values = {name: numpy_helper.to_array(tensor) for name, tensor in _constants(proto) if _is_small(tensor)}
+    small = {name: _values(tensor) for name, tensor in _constants(proto) if _is_small(tensor)}
+    values = {name: value for name, value in small.items() if value is not None}
     integers = {
         name: [int(entry) for entry in value.ravel()]
         for name, value in values.items()
@@ -66,6 +68,13 @@ def facts_about(proto: ModelProto, nodes: Sequence[NodeProto]) -> Facts:
         if not new:
             return Facts(kinds, dims, values)
         light.graph.value_info.extend(new)
+
+
+def _values(tensor: TensorProto) -> NDArray[Any] | None:
+    """What a tensor holds; None where a damaged file, which some runtimes load, has too few bytes of it."""
+    with suppress(ValueError):
+        return np.asarray(numpy_helper.to_array(tensor))
+    return None
 
 
 def _inferred(light: ModelProto) -> tuple[dict[str, int], dict[str, Dims]]:

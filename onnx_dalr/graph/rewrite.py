@@ -137,7 +137,8 @@ class _LayerRewrite:
         self.bias = self._bias(use)
         if use.add is not None and use.bias is not None and self.bias is not None:
             add = use.add.node(proto)
-            add.input[list(add.input).index(use.bias)] = self.bias
+            if use.bias in add.input:  # it was turned already where, in a damaged file, two nodes make one tensor
+                add.input[list(add.input).index(use.bias)] = self.bias
         return use.kind.nodes(use, use.node.node(self._model.proto), self)
 
     def chain(self, data: str, output: str) -> Iterator[tuple[Link, str, str]]:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import reduce
+from operator import or_
 from typing import Any
 
 import numpy as np
@@ -168,7 +170,8 @@ def _refuse_above_limit(what: str, needed: int) -> None:
 
 def needs_of(layer: Layer, method: Method, *, metric: bool = False) -> Need:
     """The statistics a method reads of a layer, with the gradients where there is to be a metric."""
-    return method.needs(layer.m, layer.n) | (Need.METRIC if metric else Need.NONE)
+    read = (structure.needs(layer.shape, method) for structure in layer.structures)
+    return reduce(or_, read, Need.METRIC if metric else Need.NONE)
 
 
 def passes(layers: Sequence[Layer], method: Method, limit: int, *, metric: bool = False) -> list[list[Layer]]:

@@ -161,7 +161,7 @@ def factorize(
             if not keep and isinstance(statistics, dict):
                 del statistics[layer.name]
             for name, settings in trusts(context, W, held).items():
-                structures = layer.structures
-                spectra = Spectra({each.name: each.decompose(W, held, method, settings) for each in structures})
+                made = {one.name: one.decompose(W, layer.shape, held, method, settings) for one in layer.structures}
+                spectra = Spectra(made)
                 into.setdefault(name, {})[layer.name] = spectra.compact() if W.dtype == np.float32 else spectra
                 advance(1)

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from onnx_dalr.errors import NothingToGainError
-from onnx_dalr.factorize.form import KEPT, PAIR, Form
+from onnx_dalr.factorize.form import Form
 
 REFUSED = "would not make it smaller"
 """In the reason of a layer that stays as it is though a form was asked for."""
@@ -14,7 +14,7 @@ REFUSED = "would not make it smaller"
 
 def refused(form: Form, largest: int) -> str:
     """Why a layer stays as it is though a form was asked for; `largest` is the largest rank it could have."""
-    if form.structure == PAIR and form.format == KEPT:
+    if form.is_rank:
         return f"rank {form.brief} {REFUSED}: {largest} is the largest"
     return f"{form} {REFUSED}"
 

@@ -110,7 +110,7 @@ class Plan(Shown):
     def apply(
         self, model: str | os.PathLike[str] | ModelProto, *, stats: StatisticsSet | str | os.PathLike[str]
     ) -> ModelProto:
-        """The model rewritten by this plan, from statistics: no sample is run.
+        """The model rewritten by this plan, from statistics: no sample is run, so nothing is tuned.
 
         Args:
             model: The model the plan was made for, path or ModelProto.

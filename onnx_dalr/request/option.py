@@ -8,6 +8,8 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any, Final, get_args
 
+from onnx_dalr.units import Amount
+
 REQUIRED: Final = ...
 """The default of what has to be given."""
 
@@ -53,6 +55,7 @@ class Option:
         shows_default: The help tells the default, where there is one.
         least: The smallest number the parser takes.
         words: The words it takes by name: themselves, or "module:NAME" of their table or Literal.
+        limit: Of a target: (what was typed, flag) → an amount of what forms cost, or a number.
         read: (flag, word) → its value, where that is more than the word.
         in_python: How messages in Python name an option that no function takes.
     """
@@ -74,6 +77,7 @@ class Option:
     shows_default: bool = True
     least: int | None = None
     words: str | tuple[str, ...] = ()
+    limit: Callable[[Any, str], Amount | float] | None = None
     read: Callable[[str, str], Any] | None = None
     in_python: str = ""
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, TypedDict
 
 from onnx_dalr.errors import InputError
-from onnx_dalr.factorize import METHODS, Method, Ridge, Settings
+from onnx_dalr.factorize import KEPT, METHODS, Method, Ridge, Settings
 from onnx_dalr.quality.score import UserScore, load_score
 from onnx_dalr.quality.task import TaskName
 from onnx_dalr.request.option import SHARED
@@ -28,6 +28,7 @@ class Options:
 
     method: Method
     settings: Settings = Settings()  # noqa: RUF009 - frozen
+    formats: tuple[str, ...] = (KEPT,)
     include: tuple[str, ...] = ()
     exclude: tuple[str, ...] = ()
     task: TaskName = "auto"

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
-from functools import partial
 from typing import Any
 
 from onnx_dalr.errors import InputError
 from onnx_dalr.factorize.form import Form
-from onnx_dalr.units import Amount, parse_amount, parse_error, parse_points, parse_share
+from onnx_dalr.request.rows.target import TARGET as OPTIONS
+from onnx_dalr.units import Amount, parse_share
 
 DEFAULT_DROP = 0.01
 KEEP = "keep"
@@ -18,16 +18,7 @@ KEEP = "keep"
 RANK = "rank"
 """Name of the target that is ranks alone."""
 
-LimitReader = Callable[[Any, str], Amount | float]
-"""(what was typed, the option) → an amount of what forms cost, or a number."""
-
-LIMITS: dict[str, LimitReader] = {
-    "size": partial(parse_amount, unit="B"),
-    "params": parse_amount,
-    "max-drop": parse_points,
-    "max-error": parse_error,
-    "energy": parse_share,
-}
+LIMITS = {option.flag.removeprefix("--"): option.limit for option in OPTIONS if option.limit is not None}
 """Every other target by its name, and how it is read."""
 
 MEASURED = ("max-drop", "max-error")

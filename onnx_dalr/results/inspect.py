@@ -173,7 +173,7 @@ class Inspection(Shown):
         Returns:
             Plain text.
         """
-        return self._rendered("text", width=width, top=top)
+        return self.render("text", width=width, top=top)
 
     def to_json(self) -> str:
         """The facts of the table as JSON text."""

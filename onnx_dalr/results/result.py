@@ -147,7 +147,7 @@ class Result(Shown):
         Returns:
             Plain text.
         """
-        return self._rendered("text", width=width, verbose=verbose)
+        return self.render("text", width=width, verbose=verbose)
 
     def to_json(self) -> str:
         """The facts of the table, and the sample ids, as JSON text."""

@@ -10,7 +10,7 @@ from onnx_dalr.candidate.forms import bytes_of, largest_rank, params_of
 from onnx_dalr.choose.analysis import Analysis
 from onnx_dalr.factorize import UNTOUCHED
 from onnx_dalr.files import together
-from onnx_dalr.graph.storage.model import count_params, save
+from onnx_dalr.graph.storage.model import save
 from onnx_dalr.learn.learn import Learned
 from onnx_dalr.learn.trust import DEFAULT
 from onnx_dalr.plan.plan import Plan
@@ -35,7 +35,8 @@ def produce(analysis: Analysis, plan: Plan, destination: Destination) -> Result:
     original, options = context.original, context.options
     with context.phase("rewrite"), context.progress.stage(REWRITING, len(plan.compressed)) as advance:
         made = build(context, analysis.layers, learned, plan.forms, plan.factors, advance)
-    proto = tuned(made, plan, analysis).proto
+    made = tuned(made, plan, analysis)
+    proto = made.proto
     layer_results = tuple(_layer_results(analysis, learned, plan))
     factors = _factors(learned, plan)
     fitted, calibration, passes = learned.digests, learned.calibration, learned.passes
@@ -59,7 +60,7 @@ def produce(analysis: Analysis, plan: Plan, destination: Destination) -> Result:
             bytes_before=original.size,
             bytes_after=size,
             params_before=original.params,
-            params_after=count_params(proto),
+            params_after=made.params,
             layers=layer_results,
             skipped=tuple(analysis.skipped),
             samples=None if sets is None else sets.facts(calibration),

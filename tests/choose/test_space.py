@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from onnx_dalr.candidate.forms import largest_rank, params_of
 from onnx_dalr.choose import allocate
 from onnx_dalr.choose.allocate import Forms
+from onnx_dalr.choose.costs import COSTS
 from onnx_dalr.choose.costs.bytes import BytesBudget
-from onnx_dalr.choose.costs.params import ParamsBudget
 from onnx_dalr.choose.search import make_plan
 from onnx_dalr.choose.space import SearchSpace
 from onnx_dalr.errors import TargetError
@@ -123,7 +123,7 @@ def test_parameters_that_cannot_be_reached_name_the_closest_that_can(target: dic
 
 def test_what_is_left_for_the_layers_is_the_limit_less_the_rest() -> None:
     seen: list[float] = []
-    ParamsBudget(posed(params=3000), 3000).meet(seen.append)  # type: ignore[func-returns-value, arg-type]
+    COSTS["params"].budget(posed(params=3000), 3000).meet(seen.append)  # type: ignore[func-returns-value, arg-type]
     assert seen == [3000 - 130]
 
 

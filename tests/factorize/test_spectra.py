@@ -32,7 +32,7 @@ class Coarse:
         return shape.params
 
     def encode(self, values: np.ndarray[Any, Any], dtype: np.dtype[Any]) -> Encoded:
-        return Encoded({"": values.astype(dtype)})
+        return Encoded({"": values.astype(dtype)}, values)
 
 
 @pytest.fixture(autouse=True)

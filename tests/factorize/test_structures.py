@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from onnx_dalr.factorize import METHODS, UNTOUCHED, Form, Settings, Shape
-from onnx_dalr.factorize.structures import STRUCTURES, Piece, shapes_of
+from onnx_dalr.factorize.structures import STRUCTURES, Piece, Slot, slots_of
 from onnx_dalr.factorize.structures.pair import Pair, PairSpectrum
 from tests.factorize.cases import NAMES, Case, cases, make, ordinary, seldom
 
@@ -18,7 +18,7 @@ EXTENTS = st.integers(1, 60)
 
 def made(case: Case, method: str = "dalr") -> PairSpectrum:
     known = METHODS[method]
-    return PAIR.decompose(case.W, case.statistics(known.needs(*case.W.shape)), known, Settings())
+    return PAIR.decompose(case.W, Shape(*case.W.shape), case.statistics(known.needs(*case.W.shape)), known, Settings())
 
 
 def ranks(case: Case) -> range:
@@ -35,10 +35,9 @@ def test_its_ranks_are_those_below_break_even_the_fewest_parameters_first(m: int
 
 @given(EXTENTS, EXTENTS, st.integers(1, 60))
 def test_its_pieces_have_rank_times_both_sides(m: int, n: int, rank: int) -> None:
-    shapes = PAIR.shapes(Shape(m, n), (rank,))
-    assert shapes == (Shape(rank, n), Shape(m, rank))
+    shapes = [slot.shape for slot in PAIR.slots(Shape(m, n), (rank,))]
+    assert shapes == [Shape(rank, n), Shape(m, rank)]
     assert sum(shape.params for shape in shapes) == rank * (m + n)
-    assert len(shapes) == len(PAIR.roles)
 
 
 @pytest.mark.parametrize(
@@ -55,8 +54,8 @@ def test_its_pieces_are_the_factors_of_the_spectrum_and_have_the_shapes_it_says(
     found = made(case, method)
     for rank in ranks(case):
         factors, pieces = found.spectrum.factors(rank), found.pieces((rank,))
-        assert tuple(piece.role for piece in pieces.pieces) == PAIR.roles
-        shapes = PAIR.shapes(Shape(*case.W.shape), (rank,))
+        assert tuple(piece.role for piece in pieces.pieces) == ("B", "A")
+        shapes = [slot.shape for slot in PAIR.slots(Shape(*case.W.shape), (rank,))]
         assert [piece.values.shape for piece in pieces.pieces] == [(shape.m, shape.n) for shape in shapes]
         np.testing.assert_array_equal(PAIR.compose(pieces.pieces), factors.A @ factors.B)
         np.testing.assert_array_equal(pieces.shift, factors.shift)
@@ -125,5 +124,5 @@ def test_every_structure_is_in_the_table_by_its_name() -> None:
 
 def test_the_shapes_of_a_form_are_those_of_its_pieces_and_in_one_piece_the_weights_own() -> None:
     shape = Shape(8, 9)
-    assert shapes_of(shape, Form("pair", (2,))) == (Shape(2, 9), Shape(8, 2))
-    assert shapes_of(shape, UNTOUCHED) == shapes_of(shape, Form("dense", (), "int8")) == (shape,)
+    assert slots_of(shape, Form("pair", (2,))) == (Slot("B", Shape(2, 9)), Slot("A", Shape(8, 2)))
+    assert slots_of(shape, UNTOUCHED) == slots_of(shape, Form("dense", (), "int8")) == (Slot("W", shape),)

@@ -153,7 +153,8 @@ def inner_after(proto: ModelProto) -> onnx.GraphProto:
 def test_what_makes_floats_of_a_weight_stands_once_where_the_weight_is_stored() -> None:
     proto = nested()
     (layer,) = [layer for layer in layers_of(proto) if layer.weight == "V"]
-    half = Encoded({"": matrix(Model(proto), layer).astype(np.float16)}, (Decoding("Cast", attributes={"to": None}),))
+    W = matrix(Model(proto), layer)
+    half = Encoded({"": W.astype(np.float16)}, W, (Decoding("Cast", attributes={"to": None}),))
     made = rewrite(Model(proto), [Substitution(layer, (Part("W", half),), np.zeros(8))]).proto
     onnx.checker.check_model(made, full_check=True)
     assert ops(made) == ["Cast", "MatMul", "If"]

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from onnx_dalr.choose.costs.additive import Params
 from onnx_dalr.choose.costs.base import Budget, Cost
 from onnx_dalr.choose.costs.bytes import Bytes
-from onnx_dalr.choose.costs.params import Params
 
 __all__ = ["COSTS", "Budget", "Cost"]
 

@@ -8,6 +8,8 @@ from typing import Protocol
 from onnx_dalr.choose.allocate import Forms, Ladder
 from onnx_dalr.choose.space import SearchSpace
 from onnx_dalr.errors import TargetError
+from onnx_dalr.factorize import Form
+from onnx_dalr.graph.layers import Layer
 
 Allot = Callable[[float], Forms | None]
 """What an allocation makes of a budget for the layers together; None where it cannot be met."""
@@ -46,6 +48,15 @@ class Cost(Protocol):
     @property
     def measure(self) -> str:
         """What it counts, in a sentence: "the model meets its …"."""
+        ...
+
+    @property
+    def needs_samples(self) -> bool:
+        """Whether it is not known before samples were run: how many rows a layer sees, say."""
+        ...
+
+    def price(self, space: SearchSpace, layer: Layer, form: Form) -> float:
+        """What a layer costs in a form."""
         ...
 
     def whole(self, space: SearchSpace) -> int:

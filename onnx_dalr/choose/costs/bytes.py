@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -26,6 +25,11 @@ class Bytes:
 
     name: str = "size"
     measure: str = "size"
+    needs_samples: bool = False
+
+    def price(self, space: SearchSpace, layer: Layer, form: Form) -> float:
+        """Of the values of a layer in a form."""
+        return float(bytes_of(layer, form, space.method))
 
     def whole(self, space: SearchSpace) -> int:
         """Of the artifact as it is."""
@@ -34,6 +38,9 @@ class Bytes:
     def budget(self, space: SearchSpace, limit: int) -> BytesBudget:
         """At most so many."""
         return BytesBudget(space, limit)
+
+
+_BYTES = Bytes()
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,13 +54,12 @@ class BytesBudget:
     @cached_property
     def ladders(self) -> list[Ladder]:
         """Choices and their bytes: the values, and what names and nodes of a compressed layer add."""
-        return self.space.ladders_at(lambda layer, form: self._values(layer, form) + (not form.untouched) * self._nodes)
-
-    def _values(self, layer: Layer, form: Form) -> float:
-        return float(bytes_of(layer, form, self.space.method))
+        return self.space.ladders_at(
+            lambda layer, form: _BYTES.price(self.space, layer, form) + (not form.untouched) * self._nodes
+        )
 
     def _weight_of_values(self, forms: Forms) -> float:
-        return sum(itertools.starmap(self._values, zip(self.space.layers, forms, strict=True)))
+        return sum(_BYTES.price(self.space, *each) for each in zip(self.space.layers, forms, strict=True))
 
     @cached_property
     def _rest(self) -> float:

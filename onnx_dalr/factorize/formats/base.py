@@ -34,11 +34,18 @@ class Encoded:
     Attributes:
         arrays: What is stored, by the ending of its name: "" for what the steps begin with. Each is laid out
             [out, in, *kernel], with axes of length 1 where it is broadcast, and of the element type of the file.
+        values: The numbers that these stand for, [out, in, *kernel]: what the weight is taken for before it is written.
         steps: Applied to the array "", in order.
     """
 
     arrays: Mapping[str, NDArray[Any]]
+    values: NDArray[Any]
     steps: tuple[Decoding, ...] = ()
+
+    @property
+    def is_packed(self) -> bool:
+        """Whether its numbers are not stored as floating ones."""
+        return self.arrays[""].dtype.kind != "f"
 
 
 class Format(Protocol):

@@ -27,4 +27,4 @@ class Keep:
     def encode(self, values: NDArray[Any], dtype: np.dtype[Any]) -> Encoded:
         """The values, rounded to the element type."""
         with np.errstate(over="ignore"):  # what does not fit into float16 is found by the verification
-            return Encoded({"": values.astype(dtype)})
+            return Encoded({"": values.astype(dtype)}, values)

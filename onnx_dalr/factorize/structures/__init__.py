@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from onnx_dalr.factorize.form import DENSE, Form
 from onnx_dalr.factorize.shape import Shape
-from onnx_dalr.factorize.structures.base import Decomposition, Piece, Pieces, Structure
+from onnx_dalr.factorize.structures.base import Decomposition, Piece, Pieces, Slot, Structure
 from onnx_dalr.factorize.structures.pair import Pair
 
-__all__ = ["STRUCTURES", "Decomposition", "Piece", "Pieces", "Structure", "shapes_of"]
+__all__ = ["STRUCTURES", "Decomposition", "Piece", "Pieces", "Slot", "Structure", "slots_of"]
 
 STRUCTURES: dict[str, Structure] = {structure.name: structure for structure in (Pair(),)}
 
 
-def shapes_of(shape: Shape, form: Form) -> tuple[Shape, ...]:
-    """Shapes of the pieces that a weight becomes in a form."""
-    return (shape,) if form.structure == DENSE else STRUCTURES[form.structure].shapes(shape, form.rank)
+def slots_of(shape: Shape, form: Form) -> tuple[Slot, ...]:
+    """Places of the pieces that a weight becomes in a form."""
+    return (Slot("W", shape),) if form.structure == DENSE else STRUCTURES[form.structure].slots(shape, form.rank)

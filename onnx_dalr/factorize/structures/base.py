@@ -6,13 +6,37 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+import numpy as np
 from numpy.typing import NDArray
 
 from onnx_dalr.factorize.form import Rank
 from onnx_dalr.factorize.methods import Method
 from onnx_dalr.factorize.settings import Settings
 from onnx_dalr.factorize.shape import Shape
-from onnx_dalr.factorize.statistics import Float64, Statistics
+from onnx_dalr.factorize.statistics import Float64, Need, Statistics
+
+
+@dataclass(frozen=True)
+class Slot:
+    """The place of one of the weights that take the place of one.
+
+    Attributes:
+        role: What it is called in the names of its tensors and nodes.
+        shape: Of what is in it.
+        axes: Of a kernel: the spatial axes it spans, which get the geometry of the original; all where None.
+    """
+
+    role: str
+    shape: Shape
+    axes: tuple[int, ...] | None = None
+
+    def filled(self, values: NDArray[Any]) -> Piece:
+        """The slot with values in it."""
+        return Piece(self.role, values, self.axes)
+
+    def empty(self) -> Piece:
+        """The slot with zeros in it."""
+        return self.filled(np.zeros(self.shape.dims, np.float32))
 
 
 @dataclass(frozen=True, eq=False)
@@ -20,9 +44,9 @@ class Piece:
     """One of the weights that take the place of one.
 
     Attributes:
-        role: What it is called in the names of its tensors and nodes.
+        role: As its slot.
         values: [out, in, *kernel].
-        axes: Of a kernel: the spatial axes it spans, which get the geometry of the original; all where None.
+        axes: As its slot.
     """
 
     role: str
@@ -89,6 +113,11 @@ class Decomposition(Protocol):
         """Mean of ‖y − ŷ‖² to expect on unseen rows."""
         ...
 
+    @property
+    def whole_effect(self) -> float:
+        """The effect of keeping nothing of the weight; NaN where it is not known."""
+        ...
+
     def effect(self, rank: Rank) -> float:
         """Distortion of the network's output to expect, in the unit of the seeds; NaN where it is not known."""
         ...
@@ -119,11 +148,6 @@ class Structure(Protocol):
         """The smallest rank there is; so many numbers has every rank of it."""
         ...
 
-    @property
-    def roles(self) -> tuple[str, ...]:
-        """Of its pieces, in the order in which data meet them."""
-        ...
-
     def applies(self, shape: Shape) -> bool:
         """Whether a weight of this shape can be taken apart so."""
         ...
@@ -132,14 +156,28 @@ class Structure(Protocol):
         """Every rank at which its pieces have fewer than `room` parameters, the fewest first."""
         ...
 
-    def shapes(self, shape: Shape, rank: Rank) -> tuple[Shape, ...]:
-        """Shapes of its pieces, in the order in which data meet them: what they cost is read from these."""
+    def slots(self, shape: Shape, rank: Rank) -> tuple[Slot, ...]:
+        """The places of its pieces, in the order in which data meet them: what they cost is read from these."""
+        ...
+
+    def needs(self, shape: Shape, method: Method) -> Need:
+        """The statistics that `decompose` reads; a caller that has gradients adds METRIC where the method takes one."""
         ...
 
     def compose(self, pieces: Sequence[Piece]) -> NDArray[Any]:
         """The pieces multiplied together, [m, n]: what the layer computes with."""
         ...
 
-    def decompose(self, W: NDArray[Any], stats: Statistics, method: Method, settings: Settings) -> Decomposition:
-        """A weight, [m, n], taken apart at every rank by a method, from what the fit rows say."""
+    def decompose(
+        self, W: NDArray[Any], shape: Shape, stats: Statistics, method: Method, settings: Settings
+    ) -> Decomposition:
+        """A weight taken apart at every rank by a method, from what the fit rows say.
+
+        Args:
+            W: [m, n]; the n inputs of a kernel are ordered as (channel, *kernel).
+            shape: Of W.
+            stats: What `needs` asks for.
+            method: Of the factorization.
+            settings: Of the method.
+        """
         ...

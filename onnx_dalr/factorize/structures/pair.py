@@ -14,8 +14,8 @@ from onnx_dalr.factorize.methods import Method
 from onnx_dalr.factorize.settings import Settings
 from onnx_dalr.factorize.shape import Shape
 from onnx_dalr.factorize.spectrum import Factors, Spectrum
-from onnx_dalr.factorize.statistics import Statistics
-from onnx_dalr.factorize.structures.base import Piece, Pieces
+from onnx_dalr.factorize.statistics import Need, Statistics
+from onnx_dalr.factorize.structures.base import Piece, Pieces, Slot
 
 
 @dataclass(frozen=True)
@@ -24,7 +24,6 @@ class Pair:
 
     name: str = PAIR
     smallest: Rank = (1,)
-    roles: tuple[str, ...] = ("B", "A")
 
     def applies(self, shape: Shape) -> bool:
         """To every matrix, which a 1×1 kernel is."""
@@ -32,20 +31,27 @@ class Pair:
 
     def ranks(self, shape: Shape, room: int) -> Sequence[Rank]:
         """1 … below break-even: k(m+n) < room."""
-        one = sum(piece.params for piece in self.shapes(shape, self.smallest))
+        one = sum(slot.shape.params for slot in self.slots(shape, self.smallest))
         return [(rank,) for rank in range(1, max(0, (room - 1) // one) + 1)]
 
-    def shapes(self, shape: Shape, rank: Rank) -> tuple[Shape, ...]:
+    def slots(self, shape: Shape, rank: Rank) -> tuple[Slot, ...]:
         """Of B and A."""
-        return Shape(rank[0], shape.n), Shape(shape.m, rank[0])
+        return Slot("B", Shape(rank[0], shape.n)), Slot("A", Shape(shape.m, rank[0]))
+
+    def needs(self, shape: Shape, method: Method) -> Need:
+        """What the method's Spectrum reads."""
+        return method.needs(shape.m, shape.n)
 
     def compose(self, pieces: Sequence[Piece]) -> NDArray[Any]:
         """A B."""
         B, A = (piece.values for piece in pieces)
         return np.asarray(A @ B)
 
-    def decompose(self, W: NDArray[Any], stats: Statistics, method: Method, settings: Settings) -> PairSpectrum:
+    def decompose(
+        self, W: NDArray[Any], shape: Shape, stats: Statistics, method: Method, settings: Settings
+    ) -> PairSpectrum:
         """One eigendecomposition for all ranks: the method's Spectrum."""
+        del shape
         return PairSpectrum(method.spectrum(W, stats, settings))
 
 
@@ -97,6 +103,11 @@ class PairSpectrum:
     def tail(self, rank: Rank) -> float:
         """The shrunk tail."""
         return float(self.spectrum.tails[rank[0]])
+
+    @property
+    def whole_effect(self) -> float:
+        """The tail in the output metric at rank 0."""
+        return self.effect((0,))
 
     def effect(self, rank: Rank) -> float:
         """The tail in the output metric."""

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 from onnx_dalr.request.option import PLAN, Option
 from onnx_dalr.request.option import TARGET as GROUP
+from onnx_dalr.units import parse_amount, parse_error, parse_points, parse_share
 
 _COMMANDS = ("optimize", "analyze")
 _FUNCTIONS = ("optimize", PLAN)
@@ -13,6 +15,7 @@ _FUNCTIONS = ("optimize", PLAN)
 TARGET = (
     Option(
         name="size",
+        limit=partial(parse_amount, unit="B"),
         type="str | float | None",
         text='Target: bytes on disk of the whole artifact, "12MB", "40%" or a number.',
         functions=_FUNCTIONS,
@@ -23,6 +26,7 @@ TARGET = (
     ),
     Option(
         name="params",
+        limit=parse_amount,
         type="str | float | None",
         text='Target: parameters of the whole model, "6M", "40%" or a number.',
         functions=_FUNCTIONS,
@@ -33,6 +37,7 @@ TARGET = (
     ),
     Option(
         name="max_drop",
+        limit=parse_points,
         type="str | float | None",
         text='Target: score that may be lost, "1%" or 0.01. The default target, with 1 %.',
         functions=_FUNCTIONS,
@@ -43,6 +48,7 @@ TARGET = (
     ),
     Option(
         name="max_error",
+        limit=parse_error,
         type="str | float | None",
         text="Target: relative error of the worst output, 0.02.",
         functions=_FUNCTIONS,
@@ -53,6 +59,7 @@ TARGET = (
     ),
     Option(
         name="energy",
+        limit=parse_share,
         type="str | float | None",
         text="Target: share of each layer's own output variance to keep, 0.99 (LRDKT's rule).",
         functions=_FUNCTIONS,
