@@ -30,7 +30,7 @@ from onnx_dalr.graph.layers import Layer, find, matrix
 from onnx_dalr.graph.overridable import overridable
 from onnx_dalr.graph.storage.model import input_specs
 from onnx_dalr.learn.capture import capture
-from onnx_dalr.learn.learn import Learned, factorize
+from onnx_dalr.learn.learn import Learned, factorize, spectra_of
 from onnx_dalr.learn.probes import add_metric
 from onnx_dalr.learn.trust import DEFAULT
 from onnx_dalr.look.first import look
@@ -155,9 +155,7 @@ class _Taught:
         return self._learned[key]
 
     def _spectra(self, layer: Layer, held: Statistics, method: Method, settings: Settings) -> Spectra:
-        W = matrix(self._context.original, layer)
-        each = layer.structures
-        return Spectra({one.name: one.decompose(W, held, method, settings) for one in each}).compact()
+        return spectra_of(layer, matrix(self._context.original, layer), held, method, settings)
 
 
 def _only(spectra: dict[str, Spectra]) -> Learned:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
-from onnx_dalr.factorize import Statistics
+from onnx_dalr.factorize import Method, Settings, Statistics
 from onnx_dalr.factorize.spectra import Spectra
 from onnx_dalr.graph.layers import Layer, matrix
 from onnx_dalr.learn.capture import capture, has_room_for_metric, passes
@@ -161,7 +163,11 @@ def factorize(
             if not keep and isinstance(statistics, dict):
                 del statistics[layer.name]
             for name, settings in trusts(context, W, held).items():
-                made = {one.name: one.decompose(W, layer.shape, held, method, settings) for one in layer.structures}
-                spectra = Spectra(made)
-                into.setdefault(name, {})[layer.name] = spectra.compact() if W.dtype == np.float32 else spectra
+                into.setdefault(name, {})[layer.name] = spectra_of(layer, W, held, method, settings)
                 advance(1)
+
+
+def spectra_of(layer: Layer, W: NDArray[Any], held: Statistics, method: Method, settings: Settings) -> Spectra:
+    """What a layer loses in every structure, from its weight, [m, n], and its statistics; as exact as the weight is."""
+    made = {one.name: one.decompose(W, layer.shape, held, method, settings) for one in layer.structures}
+    return Spectra(made).compact() if W.dtype == np.float32 else Spectra(made)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 from onnx_dalr.choose import allocate
 from onnx_dalr.choose.allocate import Forms, Ladder
@@ -44,7 +45,7 @@ class AdditiveBudget:
     cost: Cost
     leaves_rest: bool = False
 
-    @property
+    @cached_property
     def ladders(self) -> list[Ladder]:
         """Choices and what they cost."""
         return self.space.ladders_at(lambda layer, form: self.cost.price(self.space, layer, form))
