@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
-from onnx_dalr.factorize import KEPT, PAIR, UNTOUCHED, Factors, Form
-from onnx_dalr.factorize.formats import FORMATS
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from onnx_dalr.factorize import KEPT, PAIR, UNTOUCHED, Factors, Form, Shape
+from onnx_dalr.factorize.formats import FORMATS, Encoded
 from onnx_dalr.factorize.structures.pair import pieces_of
 from onnx_dalr.graph.layers import Layer
 from onnx_dalr.graph.rewrite import Substitution
 
-__all__ = ["UNTOUCHED", "form", "pair", "paired"]
+__all__ = ["UNTOUCHED", "Coarse", "form", "pair", "paired"]
 
 
 def pair(rank: int) -> Form:
@@ -25,3 +31,17 @@ def paired(layer: Layer, factors: Factors) -> Substitution:
     """The factors in place of a layer's weight, in the element type it has."""
     made = pieces_of(factors)
     return Substitution.of(layer, made.pieces, FORMATS[KEPT], made.shift)
+
+
+@dataclass(frozen=True)
+class Coarse:
+    """A format of a byte a number; what it leaves behind of a weight is for tests to say."""
+
+    name: str = "coarse"
+
+    def bytes(self, shape: Shape, dtype: np.dtype[Any]) -> int:
+        del dtype
+        return shape.params
+
+    def encode(self, values: NDArray[Any], dtype: np.dtype[Any]) -> Encoded:
+        return Encoded({"": values.astype(dtype)}, values)

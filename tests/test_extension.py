@@ -153,7 +153,6 @@ class Half:
     """Two bytes a number, and a Cast before it is used."""
 
     name: str = "half"
-    noise: float = 1e-7
 
     def bytes(self, shape: Shape, dtype: np.dtype[Any]) -> int:  # noqa: ARG002
         return 2 * shape.params

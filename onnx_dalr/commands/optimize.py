@@ -164,7 +164,7 @@ def optimize(
     options, sample_options = read_options(calib, take(given, of_function(SHARED)))
     made = Plan(**read_plan(plan)) if isinstance(plan, str | os.PathLike) else plan
     if made is not None:
-        options = options_of(made.method, made.settings, options)
+        options = options_of(made.method, made.settings, made.choices, options)
     context = Context(load(model), options, progress or Silent(), Path(output or UNNAMED).name)
     destination = Destination(
         output=_path(output),

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
 from onnx_dalr.factorize.form import DENSE, Form
-from onnx_dalr.factorize.formats import FORMATS
 from onnx_dalr.factorize.structures import Decomposition
 
 
@@ -16,14 +15,16 @@ from onnx_dalr.factorize.structures import Decomposition
 class Spectra:
     """One Decomposition a structure, and what a format adds to it.
 
-    A format leaves a share of the squared weight behind (`Format.noise`), spread over all directions alike, and that
-    share of what the weight as a whole is worth is lost on top: its output's power, or its effect where that is known.
+    What rounding leaves of the weight is spread over all directions alike, or nearly so: that share of what the weight
+    as a whole is worth is lost on top, of its output's power, or of its effect where that is known.
 
     Attributes:
         by_structure: By name; at least one.
+        rounded: By the name of a format: the share of the squared weight that it leaves behind; nothing where left out.
     """
 
     by_structure: Mapping[str, Decomposition]
+    rounded: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def first(self) -> Decomposition:
@@ -42,25 +43,25 @@ class Spectra:
     def tail(self, form: Form) -> float:
         """Mean of ‖y − ŷ‖² to expect on unseen rows."""
         lost = 0.0 if form.structure == DENSE else self.of(form).tail(form.rank)
-        return lost + FORMATS[form.format].noise * self.first.power
+        return lost + self._rounding(form) * self.first.power
 
     def effect(self, form: Form) -> float:
         """Distortion of the network's output to expect, in the unit of the seeds; NaN where it is not known."""
         if form.untouched:
             return 0.0 if self.has_effect else float("nan")
         lost = 0.0 if form.structure == DENSE else self.of(form).effect(form.rank)
-        noise = FORMATS[form.format].noise
-        return lost + noise * self.first.whole_effect if noise else lost
+        rounding = self._rounding(form)
+        return lost + rounding * self.first.whole_effect if rounding else lost
 
     def energy_lost(self, form: Form) -> float:
         """Share of the energy of y that is left out."""
         lost = 0.0 if form.structure == DENSE else self.of(form).energy_lost(form.rank)
-        return lost + FORMATS[form.format].noise
+        return lost + self._rounding(form)
 
     def calibration_error(self, form: Form) -> float:
         """√(Σ‖y−ŷ‖² / Σ‖y‖²) over the fit rows: what this form alone does to the layer's output."""
         lost = 0.0 if form.structure == DENSE else self.of(form).error(form.rank)
-        return _relative(lost + FORMATS[form.format].noise * self.first.power, self.first.power)
+        return _relative(lost + self._rounding(form) * self.first.power, self.first.power)
 
     def expected_error(self, form: Form) -> float:
         """√(E‖y−ŷ‖² / E‖y‖²) to expect on unseen rows: what this form alone does to the layer's output."""
@@ -68,7 +69,10 @@ class Spectra:
 
     def compact(self) -> Spectra:
         """With what is large in float32."""
-        return Spectra({name: each.compact() for name, each in self.by_structure.items()})
+        return replace(self, by_structure={name: each.compact() for name, each in self.by_structure.items()})
+
+    def _rounding(self, form: Form) -> float:
+        return self.rounded.get(form.format, 0.0)
 
 
 def _relative(error: float, power: float) -> float:

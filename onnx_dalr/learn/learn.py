@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
-from onnx_dalr.factorize import Method, Settings, Statistics
+from onnx_dalr.factorize import KEPT, Method, Settings, Statistics
+from onnx_dalr.factorize.formats import FORMATS, rounding
 from onnx_dalr.factorize.spectra import Spectra
 from onnx_dalr.graph.layers import Layer, matrix
 from onnx_dalr.learn.capture import capture, has_room_for_metric, passes
@@ -149,7 +150,8 @@ def factorize(
         part: Which group of layers this is, and of how many.
         keep: Leave the statistics as they are; else one layer's at a time is let go.
     """
-    method, present = context.options.method, [layer for layer in layers if layer.name in statistics]
+    method, formats = context.options.method, context.options.formats
+    present = [layer for layer in layers if layer.name in statistics]
     total = sum(len(names_of_factors(context, statistics[layer.name])) for layer in present)
     # One BLAS thread: two on a busy machine take many times as long for an eigendecomposition (methods.md §7.2).
     with (
@@ -163,11 +165,31 @@ def factorize(
             if not keep and isinstance(statistics, dict):
                 del statistics[layer.name]
             for name, settings in trusts(context, W, held).items():
-                into.setdefault(name, {})[layer.name] = spectra_of(layer, W, held, method, settings)
+                found = spectra_of(layer, W, held, method, settings, formats)
+                into.setdefault(name, {})[layer.name] = found
                 advance(1)
 
 
-def spectra_of(layer: Layer, W: NDArray[Any], held: Statistics, method: Method, settings: Settings) -> Spectra:
-    """What a layer loses in every structure, from its weight, [m, n], and its statistics; as exact as the weight is."""
+def spectra_of(
+    layer: Layer,
+    W: NDArray[Any],
+    held: Statistics,
+    method: Method,
+    settings: Settings,
+    formats: Sequence[str] = (KEPT,),
+) -> Spectra:
+    """What a layer loses in every structure and format, as exactly as its weight is known.
+
+    Args:
+        layer: The layer.
+        W: Its weight, [m, n].
+        held: Its statistics.
+        method: Of the factorization.
+        settings: Of the method.
+        formats: That numbers may be stored in.
+    """
     made = {one.name: one.decompose(W, layer.shape, held, method, settings) for one in layer.structures}
-    return Spectra(made).compact() if W.dtype == np.float32 else Spectra(made)
+    values = W.reshape(layer.shape.dims)
+    rounded = {name: rounding(FORMATS[name].encode(values, layer.dtype), values) for name in formats if name != KEPT}
+    found = Spectra(made, rounded)
+    return found.compact() if W.dtype == np.float32 else found

@@ -7,8 +7,7 @@ from dataclasses import replace
 
 from onnx_dalr.candidate.forms import forms_of, largest_rank, params_of
 from onnx_dalr.errors import InputError
-from onnx_dalr.factorize import UNTOUCHED
-from onnx_dalr.factorize.formats import FORMATS
+from onnx_dalr.factorize import KEPT, UNTOUCHED
 from onnx_dalr.graph.layers import Layer, find
 from onnx_dalr.graph.storage.model import Model
 from onnx_dalr.plan.choice import Choice, Point, compressed_of, refused
@@ -68,7 +67,7 @@ def fitted_to(
     params, method = context.original.params, context.options.method
     for layer in layers:
         choice = by_name[layer.name]
-        if choice.form not in forms_of(layer, method, tuple(FORMATS)):
+        if choice.form not in forms_of(layer, method, context.options.formats):
             choice = replace(choice, form=UNTOUCHED, reason=refused(choice.form, largest_rank(layer, method)))
         fitted.append(choice)
         params += params_of(layer, choice.form, method) - layer.params
@@ -81,8 +80,8 @@ def fitted_to(
     return tuple(fitted), tuple(replace(point, chosen=False) for point in curve)
 
 
-def options_of(method: str, settings: dict[str, str], given: Options) -> Options:
-    """The options of a run, with the method and the factors' settings that the plan was made with.
+def options_of(method: str, settings: dict[str, str], choices: Iterable[Choice], given: Options) -> Options:
+    """The options of a run, with the method, the factors' settings and the formats of the plan.
 
     Raises:
         InputError: Others are asked for.
@@ -94,4 +93,5 @@ def options_of(method: str, settings: dict[str, str], given: Options) -> Options
         if made.described().get(name) != value:
             option = "--no-metric" if name == "metric" else f"--{name} {value}"
             raise InputError(f"the plan was made without {option}", "leave it out, or analyze again with it")
-    return replace(given, method=made.method, settings=made.settings)
+    formats = dict.fromkeys((KEPT, *(choice.form.format for choice in choices)))
+    return replace(given, method=made.method, settings=made.settings, formats=tuple(formats))

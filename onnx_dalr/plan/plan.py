@@ -122,7 +122,7 @@ class Plan(Shown):
         Raises:
             InputError: Plan or statistics are of another model, or do not fit each other.
         """
-        options = options_of(self.method, self.settings, make_options())
+        options = options_of(self.method, self.settings, self.choices, make_options())
         context = Context(load(model), options, Silent())
         wanted = check_plan(self.choices, self.model, context.original)
         layers = [layer for layer in find(context.original)[0] if layer.name in wanted]

@@ -13,7 +13,7 @@ from onnx_dalr.factorize.formats import FORMATS
 from onnx_dalr.graph.layers import Layer
 from tests.choose.allocate_cases import menu, pair
 from tests.choose.search_cases import DALR, SVD, layers_of
-from tests.factorize.test_spectra import Coarse
+from tests.forms import Coarse
 
 often = settings(max_examples=40, deadline=None, derandomize=True)
 EXTENTS = st.integers(2, 40)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from onnx_dalr.factorize import Shape
-from onnx_dalr.factorize.formats import FORMATS
+from onnx_dalr.factorize.formats import FORMATS, Encoded, rounding
 from onnx_dalr.factorize.formats.keep import Keep
 
 KEEP = Keep()
@@ -35,9 +35,15 @@ def test_a_kernel_keeps_its_shape_and_counts_its_taps() -> None:
 
 
 def test_keeping_leaves_nothing_behind() -> None:
-    assert KEEP.noise == 0
+    assert rounding(KEEP.encode(np.eye(3), np.dtype(np.float32)), np.eye(3)) == 0
 
 
 @pytest.mark.filterwarnings("error")
 def test_what_does_not_fit_into_the_element_type_is_left_to_the_verification() -> None:
     assert np.isinf(KEEP.encode(np.array([[1e6]]), np.dtype(np.float16)).arrays[""]).all()
+
+
+def test_what_rounding_leaves_is_a_share_of_the_squared_weight() -> None:
+    W = np.array([[3.0, 4.0]])
+    assert rounding(Encoded({"": W}, np.array([[3.0, 3.0]])), W) == pytest.approx(1 / 25)
+    assert rounding(Encoded({"": W}, np.zeros((1, 2))), np.zeros((1, 2))) == 0

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
-from onnx_dalr.factorize import METHODS, UNTOUCHED, Form, Settings, Shape, Spectrum
-from onnx_dalr.factorize.formats import FORMATS, Encoded
+from onnx_dalr.factorize import METHODS, UNTOUCHED, Form, Settings, Spectrum
 from onnx_dalr.factorize.spectra import Spectra
 from onnx_dalr.factorize.structures.pair import PairSpectrum
 from tests.factorize.cases import make
@@ -20,28 +18,8 @@ WEIGHED = replace(PLAIN, metric_tails=np.linspace(4, 0, 9))
 RANKS = range(1, 9)
 
 
-@dataclass(frozen=True)
-class Coarse:
-    """A format that leaves a hundredth of a weight behind."""
-
-    name: str = "coarse"
-    noise: float = NOISE
-
-    def bytes(self, shape: Shape, dtype: np.dtype[Any]) -> int:
-        del dtype
-        return shape.params
-
-    def encode(self, values: np.ndarray[Any, Any], dtype: np.dtype[Any]) -> Encoded:
-        return Encoded({"": values.astype(dtype)}, values)
-
-
-@pytest.fixture(autouse=True)
-def coarse(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(FORMATS, "coarse", Coarse())
-
-
 def spectra(spectrum: Spectrum = PLAIN) -> Spectra:
-    return Spectra({"pair": PairSpectrum(spectrum)})
+    return Spectra({"pair": PairSpectrum(spectrum)}, {"coarse": NOISE})
 
 
 def pair(rank: int, format: str = "keep") -> Form:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from onnx_dalr.factorize.formats.base import Decoding, Encoded, Format
+from onnx_dalr.factorize.formats.base import Decoding, Encoded, Format, rounding
 from onnx_dalr.factorize.formats.keep import Keep
 
-__all__ = ["FORMATS", "Decoding", "Encoded", "Format"]
+__all__ = ["FORMATS", "Decoding", "Encoded", "Format", "rounding"]
 
 FORMATS: dict[str, Format] = {format.name: format for format in (Keep(),)}

@@ -48,17 +48,18 @@ class Encoded:
         return self.arrays[""].dtype.kind != "f"
 
 
+def rounding(encoded: Encoded, values: NDArray[Any]) -> float:
+    """‖W − Ŵ‖² / ‖W‖²: the share of a weight's squared size that its format leaves behind."""
+    whole = float(np.sum(np.square(values, dtype=np.float64)))
+    return float(np.sum(np.square(values - encoded.values, dtype=np.float64))) / whole if whole else 0.0
+
+
 class Format(Protocol):
     """How numbers are stored. A format is a file in this folder and a line in `FORMATS`."""
 
     @property
     def name(self) -> str:
         """As plans and the command line write it."""
-        ...
-
-    @property
-    def noise(self) -> float:
-        """The share of a weight's squared size that rounding leaves behind, to be expected before it is rounded."""
         ...
 
     def bytes(self, shape: Shape, dtype: np.dtype[Any]) -> int:

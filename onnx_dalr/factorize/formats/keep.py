@@ -18,7 +18,6 @@ class Keep:
     """Stores numbers as they were stored."""
 
     name: str = KEPT
-    noise: float = 0.0
 
     def bytes(self, shape: Shape, dtype: np.dtype[Any]) -> int:
         """m·n elements."""
