@@ -166,12 +166,12 @@ class _LayerRewrite:
 
     def _floats(self, part: Part, dims: Sequence[int]) -> str:
         """Stores a part; the tensor of its floats, which the steps make. It is cast where the weight was."""
-        stored = {
-            ending: self._constant(
-                f"{self._layer.weight}.dalr_{part.role}{ending}", self._layer.kind.operand(array, dims)
-            )
-            for ending, array in part.encoded.arrays.items()
-        }
+        stored = {}
+        for ending, array in part.encoded.arrays.items():
+            laid_out = self._layer.kind.operand(array, dims)
+            if ending and array.dtype.kind == "f":  # what a step multiplies by has the type that the step computes in
+                laid_out = laid_out.astype(self._computed)
+            stored[ending] = self._constant(f"{self._layer.weight}.dalr_{part.role}{ending}", laid_out)
         steps = part.encoded.steps or ((Decoding("Cast", attributes={"to": None}),) if self._use.cast_to else ())
         current = stored[""]
         for step in steps:

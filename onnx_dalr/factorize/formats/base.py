@@ -33,7 +33,8 @@ class Encoded:
 
     Attributes:
         arrays: What is stored, by the ending of its name: "" for what the steps begin with. Each is laid out
-            [out, in, *kernel], with axes of length 1 where it is broadcast, and of the element type of the file.
+            [out, in, *kernel], with axes of length 1 where it is broadcast, and of the element type of the file; floats
+            that a step multiplies by get that of what the layer computes in.
         values: The numbers that these stand for, [out, in, *kernel]: what the weight is taken for before it is written.
         steps: Applied to the array "", in order.
     """
