@@ -82,7 +82,7 @@ def announce_time(
 
     Args:
         context: Of the run.
-        target: What was asked for; None where no ranks are to be chosen (yet).
+        target: What was asked for; None where no forms are to be chosen (yet).
         layers: The layers that take part.
         sets: The samples.
         task: What the model is for.

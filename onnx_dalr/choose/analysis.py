@@ -73,7 +73,7 @@ class Analysis(Shown):
         confidence: str | float | None = None,
         best_effort: bool = False,
     ) -> Plan:
-        """The ranks for a target: one of those of `optimize`, `max_drop=0.01` where none is given.
+        """The plan for a target: one of those of `optimize`, `max_drop=0.01` where none is given.
 
         Args:
             rank: Target: a rank for every layer, or "GLOB=64" for some (one or a list); beside another target,
@@ -101,7 +101,7 @@ class Analysis(Shown):
         return self.plan_for(make_target(**given))
 
     def plan_for(self, target: Target) -> Plan:
-        """The ranks for a Target that is made already; see `plan`."""
+        """The plan for a Target that is made already; see `plan`."""
         check_ranks(target, self.layers, self.skipped)
         if target != self._checked:  # which these layers and samples were held against before the work
             if self.sets is not None:

@@ -20,7 +20,7 @@ from onnx_dalr.plan.plan import Plan
 from onnx_dalr.request.selection import rule_for
 from onnx_dalr.request.target import MEASURED
 
-_TRIED_RATIO = 0.25  # where the factors are chosen before the ranks are known
+_TRIED_RATIO = 0.25  # where the factors are chosen before the forms are known
 
 ALLOCATIONS = 4
 """Ways to spend one budget: those of `criteria`, and one ratio for all."""

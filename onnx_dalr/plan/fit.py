@@ -53,7 +53,7 @@ def fitted_to(
 ) -> tuple[tuple[Choice, ...], tuple[Point, ...]]:
     """One choice per layer, in their order; a form that saves nothing leaves its layer as it is. And the curve.
 
-    Where the ranks are no longer those that were chosen when the plan was made, no point of its curve is marked as
+    Where the forms are no longer those that were chosen when the plan was made, no point of its curve is marked as
     chosen, and the run notes it.
 
     Args:

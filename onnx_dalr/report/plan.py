@@ -52,7 +52,7 @@ def plan_view(plan: Plan, width: int = PLAIN_WIDTH, *, verbose: bool = True) -> 
 
 
 def reason_lines(layers: Iterable[tuple[str, Form, str]]) -> Iterable[Text]:
-    """Why each rank, one line per reason, of (layer, form, reason)."""
+    """Why each form, one line per reason, of (layer, form, reason)."""
     by_reason: dict[str, list[str]] = {}
     for layer, form, reason in layers:
         by_reason.setdefault(reason, []).append(layer if form.untouched else f"{layer} {form.brief}")
