@@ -30,7 +30,7 @@ _MOST_CORRECTED = 10.0
 
 
 class Progress(Protocol):
-    """Where the pipeline reports to; the command line shows it, the Python API is silent by default.
+    """Where a run reports to; the command line shows it, the Python API is silent by default.
 
     To listen, make a subclass of `Silent` and override what you want to hear.
     """

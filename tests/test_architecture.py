@@ -1,4 +1,4 @@
-"""The walls of DESIGN.md, held up by reading the code."""
+"""The order of rooms and the walls of CONTRIBUTING.md, held up by reading the code."""
 
 from __future__ import annotations
 

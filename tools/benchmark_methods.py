@@ -17,7 +17,7 @@ from onnx import ModelProto
 from threadpoolctl import threadpool_limits
 
 from onnx_dalr.candidate.candidate import build, replacement
-from onnx_dalr.candidate.forms import asked
+from onnx_dalr.candidate.forms import at_rank
 from onnx_dalr.choose import allocate
 from onnx_dalr.choose.allocate import Forms
 from onnx_dalr.choose.costs import COSTS
@@ -30,7 +30,7 @@ from onnx_dalr.graph.layers import Layer, find, matrix
 from onnx_dalr.graph.overridable import overridable
 from onnx_dalr.graph.storage.model import input_specs
 from onnx_dalr.learn.capture import capture
-from onnx_dalr.learn.learn import Learned, factorize, spectra_of
+from onnx_dalr.learn.learn import Learned, add_spectra, spectra_of
 from onnx_dalr.learn.probes import add_metric
 from onnx_dalr.learn.trust import DEFAULT
 from onnx_dalr.look.first import look
@@ -248,7 +248,7 @@ class Bench:
             taught = self._taught_part()
             own, start = taught.own(METHODS["dalr"]), time.perf_counter()
             spectra: dict[str, dict[str, Spectra]] = {}
-            factorize(self._context, self._layers, own, spectra)
+            add_spectra(self._context, self._layers, own, spectra)
             rows = {name: held.count for name, held in own.items()}
             seconds = time.perf_counter() - start + taught.capture + taught.metric
             self._learned = Learned(spectra, rows, frozenset(), own, 0, ()), seconds
@@ -285,7 +285,7 @@ class Bench:
 
     def _forms(self, space: SearchSpace, allocation: Allocation, amount: float) -> Forms:
         if self.case.unit == "rank":
-            return [asked(layer, int(amount)) for layer in self._layers]
+            return [at_rank(layer, int(amount)) for layer in self._layers]
         assert space.target.amount is not None
         budget = COSTS["params"].budget(space, space.target.amount.of(space.params))
         equal = budget.meet(lambda left: allocate.within(budget.ladders, left))

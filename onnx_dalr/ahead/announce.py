@@ -13,7 +13,7 @@ from threadpoolctl import threadpool_limits
 from onnx_dalr.ahead.forecast import Extent, Speed, Work, forecast, moments
 from onnx_dalr.choose import allocate
 from onnx_dalr.choose.costs import COSTS
-from onnx_dalr.choose.effects import TRIALS, is_affordable, samples_for
+from onnx_dalr.choose.effects import TIMES_MEASURED, is_affordable, samples_for
 from onnx_dalr.choose.search import make_plan, most_trials
 from onnx_dalr.choose.space import space_of
 from onnx_dalr.factorize import Settings, Statistics
@@ -82,7 +82,7 @@ def announce_time(
 
     Args:
         context: Of the run.
-        target: What was asked for; None where no ranks are to be chosen (yet).
+        target: What was asked for; None where no forms are to be chosen (yet).
         layers: The layers that take part.
         sets: The samples.
         task: What the model is for.
@@ -107,7 +107,7 @@ def announce_time(
         if target.name not in ("rank", "energy") and not metric and is_affordable(layers, context.original.size):
             rows = {layer.name: each.rows for layer, each in zip(layers, extents, strict=True)}
             few = min(samples_for(layers, rows), len(sets.select))
-            work = replace(work, measured=TRIALS * len(layers), few=few) if len(layers) > 1 else work
+            work = replace(work, measured=TIMES_MEASURED * len(layers), few=few) if len(layers) > 1 else work
     seconds = forecast(work, pace, _speed(context, work))
     context.progress.expect(seconds)
     context.progress.say(f"this takes {format_duration(sum(seconds.values()))}")
@@ -133,7 +133,7 @@ def _rows(layer: Layer, entries: Mapping[str, int]) -> float:
 
 
 def _factors(context: Context, layer: Layer, rows: float, sets: Sets, *, metric: bool) -> int:
-    """How many factors by name to expect, see `learn.trusts`: gradients count for less than there are of them."""
+    """How many `learn.trust.names_of_factors` is going to find: gradients count for less than there are of them."""
     smaller = min(layer.m, layer.n)
     gradients = _PARTICIPATION * PROBES * min(len(sets.fit), MOST_SAMPLES)
     few = rows < 2 * layer.n or (metric and gradients < 2 * smaller)

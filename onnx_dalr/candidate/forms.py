@@ -50,7 +50,7 @@ def largest_rank(layer: Layer, method: Method) -> int:
     return layer.break_even(compensated=method.compensates)
 
 
-def asked(layer: Layer, rank: int | None) -> Form:
+def at_rank(layer: Layer, rank: int | None) -> Form:
     """What `--rank` means for a layer: its first structure at that rank; None is the layer as it is."""
     return UNTOUCHED if rank is None else Form(layer.structures[0].name, (rank,))
 

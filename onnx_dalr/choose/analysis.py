@@ -17,7 +17,7 @@ from onnx_dalr.learn.statistics_set import StatisticsSet
 from onnx_dalr.plan.plan import Plan
 from onnx_dalr.quality.evaluate import Task
 from onnx_dalr.request.context import Context
-from onnx_dalr.request.selection import check_pattern
+from onnx_dalr.request.selection import check_ranks
 from onnx_dalr.request.target import Target, make_target
 from onnx_dalr.request.wording import speaks_python, told_to
 from onnx_dalr.samples.sets import Sets
@@ -73,7 +73,7 @@ class Analysis(Shown):
         confidence: str | float | None = None,
         best_effort: bool = False,
     ) -> Plan:
-        """The ranks for a target: one of those of `optimize`, `max_drop=0.01` where none is given.
+        """The plan for a target: one of those of `optimize`, `max_drop=0.01` where none is given.
 
         Args:
             rank: Target: a rank for every layer, or "GLOB=64" for some (one or a list); beside another target,
@@ -101,7 +101,7 @@ class Analysis(Shown):
         return self.plan_for(make_target(**given))
 
     def plan_for(self, target: Target) -> Plan:
-        """The ranks for a Target that is made already; see `plan`."""
+        """The plan for a Target that is made already; see `plan`."""
         check_ranks(target, self.layers, self.skipped)
         if target != self._checked:  # which these layers and samples were held against before the work
             if self.sets is not None:
@@ -109,7 +109,7 @@ class Analysis(Shown):
             has_select = self.sets is not None and self.task is not None and len(self.sets.select) > 0
             check_target(self.context, target, self.layers, select=has_select)
         # Ranks that are asked for, and one name of factors: there is nothing to choose, and no model to score for it.
-        asked = target.name == "rank" and len(self.learned.spectra) == 1
+        asked = target.name == "rank" and len(self.learned.by_factors) == 1
         plan = decide(self.context, target, self.layers, self.learned, None if asked else self.sets, self.task)
         return plan.finished(self.context.original.content_hash, self.context.options.described(), __version__)
 
@@ -154,14 +154,3 @@ class Analysis(Shown):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
-
-
-def check_ranks(target: Target, layers: Sequence[Layer], skipped: Sequence[Skipped]) -> None:
-    """Refuses patterns of `--rank` that match no layer.
-
-    Raises:
-        InputError: One matches none.
-    """
-    for rule in target.ranks:
-        if rule.pattern != "*":
-            check_pattern("--rank", rule.pattern, layers, skipped)

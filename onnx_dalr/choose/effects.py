@@ -29,7 +29,7 @@ from onnx_dalr.session.session import Session
 _SMALLEST = 1e-12
 MOST_SAMPLES = 32
 FEWEST_SAMPLES = 4
-TRIALS = 4  # a layer, at most, as allocate's candidates and the search ask for them
+TIMES_MEASURED = 4  # each layer alone, at most; a budget and a tolerance ask for three
 MOST_BYTES = 5e11  # of weights read by all passes together
 WORK = 2e12  # multiply-adds in the eligible layers that all passes together may take
 
@@ -129,7 +129,7 @@ class MeasuredEffects:
         """
         each = zip(self._layers, self._menus, self._spectra, forms, self._points, self._wanted, strict=True)
         self._times += 1
-        name = numbered(MEASURING, self._times, max(self._times, TRIALS))
+        name = numbered(MEASURING, self._times, max(self._times, TIMES_MEASURED))
         with self._progress.stage(name, sum(self._wanted)) as advance:
             for layer, menu, spectra, form, points, wanted in each:
                 place = menu.index(form) if not form.untouched else _largest(menu)
@@ -179,10 +179,10 @@ def _scaled(menu: Menu, spectra: Spectra, points: Mapping[int, float]) -> Curve:
 
 def is_affordable(layers: Sequence[Layer], model_bytes: int) -> bool:
     """Whether every layer can be tried alone a few times: each pass reads the whole model, so it grows with both."""
-    return TRIALS * len(layers) * model_bytes <= MOST_BYTES
+    return TIMES_MEASURED * len(layers) * model_bytes <= MOST_BYTES
 
 
 def samples_for(layers: Sequence[Layer], rows_per_sample: Mapping[str, float]) -> int:
     """How many samples to measure on so that the work stays bounded, the same on every machine."""
     per_sample = sum(rows_per_sample[layer.name] * layer.m * layer.n for layer in layers)
-    return int(np.clip(WORK / max(per_sample * TRIALS * len(layers), 1), FEWEST_SAMPLES, MOST_SAMPLES))
+    return int(np.clip(WORK / max(per_sample * TIMES_MEASURED * len(layers), 1), FEWEST_SAMPLES, MOST_SAMPLES))

@@ -23,7 +23,15 @@ from onnx_dalr.units import format_bytes
 
 
 def scorer(context: Context, space: SearchSpace, sets: Sets, task: Task, most: int) -> Scorer:
-    """Scores a plan's model on the select samples; `most` of them at most."""
+    """What scores a plan's model on the select samples.
+
+    Args:
+        context: Of the run.
+        space: The layers, and what was learned of them.
+        sets: Of which the select samples are run.
+        task: What the outputs are.
+        most: So many models are going to be scored at most, which progress tells.
+    """
     learned, target = space.learned, space.target
     assert learned is not None
     with context.progress.stage(LOADING, None):

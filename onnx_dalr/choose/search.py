@@ -20,6 +20,11 @@ from onnx_dalr.plan.plan import Plan
 from onnx_dalr.request.selection import rule_for
 from onnx_dalr.request.target import MEASURED
 
+_TRIED_RATIO = 0.25  # where the factors are chosen before the forms are known
+
+ALLOCATIONS = 4
+"""Ways to spend one budget: those of `criteria`, and one ratio for all."""
+
 
 def make_plan(space: SearchSpace, judge: Judge | None) -> Plan:
     """Decides the forms.
@@ -156,11 +161,6 @@ def _by_drop(space: SearchSpace, judge: Judge | None) -> Plan:
 def _by_max_error(space: SearchSpace, judge: Judge | None) -> Plan:
     return ToleranceSearch(space, judge, "error", lambda trial: trial.certain_error).run()
 
-
-_TRIED_RATIO = 0.25  # where the factors are chosen before the ranks are known
-
-ALLOCATIONS = 4
-"""Ways to spend one budget: those of `criteria`, and one ratio for all."""
 
 PLANNERS: dict[str, Callable[[SearchSpace, Judge | None], Plan]] = {
     "rank": _as_asked,

@@ -9,7 +9,7 @@ from functools import cached_property
 import numpy as np
 
 from onnx_dalr.candidate.candidate import outline
-from onnx_dalr.candidate.forms import asked, bytes_of, forms_of, largest_rank, params_of
+from onnx_dalr.candidate.forms import at_rank, bytes_of, forms_of, largest_rank, params_of
 from onnx_dalr.choose import allocate
 from onnx_dalr.choose.allocate import Curve, Forms, Ladder, Menu, Pricing
 from onnx_dalr.factorize import KEPT, UNTOUCHED, Form, Method
@@ -39,7 +39,7 @@ class SearchSpace:
         method: The factorization.
         params: Parameters of the whole model as it is.
         bytes: Its size on disk.
-        weigh: Says what the artifact would weigh; read by the target "size" only.
+        weigh: Says what the artifact would weigh: slower than a price, and exact.
         factors: Name of the factors, of those that were learned.
         formats: That weights may be stored in.
         priced: Bytes of forms, where formats make these what counts if no target says it; None for parameters.
@@ -63,7 +63,7 @@ class SearchSpace:
     @property
     def names_of_factors(self) -> tuple[str, ...]:
         """Names of the factors there are to choose from; none before the samples were looked at."""
-        return () if self.learned is None else tuple(self.learned.spectra)
+        return () if self.learned is None else tuple(self.learned.by_factors)
 
     def spectra(self, layer: Layer) -> Spectra | None:
         """Of one layer, with these factors; None before the samples were looked at."""
@@ -102,7 +102,7 @@ class SearchSpace:
         if rule is None:
             worth = self._worth(layer, menu, price)
             return allocate.ladder(menu, price, allowed=lambda form: form in worth)
-        form = asked(layer, rule.rank)
+        form = at_rank(layer, rule.rank)
         return allocate.pinned(menu, (form if form in menu else UNTOUCHED,), price)
 
     def _worth(self, layer: Layer, menu: Menu, price: Pricing) -> set[Form]:

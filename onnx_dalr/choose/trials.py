@@ -10,7 +10,7 @@ from typing import Protocol
 import numpy as np
 from scipy import stats
 
-from onnx_dalr.candidate.forms import asked
+from onnx_dalr.candidate.forms import at_rank
 from onnx_dalr.choose.allocate import Curve, Forms
 from onnx_dalr.choose.space import SearchSpace
 from onnx_dalr.factorize import UNTOUCHED, Form
@@ -137,7 +137,7 @@ class Trials:
         self.entered: dict[str, Plan] = {}
 
     def enter(self, name: str, forms: Forms, factors: str | None = None) -> Trial:
-        """Scores these forms, with the problem's factors unless others are named."""
+        """Scores these forms, with the factors of the space unless others are named."""
         space = self._space.with_factors(factors or self._space.factors)
         self.entered[name] = plan_of(space, forms, name)
         return self._judge.trial(space, self.entered[name], name)
@@ -210,7 +210,7 @@ def _reason(space: SearchSpace, position: int, form: Form, why: str, *, all_unto
     rule = rule_for(layer, space.target.ranks)
     if rule is not None:
         beyond = form.untouched and rule.rank is not None
-        return refused(asked(layer, rule.rank), space.largest_rank(layer)) if beyond else "as asked"
+        return refused(at_rank(layer, rule.rank), space.largest_rank(layer)) if beyond else "as asked"
     if space.target.name == "rank":
         return "no --rank for it"
     return "dense: " + _why_untouched(space, position, why, all_untouched=all_untouched) if form.untouched else why

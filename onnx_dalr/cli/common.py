@@ -50,7 +50,7 @@ __all__ = [
 
 @contextmanager
 def exit_codes() -> Iterator[None]:
-    """Turns what goes wrong into one line, a hint and the right exit code (DESIGN.md, Contracts)."""
+    """Turns what goes wrong into one line, a hint and the right exit code (README, Exit codes)."""
 
     def interrupt(number: int, frame: Any) -> None:
         del number, frame

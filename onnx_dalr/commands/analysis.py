@@ -9,7 +9,7 @@ from onnx_dalr.ahead.announce import announce_size
 from onnx_dalr.choose.analysis import Analysis
 from onnx_dalr.commands.asked import Asked
 from onnx_dalr.commands.layers import choose_layers
-from onnx_dalr.commands.learning import learned_of, refuse_by_sizes
+from onnx_dalr.commands.learning import analyzed, refuse_by_sizes
 from onnx_dalr.commands.opening import announce_samples, draw_thumbnails, opened_samples
 from onnx_dalr.request.context import Context
 from onnx_dalr.request.target import make_target
@@ -32,4 +32,4 @@ def analysis_of(context: Context, asked: Asked) -> Iterator[Analysis]:
         refuse_by_sizes(context, asked, layers, sets)
         draw_thumbnails(sets, asked)
         # No name here for what was learned: while it waits, this frame would hold what the analysis is told to forget.
-        yield learned_of(context, asked, layers, skipped, sets)
+        yield analyzed(context, asked, layers, skipped, sets)

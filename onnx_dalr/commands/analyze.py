@@ -57,9 +57,4 @@ def analyze(
     sheet = None if thumbnails is None else (Path(thumbnails), force)
     asked = Asked(sample_options, stats=paths(stats), target=target, keep=True, thumbnails=sheet)
     stack = ExitStack()
-    try:
-        made = stack.enter_context(analysis_of(context, asked))
-    except BaseException:
-        stack.close()
-        raise
-    return made.closed_by(stack)
+    return stack.enter_context(analysis_of(context, asked)).closed_by(stack)

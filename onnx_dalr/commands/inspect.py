@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from onnx import ModelProto
 
-from onnx_dalr.choose.reachable import reachable
+from onnx_dalr.ahead.reachable import reachable
 from onnx_dalr.factorize import METHODS
 from onnx_dalr.graph.contents import Content, contents
 from onnx_dalr.graph.layers import Layer, Skipped, find, node_name

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from onnx_dalr.choose.analysis import check_ranks
 from onnx_dalr.commands.asked import Asked
 from onnx_dalr.errors import NothingToGainError
 from onnx_dalr.graph.layers import Layer, Skipped, find
 from onnx_dalr.request.context import Context
-from onnx_dalr.request.selection import check_pattern, left_out, select
+from onnx_dalr.request.selection import check_pattern, check_ranks, left_out, select
 
 
 def choose_layers(context: Context, asked: Asked) -> tuple[list[Layer], list[Skipped]]:

@@ -25,10 +25,10 @@ from onnx_dalr.session.session import provider_line
 _MASK_INPUT = "mask input"
 
 
-def learned_of(
+def analyzed(
     context: Context, asked: Asked, layers: list[Layer], skipped: list[Skipped], sets: Sets | None
 ) -> Analysis:
-    """The analysis of the layers that rows of the samples reach.
+    """A first look at the original, then what is learned: the analysis of the layers that rows of the samples reach.
 
     Raises:
         InputError: The model cannot be run on the samples, or statistics do not belong to it or to them.

@@ -81,12 +81,6 @@ class Spectrum:
         """√(E‖y−ŷ‖² / E‖y‖²) to expect on unseen rows: the shrunk tail in place of e_k."""
         return _relative(float(self.tails[rank]), self.power)
 
-    @property
-    def energy_lost(self) -> Float64:
-        """Share of the energy of y that rank k leaves out, [r + 1]: centred where the method compensates the bias."""
-        first = float(self.errors[0])
-        return self.errors / first if first > 0 else np.zeros(len(self.errors))
-
     def compact(self) -> Spectrum:
         """With basis and dual in float32: half the memory, exact enough for weights of no more precision."""
         dual = None if self.dual is None else self.dual.astype(np.float32)

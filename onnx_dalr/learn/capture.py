@@ -174,7 +174,7 @@ def needs_of(layer: Layer, method: Method, *, metric: bool = False) -> Need:
     return reduce(or_, read, Need.METRIC if metric else Need.NONE)
 
 
-def passes(layers: Sequence[Layer], method: Method, limit: int, *, metric: bool = False) -> list[list[Layer]]:
+def groups_within(layers: Sequence[Layer], method: Method, limit: int, *, metric: bool = False) -> list[list[Layer]]:
     """The layers in groups whose statistics fit into `limit` bytes each: one pass over the samples per group.
 
     A layer that does not fit by itself is a group of its own.
@@ -207,4 +207,4 @@ def _mask_notes(unmasked: set[str], mask_input: str | None) -> Iterator[str]:
         yield f"mask {mask_input!r} does not fit the rows of {shown}: {what}"
 
 
-__all__ = ["Capture", "capture", "has_room_for_metric", "needs_of", "passes"]
+__all__ = ["Capture", "capture", "groups_within", "has_room_for_metric", "needs_of"]

@@ -14,7 +14,7 @@ from onnx_dalr.factorize import KEPT, Method, Settings, Statistics
 from onnx_dalr.factorize.formats import FORMATS, rounding
 from onnx_dalr.factorize.spectra import Spectra
 from onnx_dalr.graph.layers import Layer, matrix
-from onnx_dalr.learn.capture import capture, has_room_for_metric, passes
+from onnx_dalr.learn.capture import capture, groups_within, has_room_for_metric
 from onnx_dalr.learn.probes import MOST_SAMPLES, add_metric
 from onnx_dalr.learn.statistics_set import StatisticsSet
 from onnx_dalr.learn.trust import DEFAULT, names_of_factors, trusts
@@ -33,8 +33,8 @@ class Learned:
     """What the fit samples taught.
 
     Attributes:
-        spectra: By the name of the factors, then by layer name. "default" is always there; others, to choose from on
-            the select samples, where there were too few samples to trust everything they say.
+        by_factors: Spectra, by the name of the factors, then by layer name. "default" is always there; others, to
+            choose from on the select samples, where there were too few samples to trust everything they say.
         rows: Rows behind each, by layer name.
         digests: Of the fit samples.
         statistics: By layer name; empty where they were not to be kept.
@@ -42,7 +42,7 @@ class Learned:
         notes: What a user should know.
     """
 
-    spectra: dict[str, dict[str, Spectra]]
+    by_factors: dict[str, dict[str, Spectra]]
     rows: dict[str, int]
     digests: frozenset[str]
     statistics: Mapping[str, Statistics]
@@ -51,7 +51,7 @@ class Learned:
 
     def of(self, layer: str, factors: str = DEFAULT) -> Spectra:
         """Of a layer with factors by name; where it has enough samples there is one name, the default."""
-        return self.spectra.get(factors, {}).get(layer) or self.spectra[DEFAULT][layer]
+        return self.by_factors.get(factors, {}).get(layer) or self.by_factors[DEFAULT][layer]
 
     @property
     def calibration(self) -> str:
@@ -110,7 +110,7 @@ def learn(context: Context, layers: Sequence[Layer], sets: Sets, task: Task | No
                 lost.drop_metric()
         learned.rows.update((name, each.count) for name, each in statistics.items())
         kept.update(statistics if keep else {})
-        factorize(context, group, statistics, learned.spectra, part=part, keep=keep)
+        add_spectra(context, group, statistics, learned.by_factors, part=part, keep=keep)
         learned = replace(
             learned, digests=frozenset(digests), passes=learned.passes + extra, notes=(*learned.notes, *notes)
         )
@@ -120,18 +120,18 @@ def learn(context: Context, layers: Sequence[Layer], sets: Sets, task: Task | No
 def groups_of(context: Context, layers: Sequence[Layer], *, metric: bool) -> list[list[Layer]]:
     """The layers in groups, each looked at in one pass over the samples: as many at a time as memory allows."""
     limit = max(STATISTICS_FLOOR, context.original.size)
-    return passes(layers, context.options.method, min(memory_limit(), limit), metric=metric)
+    return groups_within(layers, context.options.method, min(memory_limit(), limit), metric=metric)
 
 
 def learn_from(context: Context, layers: Sequence[Layer], stats: StatisticsSet) -> Learned:
     """Spectra from statistics that are there already; no sample is run."""
     learned = Learned({}, {}, stats.samples, {}, 0, stats.notes)
     learned.rows.update((layer.name, stats.facts(layer.name).rows) for layer in layers if layer.name in stats.layers)
-    factorize(context, layers, stats.layers, learned.spectra)
+    add_spectra(context, layers, stats.layers, learned.by_factors)
     return replace(learned, statistics=stats.layers)
 
 
-def factorize(
+def add_spectra(
     context: Context,
     layers: Sequence[Layer],
     statistics: Mapping[str, Statistics],
@@ -140,7 +140,7 @@ def factorize(
     part: tuple[int, int] = (1, 1),
     keep: bool = True,
 ) -> None:
-    """Adds the spectra of layers to those by factors' name.
+    """Takes layers apart, with all factors there are to choose from, and adds their Spectra to those of others.
 
     Args:
         context: Of the run.

@@ -46,7 +46,7 @@ class Seeder:
             output: Its position.
             digests: Of the samples: a sample's seeds are its own, whatever it is batched with.
             probe: Number of the probe.
-            padding: Which positions of the samples are none, [samples, length].
+            padding: Which positions of the samples are real, [samples, length].
         """
         one = next(one for one in self.task.seeded if one.position == output)
         measure = one.measure

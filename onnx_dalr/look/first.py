@@ -90,25 +90,10 @@ def look(model: Model, options: Options, sets: Sets, *, measured: bool, progress
         pace = Pace(load=loaded - started, read=reading, run=running)
     apart = [] if independence.independent else [f"note: {independence.note}"]
     notes = [] if independence.independent else [independence.note]
-    for run in runs:
-        if wrong := not_numbers(session.outputs, run):
-            found = f"the original model gives {wrong} on these samples"
-            if measured:
-                raise InputError(found, "check the preprocessing and the value range the model was trained on")
-            notes.append(found)
-            break
+    notes += _not_finite(session, runs, measured=measured)
     notes += _repeats(runs[0], again)
     facts = (*facts, *(OutputFacts(name) for name in hidden))
-    seen = [
-        Seen(
-            fact,
-            [run[position] for run in runs],
-            [len(indices) for indices, _ in batches],
-            [kept_in(batch, sets.mask_input) for _, batch in batches],
-            _takes_any_length(model, sets.mask_input),
-        )
-        for position, fact in enumerate(facts)
-    ]
+    seen = _seen(model, facts, batches, runs, sets.mask_input)
     labels, names = few.labels, sets.class_names
     classes = max(few.classes, len(names))
     try:
@@ -195,6 +180,36 @@ def _runs(
         warm = time.perf_counter() if len(runs) == 1 else warm
     again = session.run(batches[0][1])
     return runs, again, (time.perf_counter() - warm) / sum(len(indices) for indices, _ in batches)
+
+
+def _seen(
+    model: Model, facts: Sequence[OutputFacts], batches: Sequence[Labelled], runs: Sequence[list[Any]], mask: str | None
+) -> list[Seen]:
+    """Every output on all batches, in the order of `facts`."""
+    return [
+        Seen(
+            fact,
+            [run[position] for run in runs],
+            [len(indices) for indices, _ in batches],
+            [kept_in(batch, mask) for _, batch in batches],
+            _takes_any_length(model, mask),
+        )
+        for position, fact in enumerate(facts)
+    ]
+
+
+def _not_finite(session: Session, runs: Iterable[Sequence[Any]], *, measured: bool) -> Iterable[str]:
+    """What is no number among the outputs of the first batch that has any.
+
+    Raises:
+        InputError: There is, and quality is to be measured against them.
+    """
+    wrong = next(filter(None, (not_numbers(session.outputs, run) for run in runs)), None)
+    if wrong is not None:
+        found = f"the original model gives {wrong} on these samples"
+        if measured:
+            raise InputError(found, "check the preprocessing and the value range the model was trained on")
+        yield found
 
 
 def _repeats(outputs: Sequence[Any], again: Sequence[Any]) -> Iterable[str]:

@@ -16,12 +16,15 @@ from onnx_dalr.request.options import Options, from_plan, make_options
 
 
 def check_plan(choices: Sequence[Choice], of: str | None, model: Model) -> frozenset[str]:
-    """The layers a plan compresses.
+    """Holds a plan against the model it meets.
 
     Args:
         choices: Of the plan.
         of: Content hash of the model it is for, None where it does not say.
         model: The model it meets.
+
+    Returns:
+        Names of the layers it compresses.
 
     Raises:
         InputError: It is of another model, or names a layer the model does not have.
@@ -50,7 +53,7 @@ def fitted_to(
 ) -> tuple[tuple[Choice, ...], tuple[Point, ...]]:
     """One choice per layer, in their order; a form that saves nothing leaves its layer as it is. And the curve.
 
-    Where the ranks are no longer those that were chosen when the plan was made, no point of its curve is marked as
+    Where the forms are no longer those that were chosen when the plan was made, no point of its curve is marked as
     chosen, and the run notes it.
 
     Args:

@@ -35,7 +35,7 @@ class Plan(Shown):
         method: Name of the factorization.
         choices: One per Layer.
         evaluations: How often a candidate model was scored on the select samples to get here.
-        passes: Forward passes over a few select samples to measure the sensitivity of the layers.
+        passes: Forward passes over a few select samples that measured what layers do to the output.
         curve: Every model that was scored, the smallest first.
         target: What was asked for, in words.
         factors: How far covariance and metric are trusted: "default", or what did better on the select samples where

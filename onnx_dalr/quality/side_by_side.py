@@ -52,7 +52,7 @@ class SideBySide:
             indices: Of the samples.
             before: Of the original.
             after: Of the other.
-            padding: Which positions of the samples are none, [samples, length]; None where there is no mask.
+            padding: Which positions of the samples are real, [samples, length]; None where there is no mask.
         """
         self.n += len(indices)
         if self.kept is not None:

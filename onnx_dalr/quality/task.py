@@ -33,7 +33,7 @@ class Measured:
         counts: It is part of the model's loss. Others are reported.
         why: How its kind was found out, or why it does not count.
         hidden: It is a tensor inside the model that stands for class numbers: it has gradients, they have none. Looked
-            at while ranks are chosen, never in the report, which is of the file on disk.
+            at while forms are chosen, never in the report, which is of the file on disk.
         tensor: It is one; a map of class probabilities by name has no gradients either.
         padded: The samples' mask goes over it where their shapes fit; not where an axis of it is as long by chance.
         whole: It has no row per sample: a batch counts as one.
@@ -90,7 +90,7 @@ class Task:
 
     @property
     def hidden(self) -> tuple[str, ...]:
-        """Tensors inside the model that are looked at too while ranks are chosen."""
+        """Tensors inside the model that are looked at too while forms are chosen."""
         return tuple(one.name for one in self.measured if one.hidden)
 
     @property

@@ -27,6 +27,7 @@ def plan_view(plan: Plan, width: int = PLAIN_WIDTH, *, verbose: bool = True) -> 
         verbose: Show the models that were tried.
     """
     columns = [("layer", "left"), ("rank", "right"), ("of at most", "right"), ("own error", "right")]
+    columns.append(("distortion", "right"))
     rows = []
     for choice in plan.choices:
         cells = [
@@ -37,7 +38,6 @@ def plan_view(plan: Plan, width: int = PLAIN_WIDTH, *, verbose: bool = True) -> 
             "" if choice.expected_distortion is None else f"{choice.expected_distortion:.2g}",
         ]
         rows.append((cells, "dim" if choice.form.untouched else ""))
-    columns.append(("distortion", "right"))
     trusted = "" if plan.factors == "default" else f" (factors: {plan.factors})"
     parts: list[RenderableType] = [
         Text.assemble(("plan ", "bold"), one_line(f"{plan.method}{trusted}, target {plan.target}")),
@@ -52,7 +52,7 @@ def plan_view(plan: Plan, width: int = PLAIN_WIDTH, *, verbose: bool = True) -> 
 
 
 def reason_lines(layers: Iterable[tuple[str, Form, str]]) -> Iterable[Text]:
-    """Why each rank, one line per reason, of (layer, form, reason)."""
+    """Why each form, one line per reason, of (layer, form, reason)."""
     by_reason: dict[str, list[str]] = {}
     for layer, form, reason in layers:
         by_reason.setdefault(reason, []).append(layer if form.untouched else f"{layer} {form.brief}")

@@ -31,7 +31,7 @@ def result_view(
     Args:
         result: What there is to show.
         width: Characters a line has.
-        verbose: Also why each layer has its rank, every model that was tried, and where the time went.
+        verbose: Also why each layer has its form, every model that was tried, and where the time went.
         words: What a sentence with options in it becomes; left as it is, it names them as the command line does.
     """
     parts: list[RenderableType] = [*few_samples(result.quality), facts_table(_facts(result, verbose=verbose))]

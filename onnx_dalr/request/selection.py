@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from onnx_dalr.errors import InputError
 from onnx_dalr.graph.layers import Layer, Skipped
-from onnx_dalr.request.target import RankRule, matches
+from onnx_dalr.request.target import RankRule, Target, matches
 
 
 def select(
@@ -62,6 +62,17 @@ def check_pattern(option: str, pattern: str, layers: Sequence[Layer], skipped: S
     near = difflib.get_close_matches(pattern.strip("*"), known, n=3, cutoff=0.4) or known[:3]
     hint = f"there are, for example: {', '.join(near)}" if near else "the model has no eligible layer"
     raise InputError(f"{option} {pattern!r} matches no layer", hint)
+
+
+def check_ranks(target: Target, layers: Sequence[Layer], skipped: Sequence[Skipped]) -> None:
+    """Refuses patterns of `--rank` that match no layer.
+
+    Raises:
+        InputError: One matches none.
+    """
+    for rule in target.ranks:
+        if rule.pattern != "*":
+            check_pattern("--rank", rule.pattern, layers, skipped)
 
 
 def rule_for(layer: Layer, rules: Sequence[RankRule]) -> RankRule | None:

@@ -9,7 +9,7 @@ from typing import Any
 
 from onnx_dalr.errors import InputError
 from onnx_dalr.factorize.form import Form
-from onnx_dalr.request.rows.target import TARGET as OPTIONS
+from onnx_dalr.request.rows.target import TARGET as ROWS
 from onnx_dalr.units import Amount, parse_share
 
 DEFAULT_DROP = 0.01
@@ -18,11 +18,11 @@ KEEP = "keep"
 RANK = "rank"
 """Name of the target that is ranks alone."""
 
-LIMITS = {option.flag.removeprefix("--"): option.limit for option in OPTIONS if option.limit is not None}
+LIMITS = {option.flag.removeprefix("--"): option.limit for option in ROWS if option.limit is not None}
 """Every other target by its name, and how it is read."""
 
 MEASURED = ("max-drop", "max-error")
-"""Kinds that models are scored for."""
+"""Targets, by name, that models are scored for."""
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from onnx_dalr.choose.reachable import Reachable
+from onnx_dalr.ahead.reachable import Reachable
 from onnx_dalr.graph.layers import Skipped
 from onnx_dalr.results.json import to_json
 from onnx_dalr.shown import Shown

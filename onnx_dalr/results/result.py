@@ -43,7 +43,7 @@ class LayerResult:
         ridge: λ, None where the method has none or it is infinite (shrinkage 1).
         shrinkage: a, None where the method has none.
         metric_shrinkage: s of the output metric, None without one; at 1 it has no say.
-        reason: Why this rank.
+        reason: Why this form.
     """
 
     name: str
@@ -98,7 +98,7 @@ class Result(Shown):
         device: Device asked for.
         provider: Execution provider that really ran.
         evaluations: Candidate models scored on the select set.
-        passes: Forward passes that measured the sensitivity of the layers.
+        passes: Forward passes that measured what layers do to the output.
         metric_passes: Forward passes over (some of) the fit samples that the output metric was worth.
         curve: Every candidate that was scored on the select samples, the smallest first.
         seconds: Wall time by phase.
@@ -141,7 +141,7 @@ class Result(Shown):
         """The table as `str()` has it, or with more in it.
 
         Args:
-            verbose: Also why each layer has its rank, every model that was tried, and where the time went.
+            verbose: Also why each layer has its form, every model that was tried, and where the time went.
             width: Characters a line has.
 
         Returns:

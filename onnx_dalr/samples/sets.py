@@ -125,7 +125,7 @@ class SampleSet:
 
 @dataclass(frozen=True, eq=False)
 class Sets:
-    """The three sets, by DESIGN.md's rules.
+    """The three sets, divided by seed; the report samples may have a source of their own.
 
     Attributes:
         fit: Statistics are computed on these.

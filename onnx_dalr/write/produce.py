@@ -83,7 +83,7 @@ def produce(analysis: Analysis, plan: Plan, destination: Destination) -> Result:
 
 def _factors(learned: Learned, plan: Plan) -> str:
     """What the factors of the compressed layers are called: layers with enough samples use the default in any plan."""
-    special = learned.spectra.get(plan.factors, {})
+    special = learned.by_factors.get(plan.factors, {})
     return plan.factors if any(choice.layer in special for choice in plan.compressed) else DEFAULT
 
 

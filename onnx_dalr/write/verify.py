@@ -114,9 +114,9 @@ def _opened(written: Path, original: Model, device: Device) -> tuple[Session, Se
     Raises:
         VerificationError: It is not a valid model, does not load, or looks other to its callers.
     """
-    problem = is_valid(written)
-    if problem is not None and is_valid(original.path or original.proto) is None:
-        raise VerificationError(f"the written model is not valid: {problem}", "please report this, with the model")
+    fault = is_valid(written)
+    if fault is not None and is_valid(original.path or original.proto) is None:
+        raise VerificationError(f"the written model is not valid: {fault}", "please report this, with the model")
     reference = open_session(original.source(), device)
     try:
         session = open_session(written, device)

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from onnx_dalr.candidate.forms import asked, at_share, bytes_of, forms_of, largest_rank, params_of
+from onnx_dalr.candidate.forms import at_rank, at_share, bytes_of, forms_of, largest_rank, params_of
 from onnx_dalr.factorize import METHODS, UNTOUCHED, Form
 from onnx_dalr.factorize.formats import FORMATS
 from onnx_dalr.graph.layers import Layer
@@ -68,9 +68,9 @@ def test_a_layer_that_no_form_makes_smaller_has_one() -> None:
 
 
 def test_what_is_asked_for_is_a_pair_at_that_rank_or_nothing_at_all() -> None:
-    assert asked(layer(30, 20), 7) == pair(7)
-    assert asked(layer(30, 20), 999) == pair(999), "whether it saves is another question"
-    assert asked(layer(30, 20), None) == UNTOUCHED
+    assert at_rank(layer(30, 20), 7) == pair(7)
+    assert at_rank(layer(30, 20), 999) == pair(999), "whether it saves is another question"
+    assert at_rank(layer(30, 20), None) == UNTOUCHED
 
 
 @often

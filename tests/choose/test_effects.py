@@ -130,7 +130,7 @@ def test_the_metric_is_that_of_the_chosen_factors() -> None:
     space = space_with("fc0", "fc1", "fc2")
     other = {"fc1": replace(SPECTRA["fc1"], metric_tails=7 * SPECTRA["fc1"].tails)}
     assert space.learned is not None
-    space.learned.spectra.update(learned_of({"cautious": other}).spectra)
+    space.learned.by_factors.update(learned_of({"cautious": other}).by_factors)
     curves = MetricEffects(space.with_factors("cautious"), None).curves()
     np.testing.assert_array_equal(curves[0], in_menu(0.5 * SPECTRA["fc0"].tails + 1, 23))
     np.testing.assert_array_equal(curves[1], in_menu(7 * SPECTRA["fc1"].tails, 23))

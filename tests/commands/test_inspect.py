@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from onnx import ModelProto, external_data_helper
 
-from onnx_dalr.choose.reachable import Reachable, reachable
+from onnx_dalr.ahead.reachable import Reachable, reachable
 from onnx_dalr.commands.inspect import inspect
 from onnx_dalr.errors import InputError
 from onnx_dalr.factorize import METHODS

@@ -109,7 +109,7 @@ def test_while_the_file_is_verified_nothing_of_what_was_learned_is_in_memory(
 
     class Watched(Analysis):
         def forget(self) -> None:
-            held.extend(weakref.ref(each) for spectra in self.learned.spectra.values() for each in spectra.values())
+            held.extend(weakref.ref(each) for spectra in self.learned.by_factors.values() for each in spectra.values())
             held.extend(weakref.ref(each) for each in self.learned.statistics.values() if given == "samples to be kept")
             held.append(weakref.ref(self.learned))
             super().forget()

@@ -15,7 +15,7 @@ from onnx_dalr.factorize.statistics import symmetric
 from onnx_dalr.graph.layers import find
 from onnx_dalr.graph.storage.model import Model, load
 from onnx_dalr.learn import capture as room
-from onnx_dalr.learn.capture import Capture, capture, passes
+from onnx_dalr.learn.capture import Capture, capture, groups_within
 from onnx_dalr.samples import Batch
 
 HEADER = '<ir_version: 8, opset_import: ["" : 17]>'
@@ -336,7 +336,7 @@ def test_layers_go_in_groups_whose_statistics_fit_together(share: float, sizes: 
     layers, _ = find(FIVE)
     method = METHODS["svd"]
     single = Statistics.bytes_needed(6, 8, method.needs(6, 8), 0)
-    groups = passes(layers, method, int(share * single))
+    groups = groups_within(layers, method, int(share * single))
     assert [layer.name for group in groups for layer in group] == ["l0", "l1", "l2", "l3", "l4"]
     assert [len(group) for group in groups] == sizes
 
@@ -345,7 +345,7 @@ def test_groups_count_what_the_rows_will_take() -> None:
     layers, _ = find(FIVE)
     method = METHODS["dalr-2017"]
     full = Statistics.bytes_needed(6, 8, method.needs(6, 8), 1000)
-    assert [len(group) for group in passes(layers, method, 2 * full)] == [2, 2, 1]
+    assert [len(group) for group in groups_within(layers, method, 2 * full)] == [2, 2, 1]
 
 
 def held(stats: Statistics) -> int:

@@ -18,7 +18,7 @@ from onnx_dalr.graph.layers import find, matrix
 from onnx_dalr.graph.storage.model import input_specs
 from onnx_dalr.learn import learn as room
 from onnx_dalr.learn.capture import needs_of
-from onnx_dalr.learn.learn import Learned, factorize, learn, learn_from, trusts
+from onnx_dalr.learn.learn import Learned, add_spectra, learn, learn_from, trusts
 from onnx_dalr.learn.statistics_set import StatisticsSet
 from onnx_dalr.progress import Silent
 from onnx_dalr.quality.task import Task
@@ -81,8 +81,8 @@ def assert_same(one: Mapping[str, Mapping[str, Spectra]], other: Mapping[str, Ma
 def test_every_layer_has_a_spectrum_with_a_metric() -> None:
     context = run_of()
     found = learned(context)
-    assert list(found.spectra["default"]) == ["one", "two"]
-    assert all(spectra.has_effect for spectra in found.spectra["default"].values())
+    assert list(found.by_factors["default"]) == ["one", "two"]
+    assert all(spectra.has_effect for spectra in found.by_factors["default"].values())
     assert found.rows == {"one": 40, "two": 40}
     assert found.passes == 7
     assert found.notes == ()
@@ -96,7 +96,7 @@ def test_every_layer_has_a_spectrum_with_a_metric() -> None:
 def test_without_a_metric_no_gradient_is_taken(options: dict[str, Any], task: Task | None) -> None:
     context = run_of(**options)
     found = learned(context, task, keep=True)
-    assert not any(spectra.has_effect for spectra in found.spectra["default"].values())
+    assert not any(spectra.has_effect for spectra in found.by_factors["default"].values())
     assert all(Need.METRIC not in each.needs for each in found.statistics.values())
     assert found.passes == 0
     assert "metric" not in context.seconds
@@ -138,7 +138,7 @@ def test_where_memory_is_short_layers_go_in_groups_and_come_to_the_same(
 
     grouped = learned(replace(run_of(), progress=Listening()), keep=keep)
     assert [stage for stage in stages if stage.startswith("capturing")] == ["capturing (1/2)", "capturing (2/2)"]
-    assert_same(whole.spectra, grouped.spectra)
+    assert_same(whole.by_factors, grouped.by_factors)
     assert (grouped.rows, grouped.digests) == (whole.rows, whole.digests)
     assert grouped.passes == 2 * whole.passes
     assert list(grouped.statistics) == list(whole.statistics) == (["one", "two"] if keep else [])
@@ -149,7 +149,7 @@ def test_spectra_of_statistics_that_were_kept_are_the_same() -> None:
     held = StatisticsSet(MLP.content_hash, "dalr", {}, "0", whole.digests, whole.statistics, ("as noted",))
     context = run_of()
     found = learn_from(context, LAYERS, held)
-    assert_same(found.spectra, whole.spectra)
+    assert_same(found.by_factors, whole.by_factors)
     assert (found.rows, found.digests, found.notes, found.passes) == (whole.rows, whole.digests, ("as noted",), 0)
     assert set(context.seconds) == {"factorize"}
     assert list(found.statistics) == ["one", "two"]
@@ -158,14 +158,14 @@ def test_spectra_of_statistics_that_were_kept_are_the_same() -> None:
 def test_layers_without_statistics_are_left_out() -> None:
     kept = dict(learned(run_of(), keep=True).statistics)
     into: dict[str, dict[str, Spectra]] = {}
-    factorize(run_of(), LAYERS, {"two": kept["two"]}, into)
+    add_spectra(run_of(), LAYERS, {"two": kept["two"]}, into)
     assert [list(spectra) for spectra in into.values()] == [["two"]] * len(into)
 
 
 @pytest.mark.parametrize(("keep", "left"), [(True, ["one", "two"]), (False, [])])
 def test_statistics_are_let_go_one_by_one_unless_they_are_kept(keep: bool, left: list[str]) -> None:
     held = dict(learned(run_of(), keep=True).statistics)
-    factorize(run_of(), LAYERS, held, {}, keep=keep)
+    add_spectra(run_of(), LAYERS, held, {}, keep=keep)
     assert list(held) == left
 
 

@@ -15,7 +15,7 @@ from onnx_dalr.factorize import UNTOUCHED, Form
 from onnx_dalr.graph.layers import Layer
 from onnx_dalr.units import format_bytes, format_share
 
-_ROUNDS = 8
+_ROUNDS = 8  # at most: an artifact is weighed, and the budget corrected by what it was off
 _NEARLY = 64  # bytes that lengths of fields and digits of the note may shift by
 
 
@@ -45,7 +45,7 @@ _BYTES = Bytes()
 
 @dataclass(frozen=True, eq=False)
 class BytesBudget:
-    """Bytes on disk of the whole artifact, which only the artifact itself knows to the last one."""
+    """At most so many: met by making artifacts without values, and weighing them."""
 
     space: SearchSpace
     limit: int
