@@ -203,7 +203,7 @@ def same_file(one: Path, other: Path) -> bool:
     try:
         return one.samefile(other)
     except OSError:
-        return one.resolve() == other.resolve()
+        return os.path.realpath(one) == os.path.realpath(other)  # `Path.resolve` raises at a link to itself
 
 
 def _is_sample(file: Path, given: Path) -> bool:

@@ -360,6 +360,16 @@ def test_files_are_the_same_by_what_they_are_and_new_ones_by_where_they_would_be
     assert not same_file(Path("one"), Path("new"))
 
 
+@posix
+def test_a_link_to_itself_is_no_file_and_may_be_replaced(tmp_path: Path) -> None:
+    link = tmp_path / "link"
+    link.symlink_to(link)
+    assert not same_file(link, tmp_path / "other")
+    ReadsAndWrites((tmp_path / "read",), (ToWrite(link),)).check()
+    write_text(link, "text")
+    assert link.read_text(encoding="utf-8") == "text"
+
+
 def test_files_are_told_from_what_else_a_user_gives() -> None:
     read = files_read("a.npz", Path("b"), None, [1.0], code=("mine.py:score", None, "accuracy", len))
     assert read == [Path("a.npz"), Path("b"), Path("mine.py")]

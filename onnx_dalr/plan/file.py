@@ -140,8 +140,8 @@ def _check(facts: Any, name: str) -> None:
         raise InputError(
             f"{name}: schema {schema_number} is newer than this onnx-dalr reads ({SCHEMA})", "update onnx-dalr"
         )
-    older = schema_number in _OLDER and schema_number is not True
-    of = f"plan.schema.{schema_number}.json" if older else "plan.schema.json"
+    older = [number for number in _OLDER if schema_number == number and schema_number is not True]  # 1.0 is 1 too
+    of = f"plan.schema.{older[0]}.json" if older else "plan.schema.json"
     schema = json.loads(files("onnx_dalr.plan").joinpath(of).read_text(encoding="utf-8"))
     error = best_match(Draft202012Validator(schema).iter_errors(facts))
     if error is None:

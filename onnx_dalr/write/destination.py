@@ -67,7 +67,7 @@ class Destination:
         if self.output is not None:
             yield ToWrite(self.output, "", replaces, not self.dry_run)
             if original.has_external_data:
-                yield ToWrite(self.output.with_name(f"{self.output.name}.data"), "", replaces, not self.dry_run)
+                yield ToWrite(self.output.parent / f"{self.output.name}.data", "", replaces, not self.dry_run)
         if self.report is not None and self.report != STANDARD_OUTPUT:
             yield ToWrite(self.report, "--json")
         if self.thumbnails is not None:

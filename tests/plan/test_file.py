@@ -235,6 +235,7 @@ def older(**changes: Any) -> str:
 def test_a_plan_of_the_first_schema_is_read() -> None:
     assert from_json(older()) == PLAN
     assert from_json(older(rank=8.0)).choices[1].form == pair(8)
+    assert from_json(older().replace('"schema": 1', '"schema": 1.0')) == PLAN
 
 
 @pytest.mark.parametrize("rank", ["x", "Keep", "8", 0, -4, 2.5, True, None, [8]])

@@ -215,6 +215,11 @@ def test_nor_the_external_data_of_the_input() -> None:
 
 
 @pytest.mark.usefixtures("untouched")
+def test_a_folder_is_no_output_of_a_model_with_external_data_either() -> None:
+    with pytest.raises(InputError, match="is a folder"):
+        check("", model="big.onnx")
+
+
 def test_nor_the_external_data_of_the_output() -> None:
     with pytest.raises(InputError, match="would overwrite another file of this run"):
         check(OUTPUT, "out/small.onnx.data", model="big.onnx")
