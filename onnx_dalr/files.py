@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import stat
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -91,15 +92,14 @@ class Files:
     def at(self, output: Path, *, force: bool) -> Iterator[Path]:
         """A path to write to in place of `output`; files written beside it go along and are moved before it.
 
-        The folder it lies in is made beside the target, so that moving never copies.
+        The folder it lies in is made beside the target, so that moving copies nothing but what links lead elsewhere.
 
         Raises:
             InputError: The target exists and `force` is not given; it is a folder; it cannot be written.
         """
         with _blaming(output):
             _check(output, force)
-            made = tempfile.TemporaryDirectory(prefix=f".{output.name}.", dir=output.parent)
-            folder = Path(self._stack.enter_context(made))
+            folder = self._beside(leads_to(output))
             place = len(self._staged)
             self._staged.append(None)
             yield folder / output.name
@@ -125,12 +125,15 @@ class Files:
             with _blaming(output):
                 # Data files first: a model that is there can be read.
                 for file in sorted(folder.iterdir(), key=lambda file: file.name == output.name):
-                    target = output.with_name(file.name)
+                    target = leads_to(output.with_name(file.name))
                     _check(target, force)
-                    if target.exists():
-                        file.chmod(stat.S_IMODE(target.stat().st_mode))  # who could read the old one can read the new
-                    _sync(file)
-                    moves.append((file, target))
+                    written = file
+                    if target.parent != folder.parent:  # perhaps on another disk: only the last step may be a move
+                        written = Path(shutil.move(file, self._beside(target) / target.name))
+                    if target.exists():  # who could read the old one can read the new
+                        written.chmod(stat.S_IMODE(target.stat().st_mode))
+                    _sync(written)
+                    moves.append((written, target))
         undo: list[tuple[Path, Path, Path]] = []
         try:
             for written, target in moves:
@@ -146,6 +149,10 @@ class Files:
                     _put_back(written, target, old)
             raise
 
+    def _beside(self, target: Path) -> Path:
+        made = tempfile.TemporaryDirectory(prefix=f".{target.name}.", dir=target.parent)
+        return Path(self._stack.enter_context(made))
+
 
 @contextmanager
 def together() -> Iterator[Files]:
@@ -153,7 +160,7 @@ def together() -> Iterator[Files]:
 
     As far as a file system allows: each move is one step, and what fails between two of them is undone. Whatever
     happens in the block, nothing half-written stays behind. A file that replaces another has its permissions, a new
-    one those of new files here; a symbolic link is replaced, not what it leads to.
+    one those of new files here; a symbolic link stays, and what it leads to is written.
     """
     with ExitStack() as stack:
         files = Files(stack)
@@ -188,14 +195,20 @@ def try_writing(path: Path) -> None:
     Raises:
         InputError: It could not.
     """
-    with _blaming(path), tempfile.TemporaryDirectory(prefix=f".{path.name}.", dir=path.parent) as folder:
-        (Path(folder) / path.name).touch()
+    place = leads_to(path)
+    with _blaming(path), tempfile.TemporaryDirectory(prefix=f".{place.name}.", dir=place.parent) as folder:
+        (Path(folder) / place.name).touch()
 
 
 def files_read(*given: Any, code: Sequence[Any] = ()) -> list[Path]:
     """Files and folders among what a user gave; of "file.py:function" the file."""
     named = [text.rpartition(":")[0] or None for text in code if isinstance(text, str)]
     return [Path(path) for path in (*given, *named) if isinstance(path, str | os.PathLike)]
+
+
+def leads_to(path: Path) -> Path:
+    """Where a file is that is written at a path: what a symbolic link there leads to; a link to itself is its own."""
+    return Path(os.path.realpath(path)) if path.is_symlink() else path
 
 
 def same_file(one: Path, other: Path) -> bool:

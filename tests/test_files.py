@@ -227,11 +227,13 @@ def test_what_replaces_a_file_has_its_rights_and_what_is_new_those_of_new_files(
 
 
 @posix
-def test_a_link_is_replaced_and_not_what_it_leads_to_and_comes_back(
+def test_a_link_stays_what_it_leads_to_is_written_and_comes_back(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (tmp_path / "precious").write_text("precious")
-    (tmp_path / "plan.json").symlink_to(tmp_path / "precious")
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    (elsewhere / "latest").write_text("old")
+    (tmp_path / "plan.json").symlink_to(elsewhere / "latest")
     replace = os.replace
 
     def moving(source: Path, target: Path) -> None:
@@ -244,9 +246,30 @@ def test_a_link_is_replaced_and_not_what_it_leads_to_and_comes_back(
         with pytest.raises(InputError):
             write(tmp_path)
     assert (tmp_path / "plan.json").is_symlink()
+    assert contents(elsewhere) == {"latest": "old"}
     write(tmp_path)
-    assert not (tmp_path / "plan.json").is_symlink()
-    assert (tmp_path / "precious").read_text() == "precious"
+    assert (tmp_path / "plan.json").is_symlink()
+    assert contents(elsewhere) == {"latest": (tmp_path / "plan.json").read_text()}
+    assert contents(elsewhere) != {"latest": "old"}
+
+
+@posix
+def test_what_is_written_beside_a_link_stays_beside_it(tmp_path: Path) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    link = tmp_path / "model.onnx"
+    link.symlink_to(tmp_path / "elsewhere" / "v1.onnx")
+    (tmp_path / "model.onnx.data").symlink_to(tmp_path / "elsewhere" / "v1.data")
+    with staged(link) as path:
+        path.write_text("model")
+        path.with_name("model.onnx.data").write_text("data")
+        path.with_name("more").write_text("more")
+    assert contents(tmp_path / "elsewhere") == {"v1.onnx": "model", "v1.data": "data"}
+    assert {file.name: file.is_symlink() for file in tmp_path.iterdir() if file.is_file()} == {
+        "model.onnx": True,
+        "model.onnx.data": True,
+        "more": False,
+    }
+    assert link.with_name("more").read_text() == "more"
 
 
 @posix
@@ -300,11 +323,26 @@ def test_when_writing_text_fails_the_old_content_stays_and_nothing_else(
 
 
 @posix
-def test_text_replaces_a_link_and_not_what_it_leads_to(tmp_path: Path) -> None:
-    (tmp_path / "precious").write_text("precious")
-    (tmp_path / "report.json").symlink_to(tmp_path / "precious")
-    write_text(tmp_path / "report.json", "new")
-    assert contents(tmp_path) == {"precious": "precious", "report.json": "new"}
+def test_text_is_written_where_a_link_leads_whether_something_is_there_or_not(tmp_path: Path) -> None:
+    (tmp_path / "today").write_text("old")
+    for name in ("today", "tomorrow"):
+        link = tmp_path / f"{name}.json"
+        link.symlink_to(name)
+        try_writing(link)
+        write_text(link, "new")
+        assert link.is_symlink()
+        assert (tmp_path / name).read_text() == "new"
+
+
+@posix
+def test_a_link_into_a_folder_that_is_not_there_cannot_be_written(tmp_path: Path) -> None:
+    link = tmp_path / "report.json"
+    link.symlink_to(tmp_path / "nowhere" / "report.json")
+    with pytest.raises(InputError, match=r"cannot write .*report\.json"):
+        try_writing(link)
+    with pytest.raises(InputError, match=r"cannot write .*report\.json"):
+        write_text(link, "new")
+    assert link.is_symlink()
 
 
 # Before the work
