@@ -43,5 +43,6 @@ class Coarse:
         del dtype
         return shape.params
 
-    def encode(self, values: NDArray[Any], dtype: np.dtype[Any]) -> Encoded:
+    def encode(self, values: NDArray[Any], dtype: np.dtype[Any], moment: NDArray[Any] | None = None) -> Encoded:
+        del moment
         return Encoded({"": values.astype(dtype)}, values)

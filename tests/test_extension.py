@@ -157,7 +157,8 @@ class Half:
     def bytes(self, shape: Shape, dtype: np.dtype[Any]) -> int:  # noqa: ARG002
         return 2 * shape.params
 
-    def encode(self, values: NDArray[Any], dtype: np.dtype[Any]) -> Encoded:  # noqa: ARG002
+    def encode(self, values: NDArray[Any], dtype: np.dtype[Any], moment: NDArray[Any] | None = None) -> Encoded:
+        del dtype, moment
         return Encoded(
             {"": values.astype(np.float16)}, values.astype(np.float16), (Decoding("Cast", attributes={"to": None}),)
         )

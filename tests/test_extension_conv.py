@@ -15,7 +15,7 @@ from onnx import ModelProto, NodeProto
 
 import onnx_dalr
 from onnx_dalr.factorize import UNTOUCHED, Form, Method, Need, Rank, Settings, Shape, Statistics
-from onnx_dalr.factorize.statistics import Float64
+from onnx_dalr.factorize.gram import Float64
 from onnx_dalr.factorize.structures import STRUCTURES, Piece, Pieces, Slot
 from onnx_dalr.graph.handle import Handle
 from onnx_dalr.graph.index import GraphIndex, attribute

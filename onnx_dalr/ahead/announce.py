@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -17,8 +17,8 @@ from onnx_dalr.choose.effects import TIMES_MEASURED, is_affordable, samples_for
 from onnx_dalr.choose.search import make_plan, most_trials
 from onnx_dalr.choose.space import space_of
 from onnx_dalr.factorize import Settings, Statistics
-from onnx_dalr.gradient import entries_on
 from onnx_dalr.graph.layers import Layer
+from onnx_dalr.learn.extent import rows_per_sample
 from onnx_dalr.learn.learn import groups_of
 from onnx_dalr.learn.probes import MOST_SAMPLES, PROBES
 from onnx_dalr.learn.trust import LARGE, LARGE_MODEL
@@ -91,7 +91,9 @@ def announce_time(
         written: A model will be written and verified.
     """
     metric = context.options.wants_metric and task is not None
-    extents = _extents(context, layers, sets, metric=metric)
+    rows = rows_per_sample(context, layers, sets)
+    looked_at = [layer for layer in layers if not layer.in_one_piece]
+    extents = [_extent(context, layer, rows[layer.name], sets, metric=metric) for layer in looked_at]
     work = Work(
         layers=extents,
         bytes=context.original.size,
@@ -103,33 +105,20 @@ def announce_time(
         report=len(sets.report) if written else None,
     )
     if target is not None and task is not None and len(sets.select):
-        work = replace(work, trials=most_trials(target.name, max(each.factors for each in extents), len(layers)))
-        if target.name not in ("rank", "energy") and not metric and is_affordable(layers, context.original.size):
-            rows = {layer.name: each.rows for layer, each in zip(layers, extents, strict=True)}
-            few = min(samples_for(layers, rows), len(sets.select))
-            work = replace(work, measured=TIMES_MEASURED * len(layers), few=few) if len(layers) > 1 else work
+        factors = max((each.factors for each in extents), default=1)
+        work = replace(work, trials=most_trials(target.name, factors, len(layers)))
+        unknown = [layer for layer in layers if layer.in_one_piece or not metric]
+        if target.name not in ("rank", "energy") and unknown and is_affordable(unknown, context.original.size):
+            few = min(samples_for(unknown, rows), len(sets.select))
+            work = replace(work, measured=TIMES_MEASURED * len(unknown), few=few) if len(layers) > 1 else work
     seconds = forecast(work, pace, _speed(context, work))
     context.progress.expect(seconds)
     context.progress.say(f"this takes {format_duration(sum(seconds.values()))}")
 
 
-def _extents(context: Context, layers: Sequence[Layer], sets: Sets, *, metric: bool) -> list[Extent]:
-    """How large each layer is, how many rows a sample brings it, and how many factors by name there will be."""
-    shown = next((each for each in (sets.fit, sets.select, sets.report) if len(each)), sets.fit)
-    count, feed = shown.one()
-    entries = entries_on(context.original.proto, {name: array.shape for name, array in feed.items()})
-    found = []
-    for layer in layers:
-        rows = _rows(layer, entries) / count
-        found.append(
-            Extent(layer.m, layer.n, rows, _factors(context, layer, rows * len(sets.fit), sets, metric=metric))
-        )
-    return found
-
-
-def _rows(layer: Layer, entries: Mapping[str, int]) -> float:
-    """Of one feed; at least one of every use."""
-    return sum(max(use.row_count(entries.get(use.data, 0), layer.shape), 1.0) for use in layer.uses)
+def _extent(context: Context, layer: Layer, rows: float, sets: Sets, *, metric: bool) -> Extent:
+    """How large a layer is, how many rows a sample brings it, and how many factors by name there will be."""
+    return Extent(layer.m, layer.n, rows, _factors(context, layer, rows * len(sets.fit), sets, metric=metric))
 
 
 def _factors(context: Context, layer: Layer, rows: float, sets: Sets, *, metric: bool) -> int:

@@ -6,20 +6,22 @@ Search scores what it makes, effects are measured with its pieces, and the file 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from json import dumps
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from onnx import ModelProto
+from threadpoolctl import threadpool_limits
 
 from onnx_dalr._version import __version__
-from onnx_dalr.factorize import DENSE, Form
+from onnx_dalr.factorize import DENSE, KEPT, Form
 from onnx_dalr.factorize.formats import FORMATS
-from onnx_dalr.factorize.structures import STRUCTURES, Pieces, slots_of
+from onnx_dalr.factorize.rounding import rounded
+from onnx_dalr.factorize.structures import STRUCTURES, Piece, Pieces, slots_of
 from onnx_dalr.graph.layers import Layer, matrix
-from onnx_dalr.graph.rewrite import Substitution, rewrite
+from onnx_dalr.graph.rewrite import Part, Substitution, rewrite
 from onnx_dalr.graph.storage.model import Model, count_params, metadata
 from onnx_dalr.learn.learn import Learned
 from onnx_dalr.learn.trust import DEFAULT
@@ -68,7 +70,7 @@ def build(
         advance: Told of every layer that is done.
     """
     text = note(context, layers, forms, learned.calibration)
-    return _rewritten(context, counted(_made(context.original, layers, learned, forms, factors), advance), text)
+    return _rewritten(context, counted(_made(context, layers, learned, forms, factors), advance), text)
 
 
 def outline(context: Context, layers: Sequence[Layer], learned: Learned | None, forms: Sequence[Form]) -> Candidate:
@@ -85,12 +87,12 @@ def pieces_of(original: Model, layer: Layer, learned: Learned, form: Form, facto
     return learned.of(layer.name, factors).of(form).pieces(form.rank)
 
 
-def replacement(original: Model, learned: Learned, layer: Layer, form: Form) -> tuple[NDArray[Any], NDArray[Any]]:
+def replacement(context: Context, learned: Learned, layer: Layer, form: Form) -> tuple[NDArray[Any], NDArray[Any]]:
     """(W', [m, n], and what is added to the bias, [m]) of a layer in a form, without making a model of it."""
-    made, storage = pieces_of(original, layer, learned, form), FORMATS[form.format]
-    read = [replace(piece, values=storage.encode(piece.values, layer.dtype).values) for piece in made.pieces]
+    made = _substitution(context, layer, learned, form, DEFAULT)
     if form.structure == DENSE:
-        return read[0].values.reshape(layer.m, layer.n), made.shift
+        return made.parts[0].encoded.values.reshape(layer.m, layer.n), made.shift
+    read = [Piece(part.role, part.encoded.values, part.axes) for part in made.parts]
     return STRUCTURES[form.structure].compose(read), made.shift
 
 
@@ -119,7 +121,7 @@ def _rewritten(context: Context, substitutions: Iterable[Substitution], text: st
 
     def counted_as_they_pass() -> Iterator[Substitution]:
         for one in substitutions:
-            packed.extend(part.encoded.arrays[""].size for part in one.parts if part.encoded.is_packed)
+            packed.extend(part.encoded.values.size for part in one.parts if part.encoded.is_packed)
             yield one
 
     made = rewrite(context.original, counted_as_they_pass(), text)
@@ -127,12 +129,44 @@ def _rewritten(context: Context, substitutions: Iterable[Substitution], text: st
 
 
 def _made(
-    original: Model, layers: Sequence[Layer], learned: Learned, forms: Sequence[Form], factors: str
+    context: Context, layers: Sequence[Layer], learned: Learned, forms: Sequence[Form], factors: str
 ) -> Iterator[Substitution]:
     """One layer's pieces at a time: in float64 those of all layers would be more than the model."""
     for layer, form in zip(layers, forms, strict=True):
         if not form.untouched:
-            yield _stored(layer, pieces_of(original, layer, learned, form, factors), form)
+            yield _substitution(context, layer, learned, form, factors)
+
+
+def _substitution(context: Context, layer: Layer, learned: Learned, form: Form, factors: str) -> Substitution:
+    """A layer in a form; what has been rounded is remembered, since search asks for the same again and again."""
+    if form.format == KEPT:
+        pieces = pieces_of(context.original, layer, learned, form, factors)
+        return Substitution.of(layer, pieces.pieces, FORMATS[KEPT], pieces.shift)
+    made: Substitution = learned.rounded.get(
+        (layer.name, form, factors), lambda: _rounded(context, layer, learned, form, factors), _weight
+    )
+    return made
+
+
+def _rounded(context: Context, layer: Layer, learned: Learned, form: Form, factors: str) -> Substitution:
+    made = pieces_of(context.original, layer, learned, form, factors)
+    seen = learned.of(layer.name, factors).seen
+    with threadpool_limits(1, user_api="blas"):
+        encoded, shift = rounded(made.pieces, FORMATS[form.format], layer.dtype, seen)
+    parts = tuple(Part(piece.role, one, piece.axes) for piece, one in zip(made.pieces, encoded, strict=True))
+    return Substitution(layer, parts, made.shift + shift if _has_bias_for(layer, form, context) else made.shift)
+
+
+def _weight(made: Substitution) -> int:
+    """Bytes it holds."""
+    arrays = [array for part in made.parts for array in (part.encoded.values, *part.encoded.arrays.values())]
+    return sum(array.nbytes for array in arrays)
+
+
+def _has_bias_for(layer: Layer, form: Form, context: Context) -> bool:
+    """Whether what rounding does to the mean has a place to go to: a bias that is there, or comes with the factors."""
+    comes = form.structure != DENSE and context.options.method.compensates
+    return comes or layer.growth(compensated=True) <= layer.growth(compensated=False)
 
 
 def _empty(
@@ -141,12 +175,10 @@ def _empty(
     for layer, form in zip(layers, forms, strict=True):
         if form.untouched:
             continue
-        known = None if learned is None or form.structure == DENSE else learned.of(layer.name).of(form)
-        moved = form.structure != DENSE and context.options.method.compensates and (known is None or known.moves_bias)
+        spectra = None if learned is None else learned.of(layer.name)
+        moved = form.structure != DENSE and context.options.method.compensates
+        moved = moved and (spectra is None or spectra.of(form).moves_bias)
+        if form.format != KEPT and not layer.in_one_piece and (spectra is None or spectra.seen is not None):
+            moved = _has_bias_for(layer, form, context)
         pieces = tuple(slot.empty() for slot in slots_of(layer.shape, form))
-        yield _stored(layer, Pieces(pieces, np.full(layer.m, 1e-3 if moved else 0.0)), form)
-
-
-def _stored(layer: Layer, made: Pieces, form: Form) -> Substitution:
-    """Pieces as the form's format stores them."""
-    return Substitution.of(layer, made.pieces, FORMATS[form.format], made.shift)
+        yield Substitution.of(layer, pieces, FORMATS[form.format], np.full(layer.m, 1e-3 if moved else 0.0))

@@ -11,7 +11,10 @@ from onnx_dalr.graph.layers import Layer
 
 
 def forms_of(layer: Layer, method: Method, formats: Sequence[str] = (KEPT,)) -> tuple[Form, ...]:
-    """Every form with fewer parameters or bytes than the layer as it is, structure by structure; that itself is last.
+    """Every form with fewer parameters or bytes than the layer in one piece, structure by structure; that comes last.
+
+    In one piece it is stored in the first of the formats, where these do not let it be as it is: unless that takes no
+    less room, as of a small layer.
 
     Args:
         layer: The layer.
@@ -19,6 +22,9 @@ def forms_of(layer: Layer, method: Method, formats: Sequence[str] = (KEPT,)) -> 
         formats: In which numbers may be stored.
     """
     room = layer.params - layer.growth(compensated=method.compensates)
+    stored = Form(DENSE, (), formats[0])
+    smaller = KEPT not in formats and bytes_of(layer, stored, method) < bytes_of(layer, UNTOUCHED, method)
+    last = stored if smaller else UNTOUCHED
     return (
         *(
             Form(structure.name, rank, format)
@@ -26,8 +32,8 @@ def forms_of(layer: Layer, method: Method, formats: Sequence[str] = (KEPT,)) -> 
             for structure in layer.structures
             for rank in structure.ranks(layer.shape, room)
         ),
-        *(Form(DENSE, (), format) for format in formats if format != KEPT),
-        UNTOUCHED,
+        *(form for format in formats if (form := Form(DENSE, (), format)) not in (last, UNTOUCHED)),
+        last,
     )
 
 
@@ -50,13 +56,16 @@ def largest_rank(layer: Layer, method: Method) -> int:
     return layer.break_even(compensated=method.compensates)
 
 
-def at_rank(layer: Layer, rank: int | None) -> Form:
-    """What `--rank` means for a layer: its first structure at that rank; None is the layer as it is."""
-    return UNTOUCHED if rank is None else Form(layer.structures[0].name, (rank,))
+def at_rank(layer: Layer, rank: int | None, format: str = KEPT) -> Form:
+    """What `--rank` means for a layer: its first structure at that rank; for None, or without any, in one piece."""
+    whole = rank is None or not layer.structures
+    return Form(DENSE, (), format) if whole else Form(layer.structures[0].name, (rank,), format)  # type: ignore[arg-type]
 
 
 def at_share(layer: Layer, share: float) -> Form | None:
     """The largest rank of the layer's first structure with at most this share of its parameters; None for none."""
+    if not layer.structures:
+        return None
     first = layer.structures[0]
     ranks = first.ranks(layer.shape, int(share * layer.params) + 1)
     return Form(first.name, ranks[-1]) if ranks else None

@@ -17,6 +17,7 @@ from onnx_dalr.errors import TargetError
 from onnx_dalr.graph.answers import exposing
 from onnx_dalr.graph.layers import Layer
 from onnx_dalr.graph.overridable import overridable
+from onnx_dalr.learn.extent import rows_per_sample
 from onnx_dalr.learn.learn import Learned
 from onnx_dalr.plan.choice import compressed_of
 from onnx_dalr.plan.plan import Plan
@@ -85,7 +86,9 @@ def _measured(
 ) -> MeasuredEffects:
     """What measures the effect of the wanted layers on the output, on a few of the select samples."""
     layers = [layer for layer, is_wanted in zip(space.layers, wanted, strict=True) if is_wanted]
-    count = samples_for(layers, {name: rows / max(len(sets.fit), 1) for name, rows in learned.rows.items()})
+    known = {name: rows / max(len(sets.fit), 1) for name, rows in learned.rows.items()}
+    unknown = [layer for layer in layers if layer.name not in known]
+    count = samples_for(layers, known | (rows_per_sample(context, unknown, sets) if unknown else {}))
     few = sets.select.spread(count)
     context.progress.say(f"measuring how much each of {len(layers)} layers matters, on {len(few)} select samples")
     with context.progress.stage(LOADING, None):
@@ -99,7 +102,7 @@ def _measured(
             space.layers,
             space.menus,
             [learned.of(layer.name) for layer in space.layers],
-            partial(replacement, context.original, learned),
+            partial(replacement, context, learned),
             batches,
             task,
             wanted,

@@ -132,7 +132,7 @@ class MeasuredEffects:
         name = numbered(MEASURING, self._times, max(self._times, TIMES_MEASURED))
         with self._progress.stage(name, sum(self._wanted)) as advance:
             for layer, menu, spectra, form, points, wanted in each:
-                place = menu.index(form) if not form.untouched else _largest(menu)
+                place = menu.index(form) if not form.untouched else _typical(menu)
                 tail = 0.0 if menu[place].untouched or not wanted else spectra.tail(menu[place])
                 if place not in points and tail > 0:
                     points[place] = max(self._distortion(layer, menu[place]), _SMALLEST) / tail
@@ -152,9 +152,10 @@ class MeasuredEffects:
         return comparison.distortion() if comparison.finite else float("inf")
 
 
-def _largest(menu: Menu) -> int:
-    """Place of the largest rank of the first structure and format."""
-    return max(place for place, form in enumerate(menu) if family(form) == family(menu[0]))
+def _typical(menu: Menu) -> int:
+    """Place of the largest rank of the first structure and format; without a rank, of the coarsest format."""
+    first = [place for place, form in enumerate(menu) if form.rank and family(form) == family(menu[0])]
+    return first[-1] if first else max(len(menu) - 2, 0)
 
 
 def _scaled(menu: Menu, spectra: Spectra, points: Mapping[int, float]) -> Curve:

@@ -10,7 +10,6 @@ from onnx_dalr.choose.search import make_plan
 from onnx_dalr.choose.space import space_of
 from onnx_dalr.choose.trials import plan_of
 from onnx_dalr.errors import TargetError
-from onnx_dalr.factorize import UNTOUCHED
 from onnx_dalr.graph.layers import Layer
 from onnx_dalr.plan.choice import compressed_of
 from onnx_dalr.quality.intervals import samples_for_bound
@@ -41,7 +40,7 @@ def check_target(context: Context, target: Target, layers: Sequence[Layer], *, s
     if not unknown and not (name in MEASURED and select):
         compressed_of(make_plan(space, None).choices)
     elif not space.saves:
-        compressed_of(plan_of(space, [UNTOUCHED] * len(space.layers), "").choices)
+        compressed_of(plan_of(space, space.in_one_piece, "").choices)
 
 
 def check_confidence(target: Target, task: Task | None, sets: Sets) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
@@ -11,10 +12,9 @@ from onnx_dalr.choose import allocate
 from onnx_dalr.choose.allocate import Curve, Forms, Ladder
 from onnx_dalr.choose.costs import COSTS, Budget
 from onnx_dalr.choose.effects import all_known_effects
-from onnx_dalr.choose.space import SearchSpace
+from onnx_dalr.choose.space import SearchSpace, family
 from onnx_dalr.choose.tolerance import EVALUATIONS, MORE_FOR_FACTORS, ToleranceSearch, criteria
 from onnx_dalr.choose.trials import BEST_EFFORT, BY_EFFECT, EQUAL, Judge, Trials, plan_of
-from onnx_dalr.factorize import UNTOUCHED
 from onnx_dalr.factorize.spectra import Spectra
 from onnx_dalr.plan.plan import Plan
 from onnx_dalr.request.selection import rule_for
@@ -81,7 +81,7 @@ def _with_best_factors(space: SearchSpace, judge: Judge, forms: Forms) -> Plan:
 def _as_asked(space: SearchSpace, judge: Judge | None) -> Plan:
     del judge
     pairs = zip(space.ladders, space.layers, strict=True)
-    forms = [one.forms[0] if rule_for(layer, space.target.ranks) else UNTOUCHED for one, layer in pairs]
+    forms = [one.forms[0 if rule_for(layer, space.target.ranks) else -1] for one, layer in pairs]
     return plan_of(space, forms, "as asked")
 
 
@@ -104,7 +104,7 @@ def _by_cost(space: SearchSpace, judge: Judge | None) -> Plan:
     if equal is None:
         raise budget.refusal()
     pairs = zip(equal, space.ladders, strict=True)
-    alone = sum(not form.untouched and one.gives for form, one in pairs) < 2
+    alone = sum(form != one.forms[-1] and one.gives for form, one in pairs) < 2
 
     def spent(curves: list[Curve]) -> Forms:
         return budget.meet(lambda limit: allocate.best(budget.ladders, curves, limit)) or equal
@@ -144,13 +144,14 @@ def _lost_share(one: Ladder) -> Curve:
 
 
 def _halved(ladders: Sequence[Ladder], forms: Forms) -> Forms:
-    """Half way down each layer's menu from where it is (one rung down where untouched), as far as its ladder goes."""
+    """Half the rank of each layer, from one rung down where it is in one piece; half the cost where it has no rank."""
     halved: Forms = []
     for one, form in zip(ladders, forms, strict=True):
-        at = max(one.forms.index(form) - form.untouched, 0)
-        half = (int(one.places[at]) + 1) // 2
-        lower = np.flatnonzero(one.places[:at] < half)
-        halved.append(one.forms[int(lower[-1]) if len(lower) else 0])
+        at = max(one.forms.index(form) - (form == one.forms[-1]), 0)
+        start = one.forms[at]
+        half = math.prod(start.rank) // 2
+        lower = [each for each in one.forms[:at] if family(each) == family(start) and math.prod(each.rank) <= half]
+        halved.append((lower or one.forms[: 1 if start.rank else one.below(one.costs[at] / 2) + 1])[-1])
     return halved
 
 

@@ -12,15 +12,16 @@ from onnx_dalr.candidate.candidate import outline
 from onnx_dalr.candidate.forms import at_rank, bytes_of, forms_of, largest_rank, params_of
 from onnx_dalr.choose import allocate
 from onnx_dalr.choose.allocate import Curve, Forms, Ladder, Menu, Pricing
-from onnx_dalr.factorize import KEPT, UNTOUCHED, Form, Method
+from onnx_dalr.factorize import Form, Method
 from onnx_dalr.factorize.spectra import Spectra
 from onnx_dalr.graph.layers import Layer
 from onnx_dalr.graph.storage.model import saved_size
 from onnx_dalr.learn.learn import Learned
 from onnx_dalr.learn.trust import DEFAULT
 from onnx_dalr.request.context import Context
-from onnx_dalr.request.selection import rule_for
+from onnx_dalr.request.selection import formats_of, rule_for
 from onnx_dalr.request.target import Target
+from onnx_dalr.request.weights import WeightRule
 
 _SMALLEST = 1e-300
 
@@ -41,7 +42,7 @@ class SearchSpace:
         bytes: Its size on disk.
         weigh: Says what the artifact would weigh: slower than a price, and exact.
         factors: Name of the factors, of those that were learned.
-        formats: That weights may be stored in.
+        weights: In which formats numbers may be stored.
         priced: Bytes of forms, where formats make these what counts if no target says it; None for parameters.
     """
 
@@ -53,7 +54,7 @@ class SearchSpace:
     bytes: int
     weigh: Weigh
     factors: str = DEFAULT
-    formats: tuple[str, ...] = (KEPT,)
+    weights: tuple[WeightRule, ...] = ()
     priced: Callable[[Layer, Form], float] | None = None
 
     def with_factors(self, name: str) -> SearchSpace:
@@ -71,8 +72,17 @@ class SearchSpace:
 
     @cached_property
     def menus(self) -> list[Menu]:
-        """By layer: every form that makes it smaller, and that it stays as it is."""
-        return [forms_of(layer, self.method, self.formats) for layer in self.layers]
+        """By layer: every form that makes it smaller, and last what it is if nothing is left out of it."""
+        return [forms_of(layer, self.method, self.formats_of(layer)) for layer in self.layers]
+
+    def formats_of(self, layer: Layer) -> tuple[str, ...]:
+        """In which numbers of a layer may be stored."""
+        return formats_of(layer, self.weights, priced=self.target.prices_formats)
+
+    @cached_property
+    def in_one_piece(self) -> Forms:
+        """By layer: what it is if nothing is left out of it."""
+        return [menu[-1] for menu in self.menus]
 
     def curves(self, read: Callable[[Spectra, Form], float]) -> list[Curve]:
         """By layer: what `read` finds for every form of its menu."""
@@ -102,8 +112,8 @@ class SearchSpace:
         if rule is None:
             worth = self._worth(layer, menu, price)
             return allocate.ladder(menu, price, allowed=lambda form: form in worth)
-        form = at_rank(layer, rule.rank)
-        return allocate.pinned(menu, (form if form in menu else UNTOUCHED,), price)
+        form = at_rank(layer, rule.rank, menu[-1].format)
+        return allocate.pinned(menu, (form if form in menu else menu[-1],), price)
 
     def _worth(self, layer: Layer, menu: Menu, price: Pricing) -> set[Form]:
         """Forms with a rank that may be chosen, and that no form of another structure or format beats for its price.
@@ -112,12 +122,12 @@ class SearchSpace:
         two of them that holds only for what is left here.
         """
         allowed, spectra = [form for form in menu if self.target.allows(form)], self.spectra(layer)
-        if spectra is None or len({family(form) for form in allowed if not form.untouched}) < 2:
+        if spectra is None or len({family(form) for form in allowed if form != menu[-1]}) < 2:
             return set(allowed)
         least: dict[tuple[str, str], float] = {}
         kept: set[Form] = set()
         for _, tail, form in sorted((price(form), spectra.tail(form), form) for form in allowed):
-            if form.untouched or all(tail < other for name, other in least.items() if name != family(form)):
+            if form == menu[-1] or all(tail < other for name, other in least.items() if name != family(form)):
                 kept.add(form)
             least[family(form)] = min(tail, least.get(family(form), tail))
         return kept
@@ -140,15 +150,15 @@ class SearchSpace:
     @property
     def saves(self) -> bool:
         """Whether any layer has a choice beside staying as it is."""
-        return any(one.forms != (UNTOUCHED,) for one in self.ladders)
+        return any(one.gives or not one.forms[0].untouched for one in self.ladders)
 
     def params_at(self, forms: Forms) -> int:
         """Parameters of the whole model with its layers in these forms."""
         return self.rest + int(sum(self.params_of(*each) for each in zip(self.layers, forms, strict=True)))
 
     def rows(self, layer: Layer) -> float:
-        """Rows that a layer saw on the fit samples; 1 before these were run."""
-        return 1.0 if self.learned is None else float(self.learned.rows[layer.name])
+        """Rows that a layer saw on the fit samples, 0 where it was not looked at; 1 before these were run."""
+        return 1.0 if self.learned is None else float(self.learned.rows.get(layer.name, 0))
 
     def largest_rank(self, layer: Layer) -> int:
         """The largest rank that makes a layer smaller."""
@@ -187,6 +197,6 @@ def space_of(context: Context, target: Target, layers: Sequence[Layer], learned:
         original.params,
         original.size,
         weigh,
-        formats=options.formats,
-        priced=None if options.formats == (KEPT,) else stored,
+        weights=options.weights,
+        priced=None if options.keeps or not target.prices_formats else stored,
     )

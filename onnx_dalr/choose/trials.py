@@ -13,7 +13,7 @@ from scipy import stats
 from onnx_dalr.candidate.forms import at_rank
 from onnx_dalr.choose.allocate import Curve, Forms
 from onnx_dalr.choose.space import SearchSpace
-from onnx_dalr.factorize import UNTOUCHED, Form
+from onnx_dalr.factorize import Form
 from onnx_dalr.plan.choice import Choice, Point, refused
 from onnx_dalr.plan.plan import Plan
 from onnx_dalr.request.selection import rule_for
@@ -209,16 +209,16 @@ def _reason(space: SearchSpace, position: int, form: Form, why: str, *, all_unto
     layer = space.layers[position]
     rule = rule_for(layer, space.target.ranks)
     if rule is not None:
-        beyond = form.untouched and rule.rank is not None
-        return refused(at_rank(layer, rule.rank), space.largest_rank(layer)) if beyond else "as asked"
+        beyond = not form.rank and rule.rank is not None and not layer.in_one_piece
+        return refused(at_rank(layer, rule.rank, form.format), space.largest_rank(layer)) if beyond else "as asked"
     if space.target.name == "rank":
-        return "no --rank for it"
+        return "no --rank for it" if form.untouched else f"as asked: {form.format}"
     return "dense: " + _why_untouched(space, position, why, all_untouched=all_untouched) if form.untouched else why
 
 
 def _why_untouched(space: SearchSpace, position: int, why: str, *, all_untouched: bool) -> str:
     largest = space.largest_rank(space.layers[position])
-    if space.ladders[position].forms == (UNTOUCHED,):
+    if not space.ladders[position].gives:
         return f"no rank that may be chosen makes it smaller ({largest} is the largest)"
     if all_untouched:
         return "the target is met without it"

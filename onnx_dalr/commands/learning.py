@@ -3,26 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from onnx_dalr.ahead.announce import announce_time
 from onnx_dalr.choose.analysis import Analysis
 from onnx_dalr.choose.feasible import check_confidence, check_target
 from onnx_dalr.commands.asked import Asked
+from onnx_dalr.factorize import KEPT
 from onnx_dalr.graph.layers import Layer, Skipped
-from onnx_dalr.learn.capture import needs_of
 from onnx_dalr.learn.gathering import gathered
-from onnx_dalr.learn.learn import learn, learn_from
+from onnx_dalr.learn.learn import learn, learn_from, needs_in, without_rows
 from onnx_dalr.learn.statistics_set import METRIC_TASK, StatisticsSet, load_statistics
+from onnx_dalr.learn.trust import DEFAULT
 from onnx_dalr.look.first import FirstLook, look
 from onnx_dalr.quality.task import Task
 from onnx_dalr.request.context import Context
 from onnx_dalr.request.options import Options
-from onnx_dalr.request.selection import left_out
+from onnx_dalr.request.selection import formats_of, left_out
 from onnx_dalr.samples.sets import Sets
 from onnx_dalr.session.session import provider_line
 
 _MASK_INPUT = "mask input"
+_UNREACHED = "no row of the samples reached it"
 
 
 def analyzed(
@@ -51,12 +55,27 @@ def analyzed(
         assert sets is not None
         learned = learn(context, layers, sets, task, keep=asked.keep)
     context.notes.extend(learned.notes)
-    unreached = [layer for layer in layers if layer.name not in learned.rows]
+    unreached = {layer.name for layer in layers if not layer.in_one_piece and layer.name not in learned.rows}
     if unreached:
-        layers = [layer for layer in layers if layer.name in learned.rows]
-        skipped = [*skipped, *(left_out(layer, "no row of the samples reached it") for layer in unreached)]
+        layers, left = _in_one_piece(context, layers, unreached)
+        learned.by_factors[DEFAULT].update(without_rows(context, [one for one in layers if one.name in unreached]))
+        skipped = [*skipped, *left]
         refuse_by_sizes(context, asked, layers, sets)
     return Analysis(context, layers, skipped, sets, learned, task, provider, settings, checked=asked.target)
+
+
+def _in_one_piece(context: Context, layers: list[Layer], unreached: set[str]) -> tuple[list[Layer], list[Skipped]]:
+    """The layers, those that no row reached in one piece; and of these the ones whose numbers are kept, left out."""
+    taken: list[Layer] = []
+    left: list[Skipped] = []
+    for layer in layers:
+        if layer.name not in unreached:
+            taken.append(layer)
+        elif formats_of(layer, context.options.weights) == (KEPT,):
+            left.append(left_out(layer, _UNREACHED))
+        else:
+            taken.append(replace(layer, why_whole=_UNREACHED))
+    return taken, left
 
 
 def refuse_by_sizes(context: Context, asked: Asked, layers: Sequence[Layer], sets: Sets | None) -> None:
@@ -94,7 +113,7 @@ def _gathered(
         method=method,
         settings=wanted,
         layers=layers,
-        needs=lambda layer: needs_of(layer, method, metric=context.options.wants_metric),
+        needs=partial(needs_in, context),
     )
     context.notes.extend(notes)
     if context.options.wants_metric and METRIC_TASK not in first:

@@ -53,6 +53,7 @@ def optimize(
     ridge: str | float | None = None,
     shrinkage: str | float | None = None,
     metric: bool = True,
+    weights: str | Iterable[str] = "keep",
     include: str | Iterable[str] = (),
     exclude: str | Iterable[str] = (),
     samples: int | None = None,
@@ -113,6 +114,8 @@ def optimize(
         ridge: λ of dalr-2017: relative, 1e-3, or "abs:1000".
         shrinkage: How far `dalr` shrinks the covariance, 0 to 1; None for OAS, and a choice where samples are few.
         metric: Whether `dalr` weighs a layer's outputs by what they do to the network's, from gradients.
+        weights: How numbers are stored: "keep" for the element type they have, "float16", "int8", "int4", or "auto" for
+            any of them, layer by layer; "GLOB=int8" for some layers (one or a list).
         include: Globs on layer, node or weight names; only these layers.
         exclude: Globs; not these layers.
         samples: Use so many samples at most, drawn by `seed`.

@@ -9,9 +9,10 @@ import numpy as np
 import scipy.linalg
 from numpy.typing import NDArray
 
+from onnx_dalr.factorize.gram import Float64, symmetric
 from onnx_dalr.factorize.linalg import Side, eigenvectors, quadratic, smaller_side, tail
 from onnx_dalr.factorize.spectrum import Spectrum
-from onnx_dalr.factorize.statistics import Float64, Need, Statistics, symmetric
+from onnx_dalr.factorize.statistics import Need, Statistics
 
 _SAFE = 1e-9  # of the trace: a smaller λ does not keep a singular moment positive definite in rounding
 

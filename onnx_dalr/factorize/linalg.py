@@ -9,7 +9,7 @@ import numpy as np
 import scipy.linalg
 from numpy.typing import NDArray
 
-from onnx_dalr.factorize.statistics import Float64, add_gram, symmetric
+from onnx_dalr.factorize.gram import Float64, add_gram, symmetric
 
 _CHUNK = 4096
 ROOT_FLOOR = 1e-9

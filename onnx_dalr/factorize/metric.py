@@ -8,10 +8,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from onnx_dalr.factorize.gram import Float64
 from onnx_dalr.factorize.linalg import eigenvectors, gram, quadratic, roots, tail
 from onnx_dalr.factorize.shrinkage import oas, ridge_of
 from onnx_dalr.factorize.spectrum import Spectrum
-from onnx_dalr.factorize.statistics import Float64, Statistics
+from onnx_dalr.factorize.statistics import Statistics
 
 SMALLEST_METRIC_SHRINKAGE = 0.05
 """However many the probes: a direction in which none had a gradient is not free, samples to come may use it."""

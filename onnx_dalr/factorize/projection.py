@@ -8,11 +8,12 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from onnx_dalr.factorize.gram import Float64
 from onnx_dalr.factorize.linalg import Side, eigenvectors, quadratic, smaller_side, tail
 from onnx_dalr.factorize.metric import metric_shrinkage, two_sided
 from onnx_dalr.factorize.shrinkage import oas, ridge_of
 from onnx_dalr.factorize.spectrum import Spectrum
-from onnx_dalr.factorize.statistics import Float64, Need, Statistics
+from onnx_dalr.factorize.statistics import Need, Statistics
 
 
 def moment_on_smaller_side(m: int, n: int) -> Need:

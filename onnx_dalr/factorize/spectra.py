@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from onnx_dalr.factorize.form import DENSE, Form
+from onnx_dalr.factorize.rounding import Seen
 from onnx_dalr.factorize.structures import Decomposition
 
 
@@ -20,11 +21,13 @@ class Spectra:
 
     Attributes:
         by_structure: By name; at least one.
+        seen: What enters the weight, where rounding reads it.
         rounded: By the name of a format: the share of the squared weight that it leaves behind; nothing where left out.
     """
 
     by_structure: Mapping[str, Decomposition]
     rounded: Mapping[str, float] = field(default_factory=dict)
+    seen: Seen | None = None
 
     @property
     def first(self) -> Decomposition:
@@ -69,7 +72,8 @@ class Spectra:
 
     def compact(self) -> Spectra:
         """With what is large in float32."""
-        return replace(self, by_structure={name: each.compact() for name, each in self.by_structure.items()})
+        by_structure = {name: each.compact() for name, each in self.by_structure.items()}
+        return replace(self, by_structure=by_structure, seen=None if self.seen is None else self.seen.compact())
 
     def _rounding(self, form: Form) -> float:
         return self.rounded.get(form.format, 0.0)

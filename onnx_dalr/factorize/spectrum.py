@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from onnx_dalr.factorize.statistics import Float64
+from onnx_dalr.factorize.gram import Float64
 
 GAUGE_FLOOR = 1e-6
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from enum import Flag
 from typing import Any
@@ -9,11 +10,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-Float64 = NDArray[np.float64]
+from onnx_dalr.factorize.gram import SKETCH_WIDTH, Float64, add_gram, product, sketch_matrix, symmetric
+from onnx_dalr.factorize.moment import Moment, add_blocks, blocks_shape
 
-SKETCH_WIDTH = 64
-# Columns of a Gram computed at a time: one huge X @ X.T crashes OpenBLAS with several threads (methods.md §7.2).
-_TILE = 2048
 _CHUNK = 4096  # gradient rows taken to double precision at a time
 _INTEGERS = ("m", "n", "count", "metric_rows", "metric_probes")
 _ALWAYS = ("total", "squares", "metric_spread")
@@ -36,7 +35,12 @@ class Need(Flag):
     """The rows themselves while there are fewer than n of them, the second moment of x from then on."""
     METRIC = 16
     """Second moment of the gradients at the layer's output: m×m, or through W n×n where that is smaller."""
+    BLOCKS = 32
+    """Second moment of x, n×1024 at most: the blocks along its diagonal."""
 
+
+SPARED = Need.METRIC | Need.BLOCKS
+"""What statistics may lack: without gradients there is no metric, without a moment rounding is to nearest."""
 
 _OPTIONAL = {
     "output_total": Need.OUTPUT,
@@ -44,6 +48,7 @@ _OPTIONAL = {
     "input": Need.INPUT | Need.ROWS,
     "sketch": Need.SKETCH,
     "metric": Need.METRIC,
+    "blocks": Need.BLOCKS,
 }
 """The sums that are not always there, and what each is kept for."""
 
@@ -73,6 +78,7 @@ class Statistics:
         rows: With ROWS and fewer than n rows: the rows, [count, n] float64; else None.
         metric: Over gradient rows g, with METRIC: Σ g gᵀ, [m, m], or, where m > n, Σ (Wᵀg)(Wᵀg)ᵀ, [n, n]: only
             Wᵀ G W enters a factorization (methods.md §3), and unlike coordinates of a QR it adds up. Else None.
+        blocks: The blocks along the diagonal of Σ x xᵀ, [count, size, size], kept with BLOCKS; else None.
         metric_rows: Gradient rows that entered.
         metric_probes: Samples times probes behind them, however many rows each brought; 0 means there is no metric.
         metric_power: Σ ‖g‖².
@@ -90,6 +96,7 @@ class Statistics:
         self.sketch: Float64 | None = np.zeros((n, SKETCH_WIDTH)) if Need.SKETCH in needs else None
         self._rows: list[Float64] | None = [] if Need.ROWS in needs and Need.INPUT not in needs else None
         self.metric: Float64 | None = np.zeros((min(m, n), min(m, n))) if Need.METRIC in needs else None
+        self.blocks: Float64 | None = np.zeros(blocks_shape(n)) if Need.BLOCKS in needs else None
         self.metric_rows = self.metric_probes = 0
         self.metric_power = 0.0
         self.metric_spread: Float64 = np.zeros(2)
@@ -115,12 +122,14 @@ class Statistics:
             self.sketch += wide.T @ (wide @ sketch_matrix(self.n))
         if self.input is not None:
             add_gram(self.input, wide)
+        if self.blocks is not None:
+            add_blocks(self.blocks, wide)
         if self._rows is not None:
             self._keep_rows([wide])
         if self.output is not None and self.output_total is not None:
             if weight is None:
                 raise ValueError("the output moment needs the weight")
-            y = _product(x, weight.T)
+            y = product(x, weight.T)
             self.output_total += y.sum(axis=0)
             add_gram(self.output, y)
 
@@ -149,7 +158,7 @@ class Statistics:
             rows = g[start : start + _CHUNK]
             wide = rows.astype(np.float64)
             power[start : start + _CHUNK] = np.einsum("pm,pm->p", wide, wide)
-            add_gram(self.metric, wide if self.m <= self.n else _product(rows, weight))
+            add_gram(self.metric, wide if self.m <= self.n else product(rows, weight))
         if owners is None:
             owners = np.arange(len(g)) * (probes or len(g)) // max(len(g), 1)
         by_probe = np.bincount(owners, power)
@@ -202,7 +211,7 @@ class Statistics:
             both.metric_probes += part.metric_probes
             both.metric_power += part.metric_power
             both.metric_spread += part.metric_spread
-            for name in ("output_total", "output", "sketch", "metric"):
+            for name in ("output_total", "output", "sketch", "metric", "blocks"):
                 mine, more = getattr(both, name), getattr(part, name)
                 if mine is not None and more is not None:
                     mine += more
@@ -279,6 +288,7 @@ class Statistics:
         held = 16 * n + 8 * SKETCH_WIDTH * n * (Need.SKETCH in needs)
         held += 8 * (m * m + m) * (Need.OUTPUT in needs)
         held += 8 * min(m, n) ** 2 * (Need.METRIC in needs)
+        held += 8 * math.prod(blocks_shape(n)) * (Need.BLOCKS in needs)
         held += 8 * n * n * (Need.INPUT in needs or (Need.ROWS in needs and rows >= n))
         held += 8 * n * rows * (Need.ROWS in needs and Need.INPUT not in needs and rows < n)
         return int(held)
@@ -289,6 +299,13 @@ class Statistics:
     def mean(self) -> Float64:
         """μ, [n]."""
         return self.total / self.count
+
+    @property
+    def moment(self) -> Moment | None:
+        """E[x xᵀ], uncentred, or the blocks along its diagonal; None where neither is kept."""
+        if self.input is not None:
+            return Moment.of(symmetric(self.input) / self.count)
+        return None if self.blocks is None else Moment.of_blocks(self.n, self.blocks / self.count)
 
     @property
     def input_covariance(self) -> Float64:
@@ -349,13 +366,6 @@ class Statistics:
         return self.trace <= 1e-12 * float(self.mean @ self.mean)
 
 
-def _product(rows: NDArray[Any], matrix: NDArray[Any]) -> Float64:
-    """Rows times matrix in the wider of the two precisions, at least float32."""
-    product_type = np.result_type(rows.dtype, matrix.dtype, np.float32)
-    product = rows.astype(product_type, copy=False) @ matrix.astype(product_type, copy=False)
-    return np.asarray(product, np.float64)
-
-
 def _take(fields: dict[str, NDArray[Any]], name: str, shape: tuple[int, ...]) -> Float64:
     """Takes a copy of an array of numbers of this shape out of the fields."""
     if name not in fields:
@@ -376,22 +386,3 @@ def _take_integer(fields: dict[str, NDArray[Any]], name: str) -> int:
     if array.shape != () or array.dtype.kind not in "iu" or array < 0:
         raise ValueError(f"field {name!r} is not a whole number of 0 or more")
     return int(array)
-
-
-def sketch_matrix(n: int) -> Float64:
-    """Ω: the same ±1 matrix [n, 64] everywhere and always, so that sketches add up."""
-    bits = np.random.Generator(np.random.PCG64(n)).integers(0, 2, size=(n, SKETCH_WIDTH))
-    return (2 * bits - 1).astype(np.float64)
-
-
-def add_gram(into: Float64, rows: Float64) -> None:
-    """Adds rowsᵀ·rows, [d, d], of rows [p, d] to the upper block triangle of `into`; read it through `symmetric`."""
-    width = rows.shape[1]
-    for start in range(0, width, _TILE):
-        stop = min(start + _TILE, width)
-        into[start:stop, start:] += rows[:, start:stop].T @ rows[:, start:]
-
-
-def symmetric(upper: Float64) -> Float64:
-    """The full symmetric matrix of which `add_gram` filled the upper block triangle."""
-    return np.triu(upper) + np.triu(upper, 1).T

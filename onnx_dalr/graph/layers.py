@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -13,138 +13,60 @@ import onnx
 from numpy.typing import NDArray
 from onnx import NodeProto, TensorProto
 
-from onnx_dalr.factorize.shape import Shape
-from onnx_dalr.factorize.structures import Structure
-from onnx_dalr.graph import advice, kinds
-from onnx_dalr.graph.handle import MAIN, Handle, Scope
+from onnx_dalr.graph import advice, kinds, one_piece
+from onnx_dalr.graph.handle import Handle, Scope
 from onnx_dalr.graph.index import STANDARD, GraphIndex
-from onnx_dalr.graph.kinds import Kind, Refused, Use
+from onnx_dalr.graph.kinds import Refused, Use
+from onnx_dalr.graph.layer import FLOATS, Layer, Skipped, node_name
 from onnx_dalr.graph.soundness import blaming
 from onnx_dalr.graph.storage.model import Model
 
-FLOATS = {TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.DOUBLE}
+__all__ = ["Layer", "Skipped", "barred", "find", "matrix", "node_name"]
 
 
-@dataclass(frozen=True, eq=False)
-class Layer:
-    """One weight matrix W, [m, n], of y = W x + b, and every node that uses it: one decision.
-
-    Attributes:
-        name: The first using node's name where it is unique, else the weight's.
-        weight: Name of the tensor that holds W, transposed or not.
-        kind: The layer kind.
-        shape: Of W.
-        dtype: Element type the weight is stored in, which its factors keep.
-        uses: The nodes, in graph order. All lay out, scale and cast the weight alike.
-        bias_growth: Parameters the model gains by a bias correction: none where it lands in a constant row of m
-            that nothing else reads, up to m for a scalar, and one row shared by all uses that have no bias.
-        plain_growth: Parameters the model gains where biases are left as they are: a Gemm's beta is written out.
-        home: The scope in which the weight is stored; every use is in it or in a body inside.
-    """
-
-    name: str
-    weight: str
-    kind: Kind
-    shape: Shape
-    dtype: np.dtype[Any]
-    uses: tuple[Use, ...]
-    bias_growth: int
-    plain_growth: int
-    home: Scope = MAIN
-
-    @property
-    def m(self) -> int:
-        """Outputs."""
-        return self.shape.m
-
-    @property
-    def n(self) -> int:
-        """Inputs."""
-        return self.shape.n
-
-    @property
-    def structures(self) -> tuple[Structure, ...]:
-        """How it can be taken apart."""
-        return self.kind.structures(self.shape)
-
-    def growth(self, *, compensated: bool) -> int:
-        """Parameters that biases gain, with or without a correction."""
-        return self.bias_growth if compensated else self.plain_growth
-
-    @property
-    def op(self) -> str:
-        """Operator of the (first) node."""
-        return self.uses[0].op
-
-    @property
-    def nodes(self) -> tuple[str, ...]:
-        """Names of the nodes, empty where they have none."""
-        return tuple(use.node_name for use in self.uses)
-
-    @property
-    def params(self) -> int:
-        """m·n."""
-        return self.shape.params
-
-    def break_even(self, *, compensated: bool) -> int:
-        """The largest rank at which some structure and a new bias have fewer parameters; 0 where none has."""
-        room = self.params - self.growth(compensated=compensated)
-        ranks = (structure.ranks(self.shape, room) for structure in self.structures)
-        return max((saving[-1][0] for saving in ranks if saving), default=0)
-
-
-@dataclass(frozen=True)
-class Skipped:
-    """A node that looks like a use of a Layer and is none.
-
-    Attributes:
-        name: The node's name, or that of its output.
-        op: Operator.
-        reason: Why, in plain words.
-        weight: Name of its constant weight where it has one.
-        shape: Shape of that weight.
-    """
-
-    name: str
-    op: str
-    reason: str
-    weight: str | None = None
-    shape: tuple[int, ...] | None = None
-
-
-def find(model: Model) -> tuple[list[Layer], list[Skipped]]:
+def find(model: Model, *, in_one_piece: bool = False) -> tuple[list[Layer], list[Skipped]]:
     """All Layers of a model in graph order, and all nodes that look like one and are not, with the reason.
+
+    Args:
+        model: Is not read beyond its graph.
+        in_one_piece: Weights that cannot be taken apart are Layers too, of no structure, where nodes multiply by them;
+            the others are what they are without.
 
     Raises:
         InputError: The graph is damaged.
     """
     with blaming(model.proto, model.path):
-        return _find(model)
+        layers, skipped = _find(model)
+        if not in_one_piece:
+            return layers, list(skipped.values())
+        order = {Handle(index.scope, at): number for number, (index, at) in enumerate(_every_node(model.index))}
+        return one_piece.joined(layers, skipped, model, order)
 
 
-def _find(model: Model) -> tuple[list[Layer], list[Skipped]]:
+def _find(model: Model) -> tuple[list[Layer], dict[Handle, Skipped]]:
     indices = model.index
     operators = kinds.operators()
     uses: dict[tuple[Scope, str], list[Use]] = defaultdict(list)
-    skipped: list[Skipped] = []
+    skipped: dict[Handle, Skipped] = {}
     for index, position in _every_node(indices):
-        node = index.nodes[position]
+        node, handle = index.nodes[position], Handle(index.scope, position)
         if reason := barred(index, model.proto):
             if node.op_type in operators:
-                skipped.append(Skipped(node_name(node), node.op_type, reason))
+                skipped[handle] = Skipped(node_name(node), node.op_type, reason)
         elif node.domain in STANDARD and node.op_type in operators:
             found = _read(node, position, index)
             if isinstance(found, Use):
                 uses[found.home, found.weight].append(found)
             else:
-                skipped.append(_skip(node, index, found.reason))
+                skipped[handle] = _skip(node, index, found.reason)
         elif reason := advice.reason(node):
-            skipped.append(_skip(node, index, reason))
+            skipped[handle] = _skip(node, index, reason)
     layers = []
     for users in uses.values():
         layer = _layer(tuple(users), indices)
         if reason := _why_not(layer, indices):
-            skipped += [_skip(use.node.node(model.proto), indices[use.node.scope], reason) for use in users]
+            for use in users:
+                skipped[use.node] = _skip(use.node.node(model.proto), indices[use.node.scope], reason)
         else:
             layers.append(layer)
     return _unique_names(layers), skipped
@@ -289,11 +211,6 @@ def _skip(node: NodeProto, index: GraphIndex, reason: str) -> Skipped:
     if weight is not None:
         return Skipped(node_name(node), node.op_type, reason, weight.name, tuple(weight.tensor.dims))
     return Skipped(node_name(node), node.op_type, reason)
-
-
-def node_name(node: NodeProto) -> str:
-    """A node's name, or that of its output."""
-    return node.name or (node.output[0] if node.output else node.op_type)
 
 
 def _unique_names(layers: list[Layer]) -> list[Layer]:

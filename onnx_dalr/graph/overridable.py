@@ -25,14 +25,14 @@ class Override:
     Attributes:
         layer: The layer.
         weight: Input that takes the weight, as it is stored.
-        shift: Input that takes what is added to the layer's bias.
+        shift: Input that takes what is added to the layer's bias; None for a layer in one piece, whose stays.
         dims: Shape of the stored weight.
         dtype: Element type of the shift.
     """
 
     layer: Layer
     weight: str
-    shift: str
+    shift: str | None
     dims: tuple[int, ...]
     dtype: np.dtype[Any]
 
@@ -40,10 +40,10 @@ class Override:
         """The inputs that make the layer compute with W, [m, n], and a bias moved by `shift`, [m]."""
         kind, use = self.layer.kind, self.layer.uses[0]
         stored = kind.unmatrix(W, self.dims, use)
-        return {
-            self.weight: np.ascontiguousarray(stored, dtype=self.layer.dtype),
-            self.shift: shift.astype(self.dtype).reshape(kind.bias_row(len(shift), self.dims)),
-        }
+        feed = {self.weight: np.ascontiguousarray(stored, dtype=self.layer.dtype)}
+        if self.shift is not None:
+            feed[self.shift] = shift.astype(self.dtype).reshape(kind.bias_row(len(shift), self.dims))
+        return feed
 
 
 def overridable(model: Model, layers: Sequence[Layer]) -> tuple[ModelProto, dict[str, Override]]:
@@ -75,18 +75,17 @@ def overridable(model: Model, layers: Sequence[Layer]) -> tuple[ModelProto, dict
             graph.initializer.add().CopyFrom(tensor)
             graph.initializer[-1].name = weight
         dtype = np.dtype(helper.tensor_dtype_to_np_dtype(layer.uses[0].cast_to or tensor.data_type))
-        shift = names.new(f"{layer.weight}.shift")
-        zeros = np.zeros(layer.kind.bias_row(layer.m, tensor.dims), dtype)
-        graph.initializer.append(numpy_helper.from_array(zeros, shift))
-        for name, kind, dims in (
-            (weight, tensor.data_type, list(tensor.dims)),
-            (shift, helper.np_dtype_to_tensor_dtype(dtype), list(zeros.shape)),
-        ):
-            if name not in listed:
-                graph.input.append(helper.make_tensor_value_info(name, kind, dims))
-        for use in layer.uses:
-            raw = names.new(f"{use.output}.raw")
-            scopes[use.node.scope].adds[use.node.position] = helper.make_node("Add", [raw, shift], [use.output])
+        if weight not in listed:
+            graph.input.append(helper.make_tensor_value_info(weight, tensor.data_type, list(tensor.dims)))
+        shift = None if layer.in_one_piece else names.new(f"{layer.weight}.shift")
+        if shift is not None:
+            zeros = np.zeros(layer.kind.bias_row(layer.m, tensor.dims), dtype)
+            graph.initializer.append(numpy_helper.from_array(zeros, shift))
+            kind = helper.np_dtype_to_tensor_dtype(dtype)
+            graph.input.append(helper.make_tensor_value_info(shift, kind, list(zeros.shape)))
+            for use in layer.uses:
+                raw = names.new(f"{use.output}.raw")
+                scopes[use.node.scope].adds[use.node.position] = helper.make_node("Add", [raw, shift], [use.output])
         made[layer.name] = Override(layer, weight, shift, tuple(tensor.dims), dtype)
     for scope in sorted(scopes, key=lambda scope: len(scope.path), reverse=True):  # what is inside moves with its node
         held = scope.of(proto)

@@ -13,7 +13,7 @@ from onnx import FunctionProto, GraphProto, ModelProto, NodeProto, TensorProto, 
 
 from onnx_dalr.factorize.formats import Decoding, Encoded, Format
 from onnx_dalr.factorize.structures import Piece
-from onnx_dalr.graph.handle import MAIN, Scope
+from onnx_dalr.graph.handle import MAIN, Handle, Scope
 from onnx_dalr.graph.kinds import Link, Use
 from onnx_dalr.graph.layers import Layer
 from onnx_dalr.graph.names import Names
@@ -79,7 +79,8 @@ def rewrite(model: Model, substitutions: Iterable[Substitution], note: str | Non
 
     Requires: layers as `find` gave them for this very model. Ensures: only the nodes and constants of these
     layers changed; weights and biases that nothing reads any more are gone; new names derive from old ones and
-    are unique; with no substitution the result equals the model.
+    are unique; with no substitution the result equals the model. A layer in one piece takes one part and no shift: the
+    part is made under the name of the weight, and what reads it stays as it is.
 
     Args:
         model: Left as it is.
@@ -93,14 +94,20 @@ def rewrite(model: Model, substitutions: Iterable[Substitution], note: str | Non
     tensors: dict[str, tuple[str, ...]] = {}
     for substitution in substitutions:
         layer, work = substitution.layer, _LayerRewrite(model, substitution, names)
-        for use in layer.uses:
+        readers: Iterable[Handle] = (layer.uses[0].node,)
+        if layer.in_one_piece:
+            work.keep_the_name()
+            scopes[layer.home].renewed.add(layer.weight)
+            readers = model.index[layer.home].readers(layer.weight)
+        else:
+            scopes[layer.home].old.add(layer.weight)
+        for use in () if layer.in_one_piece else layer.uses:
             read = {*use.node.node(proto).input, use.bias}
             scopes[use.node.scope].nodes[use.node.position] = work.nodes(use, proto)
             for scope in use.node.scope.around():
                 scopes[scope].path |= set(use.path)
                 scopes[scope].old |= {name for name in read if name and model.index[scope].holds(name)}
-        scopes[layer.home].before[layer.uses[0].node.within(layer.home)] += work.steps
-        scopes[layer.home].old.add(layer.weight)
+        scopes[layer.home].before[min(reader.within(layer.home) for reader in readers)] += work.steps
         scopes[layer.home].made[layer.weight] = work.constants
         tensors[layer.name] = tuple(tensor.name for tensor in work.constants)
     for scope in sorted(scopes, key=lambda scope: len(scope.path), reverse=True):  # what is inside moves with its node
@@ -141,6 +148,15 @@ class _LayerRewrite:
                 add.input[list(add.input).index(use.bias)] = self.bias
         return use.kind.nodes(use, use.node.node(self._model.proto), self)
 
+    def keep_the_name(self) -> None:
+        """Makes the one part under the name of the weight, so that whoever reads it stays as it is."""
+        (link,) = self._links
+        assert not self._shift.any(), self._layer.name
+        if self.steps:
+            self.steps[-1].output[0] = self._layer.weight
+        else:
+            next(tensor for tensor in self.constants if tensor.name == link.operand).name = self._layer.weight
+
     def chain(self, data: str, output: str) -> Iterator[tuple[Link, str, str]]:
         """Link by link: (link, the tensor that enters, the tensor it makes)."""
         return zip(self._links, (data, *self._latents), (*self._latents, output), strict=True)
@@ -166,23 +182,51 @@ class _LayerRewrite:
 
     def _floats(self, part: Part, dims: Sequence[int]) -> str:
         """Stores a part; the tensor of its floats, which the steps make. It is cast where the weight was."""
+        encoded, base = part.encoded, f"{self._layer.weight}.dalr_{part.role}"
+        steps, types = self._typed(encoded)
+        if not steps and self._use.cast_to:
+            steps = [self._cast(None)]
+        if encoded.canonical:
+            steps += self._layer.kind.laying_out(encoded.values.shape, dims)
         stored = {}
-        for ending, array in part.encoded.arrays.items():
-            laid_out = self._layer.kind.operand(array, dims)
-            if ending and array.dtype.kind == "f":  # what a step multiplies by has the type that the step computes in
-                laid_out = laid_out.astype(self._computed)
-            stored[ending] = self._constant(f"{self._layer.weight}.dalr_{part.role}{ending}", laid_out)
-        steps = part.encoded.steps or ((Decoding("Cast", attributes={"to": None}),) if self._use.cast_to else ())
+        for ending, array in encoded.arrays.items():
+            laid_out = array if encoded.canonical else self._layer.kind.operand(array, dims)
+            if ending and array.dtype.kind == "f":
+                laid_out = laid_out.astype(types.get(ending, self._computed))
+            stored[ending] = self._constant(f"{base}{ending}", laid_out)
         current = stored[""]
         for step in steps:
-            made = self._names.new(f"{self._layer.weight}.dalr_{part.role}_{step.op.lower()}")
-            inputs = [current] if step.operand is None else [current, stored[step.operand]]
-            attributes = dict(step.attributes)
-            if "to" in attributes and attributes["to"] is None:
-                attributes["to"] = helper.np_dtype_to_tensor_dtype(self._computed)
+            made = self._names.new(f"{base}_{step.op.lower()}")
+            inputs, attributes = [current], dict(step.attributes)
+            if step.operand is not None:
+                inputs.append(stored[step.operand])
+            if "shape" in attributes:
+                inputs.append(self._constant(f"{base}_shape", np.array(attributes.pop("shape"), np.int64)))
             self.steps.append(helper.make_node(step.op, inputs, [made], name=self._names.new(made), **attributes))
             current = made
         return current
+
+    def _typed(self, encoded: Encoded) -> tuple[list[Decoding], dict[str, np.dtype[Any]]]:
+        """The steps that a part needs, and by key what its operands have to be: of one type with what they meet."""
+        current, steps, types = encoded.arrays[""].dtype, [], {}
+        for step in encoded.steps:
+            if "to" in step.attributes:
+                to = step.attributes["to"]
+                if to is None and current == self._computed:
+                    continue
+                cast = self._cast(to)
+                current = np.dtype(helper.tensor_dtype_to_np_dtype(cast.attributes["to"]))
+                steps.append(cast)
+            else:
+                steps.append(step)
+                if step.operand is not None:
+                    types[step.operand] = current
+        return steps, types
+
+    def _cast(self, to: str | None) -> Decoding:
+        """A Cast to the element type of this name in numpy, or to that of the layer."""
+        target = self._computed if to is None else np.dtype(to)
+        return Decoding("Cast", attributes={"to": helper.np_dtype_to_tensor_dtype(target)})
 
     def _constant(self, name: str, values: NDArray[Any]) -> str:
         name = self._names.new(name)
@@ -231,6 +275,7 @@ class _Changes:
         path: Tensors on the way from weights to nodes, which may have become useless.
         made: New constants by the name of the weight in whose place they stand.
         old: Constants that may have become useless.
+        renewed: Constants whose name something else has now.
     """
 
     def __init__(self) -> None:
@@ -239,12 +284,13 @@ class _Changes:
         self.path: set[str] = set()
         self.made: dict[str, list[TensorProto]] = {}
         self.old: set[str] = set()
+        self.renewed: set[str] = set()
 
     def apply(self, graph: Graph, *, listed: bool) -> None:
         """Makes the changes; `listed` where initializers have to be among the inputs."""
         _replace_nodes(graph, self.nodes, self.before)
         _remove_unread_nodes(graph, self.path)
-        _replace_constants(graph, self.made, _unread(graph, self.old), listed=listed)
+        _replace_constants(graph, self.made, _unread(graph, self.old), self.renewed, listed=listed)
 
 
 def _inherited(old: NodeProto) -> NodeProto:
@@ -285,30 +331,37 @@ def _unread(graph: Graph, names: set[str]) -> set[str]:
     return names - read
 
 
-def _replace_constants(graph: Graph, made: dict[str, list[TensorProto]], gone: set[str], *, listed: bool) -> None:
+def _replace_constants(
+    graph: Graph, made: dict[str, list[TensorProto]], gone: set[str], renewed: set[str], *, listed: bool
+) -> None:
     """Puts new constants where the old weight stood, and takes out what is read no more."""
+    old = gone | renewed
+    _remove(graph.node, lambda node: node.op_type == "Constant" and set(node.output) <= old)
+    _remove(graph.value_info, lambda value: value.name in old)
     if isinstance(graph, GraphProto):
-        _replace_initializers(graph, made, gone)
+        _replace_initializers(graph, made, gone, renewed)
         # Before IR version 4 every initializer had to be listed among the inputs as well; later it may be.
-        _remove(graph.input, lambda value: value.name in gone)
+        _remove(graph.input, lambda value: value.name in old)
         if listed:
             for tensors in made.values():
                 graph.input.extend(_as_input(tensor) for tensor in tensors)
     else:  # a function has no initializers
         for tensor in reversed([tensor for tensors in made.values() for tensor in tensors]):
             graph.node.insert(0, helper.make_node("Constant", [], [tensor.name], value=tensor))
-    _remove(graph.node, lambda node: node.op_type == "Constant" and set(node.output) <= gone)
-    _remove(graph.value_info, lambda value: value.name in gone)
 
 
-def _replace_initializers(graph: GraphProto, made: dict[str, list[TensorProto]], gone: set[str]) -> None:
+def _replace_initializers(
+    graph: GraphProto, made: dict[str, list[TensorProto]], gone: set[str], renewed: set[str]
+) -> None:
     places = {tensor.name: position for position, tensor in enumerate(graph.initializer)}
     # Weights of Constant nodes have no place among the initializers: their factors go to the end.
     for weight in sorted(made, key=lambda name: places.get(name, len(places)), reverse=True):
+        if weight in renewed and weight in places:
+            del graph.initializer[places[weight]]
         for tensor in reversed(made[weight]):
             graph.initializer.insert(places.get(weight, len(places)), tensor)
     _remove(graph.initializer, lambda tensor: tensor.name in gone)
-    _remove(graph.quantization_annotation, lambda annotation: annotation.tensor_name in gone)
+    _remove(graph.quantization_annotation, lambda annotation: annotation.tensor_name in gone | renewed)
 
 
 def _remove(entries: Any, unwanted: Callable[[Any], bool]) -> None:

@@ -10,6 +10,7 @@ from onnx_dalr.graph import advice
 from onnx_dalr.graph.contents import Content, Reader
 from onnx_dalr.graph.index import attribute
 from onnx_dalr.graph.kinds import operators
+from onnx_dalr.graph.kinds.in_one_piece import LOOKED_UP
 from onnx_dalr.graph.layers import node_name
 
 _OURS = ("", "ai.onnx")
@@ -23,7 +24,6 @@ _WEIGHTS = {"ConvTranspose", "DeformConv", "Einsum"}
 _BIASES = {("Gemm", 2), ("Conv", 2), ("ConvTranspose", 2), ("LSTM", 3), ("GRU", 3), ("RNN", 3)}
 
 _DETAILS = re.compile(r" \([^()]*\)")
-_EMBEDDING = "lookup table: its rows are picked, not multiplied"
 _UNUSED = "nothing reads it"
 
 
@@ -59,7 +59,7 @@ def role(tensor: Content, layers: Collection[str], reasons: Mapping[tuple[str, s
         return Role(_named(readers[0], tensor), weight=True, reader=readers[0])
     if table := next((reader for reader in readers if _looks_up(reader, tensor)), None):
         kind = "quantized embedding" if tensor.dtype in _PACKED or "DequantizeLinear" in table.via else "embedding"
-        return Role(kind, weight=True, reason=_EMBEDDING, reader=table)
+        return Role(kind, weight=True, reason=LOOKED_UP, reader=table)
     for reader in readers:
         node = reader.node
         known = reasons.get((node.op_type, node_name(node))) or advice.reason(node)

@@ -52,6 +52,7 @@ def capture(
     mask_input: str | None = None,
     each: Callable[[Batch], None] = lambda batch: None,
     metric: bool = False,
+    rounded: Callable[[Layer], bool] = lambda layer: False,
 ) -> Capture:
     """Runs the probe over the batches and sums up what each layer's weight sees.
 
@@ -68,6 +69,7 @@ def capture(
             samples and positions.
         each: Called after every batch.
         metric: Leave room for the gradients too.
+        rounded: Whether numbers of a layer may be rounded.
 
     Raises:
         InputError: Statistics too large for this machine, a layer that sees NaN or infinity, or no rows at all.
@@ -76,7 +78,7 @@ def capture(
     tensors = list(dict.fromkeys(use.data for layer in layers for use in layer.uses))
     computed = [name for name in tensors if name in made]
     session = _probe_session(model, computed, device)
-    sinks = [_Sink(model, layer, needs_of(layer, method, metric=metric)) for layer in layers]
+    sinks = [_Sink(model, layer, needs_of(layer, method, metric=metric, rounded=rounded(layer))) for layer in layers]
 
     def check_memory() -> None:
         _refuse_above_limit(f"{method.name} on {len(layers)} layers", sum(sink.bytes_after_flush for sink in sinks))
@@ -168,13 +170,28 @@ def _refuse_above_limit(what: str, needed: int) -> None:
         )
 
 
-def needs_of(layer: Layer, method: Method, *, metric: bool = False) -> Need:
-    """The statistics a method reads of a layer, with the gradients where there is to be a metric."""
+def needs_of(layer: Layer, method: Method, *, metric: bool = False, rounded: bool = False) -> Need:
+    """The statistics a run reads of a layer.
+
+    Args:
+        layer: The layer.
+        method: Says what factors are made from.
+        metric: There are to be gradients.
+        rounded: Numbers may be rounded, by what they will multiply.
+    """
     read = (structure.needs(layer.shape, method) for structure in layer.structures)
-    return reduce(or_, read, Need.METRIC if metric else Need.NONE)
+    needs = reduce(or_, read, Need.METRIC if metric else Need.NONE)
+    return needs | Need.BLOCKS if rounded and Need.INPUT not in needs else needs
 
 
-def groups_within(layers: Sequence[Layer], method: Method, limit: int, *, metric: bool = False) -> list[list[Layer]]:
+def groups_within(
+    layers: Sequence[Layer],
+    method: Method,
+    limit: int,
+    *,
+    metric: bool = False,
+    rounded: Callable[[Layer], bool] = lambda layer: False,
+) -> list[list[Layer]]:
     """The layers in groups whose statistics fit into `limit` bytes each: one pass over the samples per group.
 
     A layer that does not fit by itself is a group of its own.
@@ -182,7 +199,7 @@ def groups_within(layers: Sequence[Layer], method: Method, limit: int, *, metric
     groups: list[list[Layer]] = [[]]
     held = 0
     for layer in layers:
-        needs = needs_of(layer, method, metric=metric)
+        needs = needs_of(layer, method, metric=metric, rounded=rounded(layer))
         needed = Statistics.bytes_needed(layer.m, layer.n, needs, layer.n if Need.ROWS in needs else 0)
         if groups[-1] and held + needed > limit:
             groups.append([])

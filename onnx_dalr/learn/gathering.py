@@ -12,6 +12,7 @@ from pathlib import Path
 from onnx_dalr._version import __version__
 from onnx_dalr.errors import InputError
 from onnx_dalr.factorize import Method, Need, Statistics
+from onnx_dalr.factorize.statistics import SPARED
 from onnx_dalr.graph.layers import Layer
 from onnx_dalr.learn.lazy_layers import LazyLayers, StatisticsFacts
 from onnx_dalr.learn.statistics_set import METRIC_TASK, StatisticsSet, load_statistics
@@ -85,7 +86,8 @@ def check_fits(
     """Checks that a run may use a set as if it had captured it itself; layers the run does not name may be in it.
 
     METRIC is never missing: a layer whose gradients found no room, no path or no finite value goes without a metric in
-    the run that captures it, and so it does in those that read what was kept.
+    the run that captures it, and so it does in those that read what was kept. BLOCKS are not kept where no numbers were
+    to be rounded.
 
     Args:
         stats: The set.
@@ -118,7 +120,7 @@ def check_fits(
                 f"{path} has layer {layer.name!r} as {known.m}x{known.n}, the model as {layer.m}x{layer.n}", _AGAIN
             )
         wanted = method.needs(layer.m, layer.n) if needs is None else needs(layer)
-        missing = [need.name.lower() for need in wanted & ~known.needs & ~Need.METRIC if need.name]
+        missing = [need.name.lower() for need in wanted & ~known.needs & ~SPARED if need.name]
         if missing:
             raise InputError(
                 f"{path} was made for --method {stats.method} and keeps no {' and '.join(missing)} sums of layer "

@@ -3,29 +3,37 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
-from onnx_dalr.factorize import KEPT, Method, Settings, Statistics
-from onnx_dalr.factorize.formats import FORMATS, rounding
+from onnx_dalr.factorize import DENSE, KEPT, Method, Need, Settings, Statistics
+from onnx_dalr.factorize.formats import FORMATS
+from onnx_dalr.factorize.rounding import Seen, lost
 from onnx_dalr.factorize.spectra import Spectra
+from onnx_dalr.factorize.structures.whole import Whole
 from onnx_dalr.graph.layers import Layer, matrix
-from onnx_dalr.learn.capture import capture, groups_within, has_room_for_metric
+from onnx_dalr.learn.capture import capture, groups_within, has_room_for_metric, needs_of
+from onnx_dalr.learn.memo import Memo
 from onnx_dalr.learn.probes import MOST_SAMPLES, add_metric
 from onnx_dalr.learn.statistics_set import StatisticsSet
 from onnx_dalr.learn.trust import DEFAULT, names_of_factors, trusts
 from onnx_dalr.progress import CAPTURING, FACTORIZING, PROBING, numbered
 from onnx_dalr.quality.task import Task
 from onnx_dalr.request.context import Context
+from onnx_dalr.request.selection import formats_of
 from onnx_dalr.samples.sets import Sets, fed, fingerprint
 from onnx_dalr.session.memory import memory_limit
 
 STATISTICS_FLOOR = 1 << 30
 """Bytes of statistics that are always allowed at a time; above, as much as the model itself."""
+
+MEMO = 1 << 29
+"""Bytes of rounded weights that are remembered."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,6 +48,7 @@ class Learned:
         statistics: By layer name; empty where they were not to be kept.
         passes: Forward passes over the fit samples it took beyond the first.
         notes: What a user should know.
+        rounded: Layers in forms that have been rounded already.
     """
 
     by_factors: dict[str, dict[str, Spectra]]
@@ -48,6 +57,7 @@ class Learned:
     statistics: Mapping[str, Statistics]
     passes: int
     notes: tuple[str, ...]
+    rounded: Memo = field(default_factory=lambda: Memo(MEMO))
 
     def of(self, layer: str, factors: str = DEFAULT) -> Spectra:
         """Of a layer with factors by name; where it has enough samples there is one name, the default."""
@@ -70,9 +80,12 @@ def learn(context: Context, layers: Sequence[Layer], sets: Sets, task: Task | No
         keep: Hold on to the statistics.
     """
     method, metric = context.options.method, context.options.wants_metric and task is not None
-    groups = groups_of(context, layers, metric=metric)
+    looked_at = [layer for layer in layers if not layer.in_one_piece]
+    groups = groups_of(context, looked_at, metric=metric)
     kept: dict[str, Statistics] = {}
     learned = Learned({}, {}, frozenset(), kept, 0, ())
+    if not looked_at:
+        learned = replace(learned, digests=frozenset(_digests(sets)))
     for number, group in enumerate(groups, start=1):
         weighed = metric and has_room_for_metric(group, method)
         part = (number, len(groups))
@@ -86,6 +99,7 @@ def learn(context: Context, layers: Sequence[Layer], sets: Sets, task: Task | No
                 device=context.options.runtime,
                 mask_input=sets.mask_input,
                 metric=weighed,
+                rounded=partial(_rounds, context),
             )
         statistics, notes, extra = captured.statistics, captured.notes, 0
         if metric and not weighed:
@@ -114,21 +128,50 @@ def learn(context: Context, layers: Sequence[Layer], sets: Sets, task: Task | No
         learned = replace(
             learned, digests=frozenset(digests), passes=learned.passes + extra, notes=(*learned.notes, *notes)
         )
-    return learned
+    return _with_others(context, layers, learned)
+
+
+def _digests(sets: Sets) -> list[str]:
+    """Of the fit samples, of which none is run."""
+    found: list[str] = []
+    for _ in fed(sets.fit, lambda count: None, found):
+        pass
+    return found
+
+
+def _rounds(context: Context, layer: Layer) -> bool:
+    """Whether numbers of a layer may be rounded by what they will multiply."""
+    return any(FORMATS[name].reads_moment for name in formats_of(layer, context.options.weights))
 
 
 def groups_of(context: Context, layers: Sequence[Layer], *, metric: bool) -> list[list[Layer]]:
     """The layers in groups, each looked at in one pass over the samples: as many at a time as memory allows."""
-    limit = max(STATISTICS_FLOOR, context.original.size)
-    return groups_within(layers, context.options.method, min(memory_limit(), limit), metric=metric)
+    limit = min(memory_limit(), max(STATISTICS_FLOOR, context.original.size))
+    looked_at = [layer for layer in layers if not layer.in_one_piece]
+    rounded = partial(_rounds, context)
+    return groups_within(looked_at, context.options.method, limit, metric=metric, rounded=rounded) if looked_at else []
+
+
+def needs_in(context: Context, layer: Layer) -> Need:
+    """The statistics that a run reads of a layer."""
+    options = context.options
+    return needs_of(layer, options.method, metric=options.wants_metric, rounded=_rounds(context, layer))
 
 
 def learn_from(context: Context, layers: Sequence[Layer], stats: StatisticsSet) -> Learned:
     """Spectra from statistics that are there already; no sample is run."""
     learned = Learned({}, {}, stats.samples, {}, 0, stats.notes)
-    learned.rows.update((layer.name, stats.facts(layer.name).rows) for layer in layers if layer.name in stats.layers)
-    add_spectra(context, layers, stats.layers, learned.by_factors)
-    return replace(learned, statistics=stats.layers)
+    looked_at = [layer for layer in layers if not layer.in_one_piece]
+    learned.rows.update((layer.name, stats.facts(layer.name).rows) for layer in looked_at if layer.name in stats.layers)
+    add_spectra(context, looked_at, stats.layers, learned.by_factors)
+    return _with_others(context, layers, replace(learned, statistics=stats.layers))
+
+
+def _with_others(context: Context, layers: Sequence[Layer], learned: Learned) -> Learned:
+    """Also the spectra of layers that no sample is run for."""
+    others = without_rows(context, [layer for layer in layers if layer.in_one_piece])
+    learned.by_factors.setdefault(DEFAULT, {}).update(others)
+    return learned
 
 
 def add_spectra(
@@ -150,7 +193,7 @@ def add_spectra(
         part: Which group of layers this is, and of how many.
         keep: Leave the statistics as they are; else one layer's at a time is let go.
     """
-    method, formats = context.options.method, context.options.formats
+    method, weights = context.options.method, context.options.weights
     present = [layer for layer in layers if layer.name in statistics]
     total = sum(len(names_of_factors(context, statistics[layer.name])) for layer in present)
     # One BLAS thread: two on a busy machine take many times as long for an eigendecomposition (methods.md §7.2).
@@ -165,9 +208,20 @@ def add_spectra(
             if not keep and isinstance(statistics, dict):
                 del statistics[layer.name]
             for name, settings in trusts(context, W, held).items():
-                found = spectra_of(layer, W, held, method, settings, formats)
+                found = spectra_of(layer, W, held, method, settings, formats_of(layer, weights))
                 into.setdefault(name, {})[layer.name] = found
                 advance(1)
+
+
+def without_rows(context: Context, layers: Sequence[Layer]) -> dict[str, Spectra]:
+    """Spectra of layers in one piece that no sample is run for: what rounding leaves of them is all that is known."""
+    found = {}
+    for layer in layers:
+        values = matrix(context.original, layer).reshape(layer.shape.dims)
+        formats = formats_of(layer, context.options.weights)
+        rounded = {name: lost(FORMATS[name], values, layer.dtype, None) for name in formats if name != KEPT}
+        found[layer.name] = Spectra({DENSE: Whole()}, rounded)
+    return found
 
 
 def spectra_of(
@@ -190,6 +244,9 @@ def spectra_of(
     """
     made = {one.name: one.decompose(W, layer.shape, held, method, settings) for one in layer.structures}
     values = W.reshape(layer.shape.dims)
-    rounded = {name: rounding(FORMATS[name].encode(values, layer.dtype), values) for name in formats if name != KEPT}
-    found = Spectra(made, rounded)
+    reads = any(FORMATS[name].reads_moment for name in formats)
+    moment = held.moment if reads else None
+    seen = None if moment is None else Seen(moment, held.mean)
+    rounded = {name: lost(FORMATS[name], values, layer.dtype, seen) for name in formats if name != KEPT}
+    found = Spectra(made, rounded, seen)
     return found.compact() if W.dtype == np.float32 else found

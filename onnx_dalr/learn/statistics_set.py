@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from onnx_dalr.factorize import Need, Statistics
+from onnx_dalr.factorize.statistics import SPARED
 from onnx_dalr.files import staged
 from onnx_dalr.learn.lazy_layers import LazyLayers, StatisticsFacts
 from onnx_dalr.learn.statistics_file import read_statistics, write_statistics
@@ -79,9 +80,9 @@ class StatisticsSet(Shown):
         return StatisticsFacts(held.m, held.n, held.needs, held.count)
 
     def restricted(self, needs: Mapping[str, Need]) -> StatisticsSet:
-        """The set with no more than these sums, for the layers named here alone; each must keep all but METRIC."""
+        """The set with no more than these sums, for the layers named here alone; each must keep all but SPARED ones."""
         facts = {name: self.facts(name) for name in needs if name in self.layers}
-        kept = {name: needs[name] & (fact.needs | ~Need.METRIC) for name, fact in facts.items()}
+        kept = {name: needs[name] & (fact.needs | ~SPARED) for name, fact in facts.items()}
         facts = {name: replace(fact, needs=kept[name]) for name, fact in facts.items()}
         return replace(self, layers=LazyLayers(facts, lambda name: self.layers[name].restricted(kept[name])))
 

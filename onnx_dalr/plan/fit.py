@@ -13,6 +13,8 @@ from onnx_dalr.graph.storage.model import Model
 from onnx_dalr.plan.choice import Choice, Point, compressed_of, refused
 from onnx_dalr.request.context import Context
 from onnx_dalr.request.options import Options, from_plan, make_options
+from onnx_dalr.request.selection import formats_of
+from onnx_dalr.request.weights import WeightRule
 
 
 def check_plan(choices: Sequence[Choice], of: str | None, model: Model) -> frozenset[str]:
@@ -36,7 +38,7 @@ def check_plan(choices: Sequence[Choice], of: str | None, model: Model) -> froze
             f"the plan belongs to another model: it is of {of[:8]}, this is {found[:8]}",
             "give the model it was made for, or analyze this one",
         )
-    layers, skipped = find(model)
+    layers, skipped = find(model, in_one_piece=any(choice.form.format != KEPT for choice in choices))
     known = {layer.name for layer in layers}
     for choice in choices:
         if choice.layer not in known:
@@ -70,7 +72,7 @@ def fitted_to(
     params, method = context.original.params, context.options.method
     for layer in layers:
         choice = by_name[layer.name]
-        if choice.form not in forms_of(layer, method, context.options.formats):
+        if choice.form not in forms_of(layer, method, formats_of(layer, context.options.weights)):
             choice = replace(choice, form=UNTOUCHED, reason=refused(choice.form, largest_rank(layer, method)))
         fitted.append(choice)
         params += params_of(layer, choice.form, method) - layer.params
@@ -97,4 +99,4 @@ def options_of(method: str, settings: dict[str, str], choices: Iterable[Choice],
             option = "--no-metric" if name == "metric" else f"--{name} {value}"
             raise InputError(f"the plan was made without {option}", "leave it out, or analyze again with it")
     formats = dict.fromkeys((KEPT, *(choice.form.format for choice in choices)))
-    return replace(given, method=made.method, settings=made.settings, formats=tuple(formats))
+    return replace(given, method=made.method, settings=made.settings, weights=(WeightRule("*", tuple(formats)),))

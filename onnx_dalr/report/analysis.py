@@ -24,7 +24,7 @@ def analysis_view(analysis: Analysis, width: int = PLAIN_WIDTH) -> Group:
         spectra = analysis.learned.of(layer.name)
         forms = [at_share(layer, share) for share in _KEPT]
         errors = [f"{spectra.expected_error(form):.4f}" if form else "" for form in forms]
-        seen = format_count(analysis.learned.rows[layer.name])
+        seen = format_count(analysis.learned.rows.get(layer.name, 0))
         rows.append(([layer.name, layer.op, f"{layer.m}×{layer.n}", seen, *errors], ""))
     parts: list[RenderableType] = [
         Text("error of each layer's own output where it keeps so much of its parameters"),

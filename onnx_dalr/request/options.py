@@ -10,11 +10,12 @@ from pathlib import Path
 from typing import Any, TypedDict
 
 from onnx_dalr.errors import InputError
-from onnx_dalr.factorize import KEPT, METHODS, Method, Ridge, Settings
+from onnx_dalr.factorize import METHODS, Method, Ridge, Settings
 from onnx_dalr.quality.score import UserScore, load_score
 from onnx_dalr.quality.task import TaskName
 from onnx_dalr.request.option import SHARED
 from onnx_dalr.request.table import of_function
+from onnx_dalr.request.weights import WeightRule, only_keeps, read_rules
 from onnx_dalr.samples import GivenLabels, ImageSettings
 from onnx_dalr.samples.options import SampleOptions
 from onnx_dalr.session.session import DeviceName, Runtime
@@ -28,7 +29,7 @@ class Options:
 
     method: Method
     settings: Settings = Settings()  # noqa: RUF009 - frozen
-    formats: tuple[str, ...] = (KEPT,)
+    weights: tuple[WeightRule, ...] = ()
     include: tuple[str, ...] = ()
     exclude: tuple[str, ...] = ()
     task: TaskName = "auto"
@@ -46,6 +47,11 @@ class Options:
     def wants_metric(self) -> bool:
         """Whether gradients are to be captured."""
         return self.method.takes_metric and self.settings.metric is not None
+
+    @property
+    def keeps(self) -> bool:
+        """Whether all numbers stay in the element type they have."""
+        return only_keeps(self.weights)
 
     def described(self) -> dict[str, str]:
         """The settings of the factors that are not the default, as a plan carries them."""
@@ -65,6 +71,7 @@ def make_options(
     ridge: str | float | None = None,
     shrinkage: str | float | None = None,
     metric: bool = True,
+    weights: str | Iterable[str] = "keep",
     include: str | Iterable[str] = (),
     exclude: str | Iterable[str] = (),
     task: str = "auto",
@@ -91,6 +98,7 @@ def make_options(
             shrinkage=None if shrinkage is None else _parse_shrinkage(shrinkage),
             metric="auto" if metric else None,
         ),
+        weights=read_rules(weights),
         include=(include,) if isinstance(include, str) else tuple(include),
         exclude=(exclude,) if isinstance(exclude, str) else tuple(exclude),
         task=_known("task", task),
@@ -157,6 +165,7 @@ class Shared(TypedDict, total=False):
     ridge: str | float | None
     shrinkage: str | float | None
     metric: bool
+    weights: str | Iterable[str]
     include: str | Iterable[str]
     exclude: str | Iterable[str]
     task: str

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from onnx_dalr.errors import InputError
 from onnx_dalr.graph.layers import Layer, Skipped
 from onnx_dalr.request.target import RankRule, Target, matches
+from onnx_dalr.request.weights import WeightRule, formats_for
 
 
 def select(
@@ -79,6 +80,11 @@ def rule_for(layer: Layer, rules: Sequence[RankRule]) -> RankRule | None:
     """The last rule that matches a layer, None without one."""
     found = [rule for rule in rules if matches(rule.pattern, names_of(layer))]
     return found[-1] if found else None
+
+
+def formats_of(layer: Layer, rules: Sequence[WeightRule], *, priced: bool = True) -> tuple[str, ...]:
+    """The formats in which a layer's numbers may be stored, or the one of them where formats have no price."""
+    return formats_for(names_of(layer), rules, priced=priced)
 
 
 def left_out(layer: Layer, reason: str) -> Skipped:

@@ -24,6 +24,8 @@ LIMITS = {option.flag.removeprefix("--"): option.limit for option in ROWS if opt
 MEASURED = ("max-drop", "max-error")
 """Targets, by name, that models are scored for."""
 
+_IN_BYTES = ("size", *MEASURED)
+
 
 @dataclass(frozen=True)
 class RankRule:
@@ -63,6 +65,11 @@ class Target:
     stated: bool = True
     confidence: float | None = None
     best_effort: bool = False
+
+    @property
+    def prices_formats(self) -> bool:
+        """Whether fewer bits bring it nearer: it counts bytes, or what is left of them."""
+        return self.name in _IN_BYTES
 
     def allows(self, form: Form) -> bool:
         """Whether a form has a rank that may be chosen."""

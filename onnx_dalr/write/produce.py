@@ -110,7 +110,7 @@ def _layer_results(analysis: Analysis, learned: Learned, plan: Plan) -> Iterator
             calibration_error=spectra.calibration_error(form) if changed else None,
             expected_error=spectra.expected_error(form) if changed else None,
             expected_distortion=spectra.effect(form) if changed and spectra.has_effect else None,
-            rows=learned.rows[layer.name],
+            rows=learned.rows.get(layer.name, 0),
             ridge=first.ridge,
             shrinkage=first.shrinkage,
             metric_shrinkage=first.metric_shrinkage,

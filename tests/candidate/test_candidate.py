@@ -12,14 +12,19 @@ import onnx_dalr
 from onnx_dalr import Analysis
 from onnx_dalr.candidate.candidate import build, note, outline, pieces_of, replacement
 from onnx_dalr.choose.allocate import Forms
-from onnx_dalr.factorize import UNTOUCHED
+from onnx_dalr.factorize import UNTOUCHED, Form
 from onnx_dalr.graph.layers import matrix
 from onnx_dalr.graph.storage.model import metadata
 from onnx_dalr.session.session import open_session
 from tests.choose.allocate_cases import pair, pairs
 from tests.cli import tiny
 
-FORMS = [pairs(4, None, 2), pairs(3, 9, 1), pairs(None, 20, None)]
+FORMS = [
+    pairs(4, None, 2),
+    pairs(3, 9, 1),
+    pairs(None, 20, None),
+    [Form("dense", (), "int4/32"), Form("pair", (9,), "int8"), Form("pair", (3,), "int4/64")],
+]
 
 
 @pytest.fixture(scope="module")
@@ -85,3 +90,9 @@ def test_the_note_says_what_became_of_the_layers_that_changed(analysis: Analysis
     facts = loads(text)
     assert facts["ranks"] == {"first": 4, "third": 2}
     assert (facts["method"], facts["calibration"]) == ("dalr", analysis.learned.calibration)
+
+
+def test_numbers_that_share_a_byte_are_counted_one_by_one(analysis: Analysis) -> None:
+    forms = [Form("dense", (), "int4/128"), UNTOUCHED, UNTOUCHED]
+    made = build(analysis.context, analysis.layers, analysis.learned, forms)
+    assert made.packed == analysis.layers[0].params

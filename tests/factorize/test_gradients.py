@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from onnx_dalr.factorize import Need, Statistics
-from onnx_dalr.factorize.statistics import symmetric
+from onnx_dalr.factorize.gram import symmetric
 from tests.factorize.cases import Array, make
 
 SHAPES = [(5, 8), (8, 5), (6, 6)]

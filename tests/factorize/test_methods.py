@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from onnx_dalr.factorize import METHODS, Factors, Need, Ridge, Settings, Statistics
 from onnx_dalr.factorize.dalr2017 import dalr_2017
+from onnx_dalr.factorize.gram import sketch_matrix
 from onnx_dalr.factorize.projection import dalr, moment_and_sketch
-from onnx_dalr.factorize.statistics import sketch_matrix
 from tests.factorize.cases import Array, Case, cases, eigenvectors, make, often, ordinary, seldom, well_defined_ranks
 
 

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from onnx_dalr.factorize import Need, Statistics
-from onnx_dalr.factorize.statistics import SKETCH_WIDTH, add_gram, sketch_matrix, symmetric
+from onnx_dalr.factorize.gram import SKETCH_WIDTH, add_gram, sketch_matrix, symmetric
 from tests.factorize.cases import Array, Case, cases, make, often
 
 SUMS = ("total", "squares", "output_total", "output", "input", "sketch", "metric", "metric_spread")

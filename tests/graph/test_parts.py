@@ -81,8 +81,8 @@ class Tenths:
     def bytes(self, shape: Shape, dtype: np.dtype[Any]) -> int:
         return shape.params + dtype.itemsize * shape.m
 
-    def encode(self, W: np.ndarray, dtype: np.dtype[Any]) -> Encoded:
-        del dtype
+    def encode(self, W: np.ndarray, dtype: np.dtype[Any], moment: np.ndarray | None = None) -> Encoded:
+        del dtype, moment
         scale = np.full((len(W), *[1] * (W.ndim - 1)), 0.1)
         steps = (Decoding("Cast", attributes={"to": None}), Decoding("Mul", operand="_scale"))
         return Encoded({"": np.rint(W / scale).astype(np.int8), "_scale": scale}, W, steps)

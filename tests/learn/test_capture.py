@@ -11,7 +11,7 @@ import pytest
 
 from onnx_dalr.errors import InputError
 from onnx_dalr.factorize import METHODS, Statistics
-from onnx_dalr.factorize.statistics import symmetric
+from onnx_dalr.factorize.gram import symmetric
 from onnx_dalr.graph.layers import find
 from onnx_dalr.graph.storage.model import Model, load
 from onnx_dalr.learn import capture as room

@@ -13,7 +13,7 @@ import pytest
 
 from onnx_dalr.errors import InputError
 from onnx_dalr.factorize import METHODS, Need, Settings, Statistics
-from onnx_dalr.factorize.statistics import symmetric
+from onnx_dalr.factorize.gram import symmetric
 from onnx_dalr.graph.layers import Layer, find
 from onnx_dalr.graph.storage.model import Model, load
 from onnx_dalr.learn.gathering import check_fits, merged

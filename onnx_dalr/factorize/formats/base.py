@@ -9,6 +9,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from onnx_dalr.factorize.moment import Moment
 from onnx_dalr.factorize.shape import Shape
 
 
@@ -19,7 +20,9 @@ class Decoding:
     Attributes:
         op: Its name among the standard operators.
         operand: Key, among the arrays of the `Encoded`, of its second operand; None where it has none.
-        attributes: Of the node; the attribute "to" of None is the element type that the layer computes in.
+        attributes: Of the node. "to" of a Cast is a type as numpy names it, or None for what the layer computes in:
+            such a Cast is left out where the numbers are of that type already. "shape" of a Reshape is written as
+            the constant that the operator takes it from.
     """
 
     op: str
@@ -34,14 +37,16 @@ class Encoded:
     Attributes:
         arrays: What is stored, by the ending of its name: "" for what the steps begin with. Each is laid out
             [out, in, *kernel], with axes of length 1 where it is broadcast, and of the element type of the file; floats
-            that a step multiplies by get that of what the layer computes in.
+            that a step combines with others get the type that these have there.
         values: The numbers that these stand for, [out, in, *kernel]: what the weight is taken for before it is written.
         steps: Applied to the array "", in order.
+        canonical: Arrays have shapes of their own, and only what the last step makes is [out, in, *kernel].
     """
 
     arrays: Mapping[str, NDArray[Any]]
     values: NDArray[Any]
     steps: tuple[Decoding, ...] = ()
+    canonical: bool = False
 
     @property
     def is_packed(self) -> bool:
@@ -63,10 +68,22 @@ class Format(Protocol):
         """As plans and the command line write it."""
         ...
 
+    @property
+    def reads_moment(self) -> bool:
+        """Whether rounding may know the data."""
+        ...
+
     def bytes(self, shape: Shape, dtype: np.dtype[Any]) -> int:
         """What a weight of this shape takes in the file; `dtype` is the element type it has in the original."""
         ...
 
-    def encode(self, values: NDArray[Any], dtype: np.dtype[Any]) -> Encoded:
-        """A weight, [out, in, *kernel], as it is stored."""
+    def encode(self, values: NDArray[Any], dtype: np.dtype[Any], moment: Moment | None = None) -> Encoded:
+        """A weight as it is stored.
+
+        Args:
+            values: [out, in, *kernel].
+            dtype: The element type that it has in the original.
+            moment: E[x xᵀ] of what it multiplies, of in·Πkernel inputs ordered as (channel, *kernel); None for rounding
+                that knows nothing of the data.
+        """
         ...

@@ -10,10 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from onnx_dalr.factorize.form import Rank
+from onnx_dalr.factorize.gram import Float64
 from onnx_dalr.factorize.methods import Method
 from onnx_dalr.factorize.settings import Settings
 from onnx_dalr.factorize.shape import Shape
-from onnx_dalr.factorize.statistics import Float64, Need, Statistics
+from onnx_dalr.factorize.statistics import Need, Statistics
 
 
 @dataclass(frozen=True)

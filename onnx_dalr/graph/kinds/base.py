@@ -6,9 +6,11 @@ from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol
 
+import numpy as np
 from numpy.typing import NDArray
 from onnx import NodeProto
 
+from onnx_dalr.factorize.formats import Decoding
 from onnx_dalr.factorize.shape import Shape
 from onnx_dalr.factorize.structures import STRUCTURES, Structure
 from onnx_dalr.graph.handle import MAIN, Handle, Scope
@@ -162,6 +164,18 @@ class Kind(Protocol):
     def operand(self, array: NDArray[Any], dims: Sequence[int]) -> NDArray[Any]:
         """A weight, [out, in] or [out, in, *kernel], as its nodes read it; `dims` are those of the one it replaces."""
         ...
+
+    def laying_out(self, shape: Sequence[int], dims: Sequence[int]) -> tuple[Decoding, ...]:
+        """What `operand` does, in steps, to floats that are not known before the model runs.
+
+        This one serves kinds that leave the order of the numbers as it is.
+
+        Args:
+            shape: Of the floats, [out, in] or [out, in, *kernel].
+            dims: Of the weight that they replace.
+        """
+        target = self.operand(np.empty(shape, np.bool_), dims).shape
+        return () if target == tuple(shape) else (Decoding("Reshape", attributes={"shape": target}),)
 
     def nodes(self, use: Use, node: NodeProto, new: Replacement) -> list[NodeProto]:
         """The nodes in place of the use's node."""

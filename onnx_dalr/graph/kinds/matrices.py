@@ -8,6 +8,7 @@ from typing import Any, NamedTuple, cast
 
 from numpy.typing import NDArray
 
+from onnx_dalr.factorize.formats import Decoding
 from onnx_dalr.factorize.shape import Shape
 from onnx_dalr.graph.kinds.base import Kind, Use
 
@@ -64,6 +65,10 @@ class RightMatrix(Kind):
     def operand(self, array: NDArray[Any], dims: Sequence[int]) -> NDArray[Any]:
         """[in, out], as the right operand of a MatMul."""
         return array.T
+
+    def laying_out(self, shape: Sequence[int], dims: Sequence[int]) -> tuple[Decoding, ...]:
+        """A Transpose."""
+        return (Decoding("Transpose", attributes={"perm": [1, 0]}),)
 
 
 def _layout(use: Use) -> MatrixLayout:

@@ -56,6 +56,19 @@ LAYERS = (
         flags=("--no-metric",),
     ),
     Option(
+        name="weights",
+        type="str | Iterable[str]",
+        default="keep",
+        text='How numbers are stored: "keep" for the element type they have, "float16", "int8", "int4", or "auto" for '
+        'any of them, layer by layer; "GLOB=int8" for some layers (one or a list).',
+        functions=_FUNCTIONS,
+        help="How numbers are stored: keep, float16, int8, int4 or auto; repeatable [default: keep].",
+        commands=_COMMANDS,
+        group=GROUP,
+        many=True,
+        metavar="WORD|GLOB=WORD",
+    ),
+    Option(
         name="include",
         type="str | Iterable[str]",
         default=(),

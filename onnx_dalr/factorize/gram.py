@@ -1,0 +1,40 @@
+"""Sums of squares of rows: Grams, kept as an upper block triangle, and their sketch."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Float64 = NDArray[np.float64]
+
+SKETCH_WIDTH = 64
+# Columns of a Gram computed at a time: one huge X @ X.T crashes OpenBLAS with several threads (methods.md §7.2).
+_TILE = 2048
+
+
+def product(rows: NDArray[Any], matrix: NDArray[Any]) -> Float64:
+    """Rows times matrix in the wider of the two precisions, at least float32."""
+    product_type = np.result_type(rows.dtype, matrix.dtype, np.float32)
+    product = rows.astype(product_type, copy=False) @ matrix.astype(product_type, copy=False)
+    return np.asarray(product, np.float64)
+
+
+def sketch_matrix(n: int) -> Float64:
+    """Ω: the same ±1 matrix [n, 64] everywhere and always, so that sketches add up."""
+    bits = np.random.Generator(np.random.PCG64(n)).integers(0, 2, size=(n, SKETCH_WIDTH))
+    return (2 * bits - 1).astype(np.float64)
+
+
+def add_gram(into: Float64, rows: Float64) -> None:
+    """Adds rowsᵀ·rows, [d, d], of rows [p, d] to the upper block triangle of `into`; read it through `symmetric`."""
+    width = rows.shape[1]
+    for start in range(0, width, _TILE):
+        stop = min(start + _TILE, width)
+        into[start:stop, start:] += rows[:, start:stop].T @ rows[:, start:]
+
+
+def symmetric(upper: Float64) -> Float64:
+    """The full symmetric matrix of which `add_gram` filled the upper block triangle."""
+    return np.triu(upper) + np.triu(upper, 1).T

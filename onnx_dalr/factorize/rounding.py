@@ -1,0 +1,106 @@
+"""Pieces in a number format: each is rounded for what it sees, and the last makes up for what the others lost."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import scipy.linalg
+from numpy.typing import NDArray
+
+from onnx_dalr.factorize.formats import Encoded, Format, rounding
+from onnx_dalr.factorize.gram import Float64
+from onnx_dalr.factorize.moment import Moment
+from onnx_dalr.factorize.structures import Piece
+
+_RIDGE = 1e-4
+
+
+@dataclass(frozen=True, eq=False)
+class Seen:
+    """What enters a weight on the fit samples.
+
+    Attributes:
+        moment: E[x xᵀ], uncentred.
+        mean: μ, [n].
+    """
+
+    moment: Moment
+    mean: Float64
+
+    def compact(self) -> Seen:
+        """With the moment in float32."""
+        return replace(self, moment=self.moment.compact())
+
+
+def rounded(
+    pieces: Sequence[Piece], format: Format, dtype: np.dtype[Any], seen: Seen | None
+) -> tuple[tuple[Encoded, ...], Float64]:
+    """The pieces of a weight as a format stores them, and what is to be added to its bias (methods.md §9.3).
+
+    The first piece is rounded by the moment of the layer's inputs, every other by that of what the rounded ones before
+    it make of them. The last of several is fitted to that first: with P the product of those before it and P̂ of the
+    rounded ones, A P C P̂ᵀ (P̂ C P̂ᵀ)⁻¹ takes the place of A, so that it absorbs their error. What rounding does to the
+    mean goes to the bias.
+
+    Args:
+        pieces: In the order in which data meet them. Kernels, and all where nothing is `seen`, are rounded plainly.
+        format: How numbers are stored.
+        dtype: Element type of the layer's weight.
+        seen: What enters the layer; None where that is not known.
+
+    Returns:
+        Each piece as it is stored, and (W' − Ŵ)μ, [m], W' the product of the pieces as they were given; zeros where
+        nothing is seen.
+    """
+    if seen is None or any(piece.values.ndim != 2 for piece in pieces):
+        return tuple(format.encode(piece.values, dtype) for piece in pieces), np.zeros(len(pieces[-1].values))
+    made: list[Encoded] = []
+    exact = product = np.zeros((0, 0))
+    moment = seen.moment
+    for number, piece in enumerate(pieces):
+        values = piece.values.astype(np.float64)
+        wanted = values if not number else values @ exact
+        if number and number == len(pieces) - 1:
+            values = _fitted(values, wanted, product, seen.moment)
+        made.append(format.encode(values, dtype, moment))
+        read = made[-1].values.astype(np.float64)
+        exact, product = wanted, read if not number else read @ product
+        if number < len(pieces) - 1:
+            moment = moment.through(read)
+    return tuple(made), (exact - product) @ seen.mean
+
+
+def lost(format: Format, values: NDArray[Any], dtype: np.dtype[Any], seen: Seen | None) -> float:
+    """The share of what a weight in one piece makes of its inputs that rounding leaves; of itself where none are seen.
+
+    Args:
+        format: How numbers are stored.
+        values: [out, in, *kernel].
+        dtype: Element type of the layer's weight.
+        seen: What enters the layer; None where that is not known.
+    """
+    encoded = format.encode(values, dtype, None if seen is None else seen.moment)
+    if seen is None:
+        return rounding(encoded, values)
+    whole = values.reshape(len(values), -1).astype(np.float64)
+    left = whole - encoded.values.reshape(len(values), -1)
+    power = seen.moment.power(whole)
+    return seen.moment.power(left) / power if power > 0 else 0.0
+
+
+def _fitted(A: Float64, wanted: Float64, product: Float64, moment: Moment) -> Float64:
+    """The matrix near A with the least mean ‖(wanted − · product) x‖²; A where rounding left nothing to fit on."""
+    through = moment.times(product)
+    latent = through @ product.T
+    ridge = _RIDGE * float(np.trace(latent)) / len(latent)
+    if not (np.isfinite(latent).all() and ridge > 0):
+        return A
+    system = latent + ridge * np.eye(len(latent))
+    cross = through @ wanted.T + ridge * A.T
+    try:
+        return np.asarray(scipy.linalg.solve(system, cross, assume_a="pos", check_finite=False)).T
+    except np.linalg.LinAlgError:
+        return A

@@ -1,0 +1,116 @@
+"""What a Layer is: one constant weight and all the nodes that use it; and what is none."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from onnx import NodeProto, TensorProto
+
+from onnx_dalr.factorize.shape import Shape
+from onnx_dalr.factorize.structures import Structure
+from onnx_dalr.graph.handle import MAIN, Scope
+from onnx_dalr.graph.kinds import Kind, Use
+
+FLOATS = {TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.DOUBLE}
+
+
+@dataclass(frozen=True, eq=False)
+class Layer:
+    """One weight matrix W, [m, n], of y = W x + b, and every node that uses it: one decision.
+
+    Attributes:
+        name: The first using node's name where it is unique, else the weight's.
+        weight: Name of the tensor that holds W, transposed or not.
+        kind: The layer kind.
+        shape: Of W.
+        dtype: Element type the weight is stored in, which its factors keep.
+        uses: The nodes, in graph order. All lay out, scale and cast the weight alike.
+        bias_growth: Parameters the model gains by a bias correction: none where it lands in a constant row of m
+            that nothing else reads, up to m for a scalar, and one row shared by all uses that have no bias.
+        plain_growth: Parameters the model gains where biases are left as they are: a Gemm's beta is written out.
+        home: The scope in which the weight is stored; every use is in it or in a body inside.
+        why_whole: Why it is not taken apart: what its nodes are skipped for where layers in one piece are not asked
+            for. Empty where it can be.
+    """
+
+    name: str
+    weight: str
+    kind: Kind
+    shape: Shape
+    dtype: np.dtype[Any]
+    uses: tuple[Use, ...]
+    bias_growth: int
+    plain_growth: int
+    home: Scope = MAIN
+    why_whole: str = ""
+
+    @property
+    def in_one_piece(self) -> bool:
+        """Whether it can only be kept, or stored in another format: its nodes stay as they are."""
+        return bool(self.why_whole)
+
+    @property
+    def m(self) -> int:
+        """Outputs."""
+        return self.shape.m
+
+    @property
+    def n(self) -> int:
+        """Inputs."""
+        return self.shape.n
+
+    @property
+    def structures(self) -> tuple[Structure, ...]:
+        """How it can be taken apart."""
+        return () if self.in_one_piece else self.kind.structures(self.shape)
+
+    def growth(self, *, compensated: bool) -> int:
+        """Parameters that biases gain, with or without a correction."""
+        return self.bias_growth if compensated else self.plain_growth
+
+    @property
+    def op(self) -> str:
+        """Operator of the (first) node."""
+        return self.uses[0].op
+
+    @property
+    def nodes(self) -> tuple[str, ...]:
+        """Names of the nodes, empty where they have none."""
+        return tuple(use.node_name for use in self.uses)
+
+    @property
+    def params(self) -> int:
+        """m·n."""
+        return self.shape.params
+
+    def break_even(self, *, compensated: bool) -> int:
+        """The largest rank at which some structure and a new bias have fewer parameters; 0 where none has."""
+        room = self.params - self.growth(compensated=compensated)
+        ranks = (structure.ranks(self.shape, room) for structure in self.structures)
+        return max((saving[-1][0] for saving in ranks if saving), default=0)
+
+
+@dataclass(frozen=True)
+class Skipped:
+    """A node that looks like a use of a Layer and is none.
+
+    Attributes:
+        name: The node's name, or that of its output.
+        op: Operator.
+        reason: Why, in plain words.
+        weight: Name of its constant weight where it has one.
+        shape: Shape of that weight.
+    """
+
+    name: str
+    op: str
+    reason: str
+    weight: str | None = None
+    shape: tuple[int, ...] | None = None
+
+
+def node_name(node: NodeProto) -> str:
+    """A node's name, or that of its output."""
+    return node.name or (node.output[0] if node.output else node.op_type)
