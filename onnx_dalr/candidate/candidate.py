@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from json import dumps
 from typing import Any
 
@@ -16,8 +17,8 @@ from onnx import ModelProto
 from threadpoolctl import threadpool_limits
 
 from onnx_dalr._version import __version__
-from onnx_dalr.factorize import DENSE, KEPT, Form
-from onnx_dalr.factorize.formats import FORMATS
+from onnx_dalr.factorize import DENSE, KEPT, Form, Shape
+from onnx_dalr.factorize.formats import FORMATS, Encoded
 from onnx_dalr.factorize.rounding import rounded
 from onnx_dalr.factorize.structures import STRUCTURES, Piece, Pieces, slots_of
 from onnx_dalr.graph.layers import Layer, matrix
@@ -38,17 +39,15 @@ class Candidate:
     Attributes:
         proto: The model; external data of the original is still referred to.
         tensors: By layer name: names of the tensors that took its weight's place.
-        packed: Numbers in them that are not stored as floating ones.
     """
 
     proto: ModelProto
     tensors: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-    packed: int = 0
 
     @property
     def params(self) -> int:
         """Numbers the model computes with, in whatever format."""
-        return count_params(self.proto) + self.packed
+        return count_params(self.proto)
 
 
 def build(
@@ -117,15 +116,8 @@ def _noted(form: Form) -> int | str:
 
 
 def _rewritten(context: Context, substitutions: Iterable[Substitution], text: str) -> Candidate:
-    packed: list[int] = []
-
-    def counted_as_they_pass() -> Iterator[Substitution]:
-        for one in substitutions:
-            packed.extend(part.encoded.values.size for part in one.parts if part.encoded.is_packed)
-            yield one
-
-    made = rewrite(context.original, counted_as_they_pass(), text)
-    return Candidate(made.proto, made.tensors, sum(packed))
+    made = rewrite(context.original, substitutions, text)
+    return Candidate(made.proto, made.tensors)
 
 
 def _made(
@@ -180,5 +172,13 @@ def _empty(
         moved = moved and (spectra is None or spectra.of(form).moves_bias)
         if form.format != KEPT and not layer.in_one_piece and (spectra is None or spectra.seen is not None):
             moved = _has_bias_for(layer, form, context)
-        pieces = tuple(slot.empty() for slot in slots_of(layer.shape, form))
-        yield Substitution.of(layer, pieces, FORMATS[form.format], np.full(layer.m, 1e-3 if moved else 0.0))
+        parts = (
+            Part(slot.role, _encoded_zeros(form.format, slot.shape, layer.dtype), slot.axes)
+            for slot in slots_of(layer.shape, form)
+        )
+        yield Substitution(layer, tuple(parts), np.full(layer.m, 1e-3 if moved else 0.0))
+
+
+@lru_cache(maxsize=256)
+def _encoded_zeros(format: str, shape: Shape, dtype: np.dtype[Any]) -> Encoded:
+    return FORMATS[format].encode(np.zeros(shape.dims, np.float32), dtype)

@@ -36,6 +36,13 @@ def check_target(context: Context, target: Target, layers: Sequence[Layer], *, s
         InputError: A tolerance is asked for and there is nothing to measure it on.
     """
     space, name = space_of(context, target, layers, None), target.name
+    amount = target.amount
+    if amount is not None and not context.options.keeps:  # to plan it would take as long as it takes afterwards
+        cost = COSTS[name]
+        budget = cost.budget(space, amount.of(cost.whole(space)))
+        if not (target.best_effort or budget.can_be_met):
+            raise budget.refusal()
+        return
     unknown = name == "energy" or (name in COSTS and COSTS[name].needs_samples)
     if not unknown and not (name in MEASURED and select):
         compressed_of(make_plan(space, None).choices)

@@ -16,11 +16,12 @@ from onnx_dalr.choose.space import SearchSpace, family
 from onnx_dalr.choose.tolerance import EVALUATIONS, MORE_FOR_FACTORS, ToleranceSearch, criteria
 from onnx_dalr.choose.trials import BEST_EFFORT, BY_EFFECT, EQUAL, Judge, Trials, plan_of
 from onnx_dalr.factorize.spectra import Spectra
+from onnx_dalr.learn.trust import DEFAULT
 from onnx_dalr.plan.plan import Plan
 from onnx_dalr.request.selection import rule_for
 from onnx_dalr.request.target import MEASURED
 
-_TRIED_RATIO = 0.25  # where the factors are chosen before the forms are known
+_TRIED_RATIOS = (0.25, 0.06)  # where the factors are chosen before the forms are known; four bits alone are an eighth
 
 ALLOCATIONS = 4
 """Ways to spend one budget: those of `criteria`, and one ratio for all."""
@@ -41,10 +42,11 @@ def make_plan(space: SearchSpace, judge: Judge | None) -> Plan:
     if judge is None or len(space.names_of_factors) < 2:
         return planner(space, judge)
     if space.target.name in MEASURED:
-        tried = _with_best_factors(space, judge, _to_try(space)) if space.saves else None
+        forms = _to_try(space)
+        tried = _with_best_factors(space, judge, forms) if any(form.rank for form in forms) else None
         return planner(space.with_factors(tried.factors if tried else space.factors), judge)
     plan = planner(space, judge)
-    won = _with_best_factors(space, judge, list(plan.forms)) if plan.compressed else plan
+    won = _with_best_factors(space, judge, list(plan.forms)) if any(form.rank for form in plan.forms) else plan
     reasons = {choice.layer: choice.reason for choice in plan.choices}
     return replace(won, choices=tuple(replace(choice, reason=reasons[choice.layer]) for choice in won.choices))
 
@@ -64,17 +66,22 @@ def most_trials(name: str, factors: int, layers: int) -> int:
 
 
 def _to_try(space: SearchSpace) -> Forms:
-    """Forms to compare factors at; small layers stay as they are unless nothing else can give."""
-    forms = allocate.at_ratio(space.ladders, _TRIED_RATIO)
-    gives = forms != allocate.largest(space.ladders)
-    return forms if gives else allocate.at_ratio(space.ladders, _TRIED_RATIO, small_too=True)
+    """Forms to compare factors at: some with ranks; small layers stay as they are unless nothing else can give."""
+    for ratio in _TRIED_RATIOS:
+        forms = allocate.at_ratio(space.ladders, ratio)
+        if forms == allocate.largest(space.ladders):
+            forms = allocate.at_ratio(space.ladders, ratio, small_too=True)
+        if any(form.rank for form in forms):
+            break
+    return forms
 
 
 def _with_best_factors(space: SearchSpace, judge: Judge, forms: Forms) -> Plan:
     """Where samples are few, how far to trust them is a choice too: the factors with the least distortion."""
     trials = Trials(space, judge)
     for factors in space.names_of_factors:
-        trials.enter(f"factors: {factors}", forms, factors)
+        if factors == DEFAULT or space.changes(factors, forms):
+            trials.enter(f"factors: {factors}", forms, factors)
     return trials.result()
 
 

@@ -66,6 +66,11 @@ class SearchSpace:
         """Names of the factors there are to choose from; none before the samples were looked at."""
         return () if self.learned is None else tuple(self.learned.by_factors)
 
+    def changes(self, factors: str, forms: Forms) -> bool:
+        """Whether a model with these forms is another one with factors by this name."""
+        held = {} if self.learned is None else self.learned.by_factors.get(factors, {})
+        return any(form.rank and layer.name in held for layer, form in zip(self.layers, forms, strict=True))
+
     def spectra(self, layer: Layer) -> Spectra | None:
         """Of one layer, with these factors; None before the samples were looked at."""
         return None if self.learned is None else self.learned.of(layer.name, self.factors)

@@ -26,7 +26,7 @@ def check(
     Args:
         models: One path or several.
         max_size: Bytes on disk of the artifact, "25MB"; "80%" is of the baseline.
-        max_params: Floating constants, "6M"; "80%" is of the baseline.
+        max_params: Numbers the model computes with, in whatever format, "6M"; "80%" is of the baseline.
         baseline: A model to compare with.
         max_growth: How much larger than the baseline the artifact may be, "2%" or "100kB"; 0 where only a baseline is
             given.

@@ -12,6 +12,7 @@ from onnx import ModelProto
 from onnx_dalr._version import __version__
 from onnx_dalr.ahead.forecast import forecast_comparison
 from onnx_dalr.errors import InputError
+from onnx_dalr.graph.contents import contents, formats
 from onnx_dalr.graph.ends import common_ends
 from onnx_dalr.graph.storage.model import Model, load
 from onnx_dalr.look.first import look
@@ -155,7 +156,7 @@ def _separated(sets: Sets, other: Session, name: str) -> tuple[Sets, tuple[str, 
 
 
 def _facts(model: Model) -> ModelFacts:
-    return ModelFacts(model.path, model.size, model.params)
+    return ModelFacts(model.path, model.size, model.params, formats(contents(model)))
 
 
 def _names(a: Model, b: Model) -> tuple[str, str]:

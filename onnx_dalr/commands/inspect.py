@@ -107,6 +107,7 @@ def _tensor(
         layer=layer.name if layer else None,
         break_even=layer.break_even(compensated=True) if layer else None,
         reason=found.reason,
+        format=tensor.packed.format if tensor.packed else None,
     )
 
 

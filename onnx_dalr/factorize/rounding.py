@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -10,6 +10,7 @@ import numpy as np
 import scipy.linalg
 from numpy.typing import NDArray
 
+from onnx_dalr.factorize.form import KEPT
 from onnx_dalr.factorize.formats import Encoded, Format, rounding
 from onnx_dalr.factorize.gram import Float64
 from onnx_dalr.factorize.moment import Moment
@@ -73,22 +74,37 @@ def rounded(
     return tuple(made), (exact - product) @ seen.mean
 
 
-def lost(format: Format, values: NDArray[Any], dtype: np.dtype[Any], seen: Seen | None) -> float:
-    """The share of what a weight in one piece makes of its inputs that rounding leaves; of itself where none are seen.
+def losses(
+    formats: Iterable[Format], values: NDArray[Any], dtype: np.dtype[Any], seen: Seen | None
+) -> dict[str, float]:
+    """What rounding leaves of a weight in one piece: by format, the share of what it makes of its inputs.
+
+    Of the weight itself where no inputs are seen. By how much error feedback is better than rounding to nearest hardly
+    depends on the grid, and takes time to find out: it is tried with the coarsest.
 
     Args:
-        format: How numbers are stored.
+        formats: How numbers may be stored.
         values: [out, in, *kernel].
         dtype: Element type of the layer's weight.
         seen: What enters the layer; None where that is not known.
     """
-    encoded = format.encode(values, dtype, None if seen is None else seen.moment)
+    kinds = [format for format in formats if format.name != KEPT]
+    encoded = {format.name: format.encode(values, dtype) for format in kinds}
     if seen is None:
-        return rounding(encoded, values)
+        return {name: rounding(one, values) for name, one in encoded.items()}
+    found = {name: _lost(one, values, seen.moment) for name, one in encoded.items()}
+    fed_back = [format for format in kinds if format.reads_moment and found[format.name] > 0]
+    if fed_back:
+        coarsest = max(fed_back, key=lambda format: found[format.name])
+        better = _lost(coarsest.encode(values, dtype, seen.moment), values, seen.moment) / found[coarsest.name]
+        found |= {format.name: better * found[format.name] for format in fed_back}
+    return found
+
+
+def _lost(encoded: Encoded, values: NDArray[Any], moment: Moment) -> float:
     whole = values.reshape(len(values), -1).astype(np.float64)
-    left = whole - encoded.values.reshape(len(values), -1)
-    power = seen.moment.power(whole)
-    return seen.moment.power(left) / power if power > 0 else 0.0
+    power = moment.power(whole)
+    return moment.power(whole - encoded.values.reshape(whole.shape)) / power if power > 0 else 0.0
 
 
 def _fitted(A: Float64, wanted: Float64, product: Float64, moment: Moment) -> Float64:

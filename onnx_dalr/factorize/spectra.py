@@ -73,7 +73,7 @@ class Spectra:
     def compact(self) -> Spectra:
         """With what is large in float32."""
         by_structure = {name: each.compact() for name, each in self.by_structure.items()}
-        return replace(self, by_structure=by_structure, seen=None if self.seen is None else self.seen.compact())
+        return replace(self, by_structure=by_structure)
 
     def _rounding(self, form: Form) -> float:
         return self.rounded.get(form.format, 0.0)

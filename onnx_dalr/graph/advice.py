@@ -22,6 +22,11 @@ _RECURRENT = {"LSTM", "GRU", "RNN"}
 _FUSED = {"FusedMatMul", "FusedGemm", "Attention", "MultiHeadAttention", "FusedConv", "GemmFastGelu", "TransposeMatMul"}
 
 
+def stored_as(format: str) -> str:
+    """Why a weight of which the numbers are stored in a format is left alone."""
+    return f"its weight is stored as {format}: begin with the model that it was made from"
+
+
 def reason(node: NodeProto) -> str | None:
     """Why a node that is no layer kind of ours, but looks like one, is passed through untouched."""
     if node.op_type in _QUANTIZED:

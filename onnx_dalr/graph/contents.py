@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import itertools
-from collections import ChainMap
+from collections import ChainMap, Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NamedTuple
 
-from onnx import AttributeProto, GraphProto, ModelProto, NodeProto, SparseTensorProto, TensorProto, helper
+from onnx import AttributeProto, GraphProto, NodeProto, SparseTensorProto, TensorProto, helper
 
-from onnx_dalr.graph.handle import bodies
+from onnx_dalr.graph.handle import MAIN, Handle, Scope, bodies
 from onnx_dalr.graph.layers import node_name
 from onnx_dalr.graph.storage.model import Model
+from onnx_dalr.graph.storage.packed import Aside, Packed, Place
 from onnx_dalr.graph.storage.weighing import Stored, weigh
 
 _CARRIERS = {
@@ -55,6 +56,8 @@ class Content:
         file: The data file they lie in, None where they are in the model file.
         readers: Nodes that read it, in graph order; those that only lay it out where nothing reads what they make.
         output: It is an output of the model or of a function.
+        packed: The floats that it stands for, where it is not stored as them.
+        aside: The format of the numbers that it scales or unpacks, where it is for nothing else.
     """
 
     name: str
@@ -66,6 +69,13 @@ class Content:
     file: str | None
     readers: tuple[Reader, ...]
     output: bool
+    packed: Packed | None = None
+    aside: str | None = None
+
+    @property
+    def seen(self) -> tuple[int, ...]:
+        """The shape in which nodes read it."""
+        return self.packed.shape if self.packed else self.shape
 
     @property
     def uses(self) -> int:
@@ -96,7 +106,7 @@ def contents(model: Model) -> Contents:
     Raises:
         InputError: External data that is not where the model says.
     """
-    walk = _Walk(model.proto)
+    walk = _Walk(model)
     entries = walk.entries
     own = model.path.stat().st_size if model.path else model.size
     weighed = weigh([entry.parts for entry in entries], model.path, own)
@@ -109,6 +119,16 @@ def contents(model: Model) -> Contents:
     unclaimed = max(0, model.size - own - weighed.outside)
     other = model.size - sum(weighed.bytes) - unclaimed
     return Contents(tuple(found.values()), other, walk.remarks, unclaimed)
+
+
+def formats(found: Contents) -> dict[str, int]:
+    """Bytes of floats, and of what stands for floats with its scales, by format, the most first."""
+    taken: Counter[str] = Counter()
+    for tensor in found.tensors:
+        format = tensor.packed.format if tensor.packed else tensor.aside or tensor.dtype
+        if tensor.packed or tensor.aside or format.startswith(("float", "bfloat")):
+            taken[format] += tensor.bytes
+    return dict(taken.most_common())
 
 
 def _joined(one: Content, other: Content) -> Content:
@@ -127,13 +147,18 @@ class _Entry:
 
     def __init__(self, name: str, where: str, dtype: str, shape: Sequence[int], parts: tuple[Stored, ...]) -> None:
         self.name, self.where, self.dtype, self.shape, self.parts = name, where, dtype, tuple(shape), parts
+        self.packed: Packed | None = None
+        self.aside: Aside | None = None
         self.readers: list[Reader] = []
         self.carriers: list[Reader] = []
         self.output = False
 
     def content(self, count: int, file: str | None) -> Content:
         readers = tuple(self.readers or self.carriers)
-        return Content(self.name, (), self.where, self.dtype, self.shape, count, file, readers, self.output)
+        aside = self.aside.format if self.aside else None
+        return Content(
+            *(self.name, (), self.where, self.dtype, self.shape, count, file, readers, self.output, self.packed, aside)
+        )
 
 
 _Carried = tuple[tuple[_Entry, tuple[str, ...]], ...]
@@ -141,24 +166,36 @@ _Names = ChainMap[str, _Carried]
 """The constants that a name stands for and the operators they came through; empty for what is computed."""
 
 
+class _Where(NamedTuple):
+    """A list of nodes: what it is called, and its scope."""
+
+    said: str
+    scope: Scope
+
+
+_TRAINING = _Where("training", Scope(-1))
+
+
 class _Walk:
     """One pass through graph, bodies and functions."""
 
-    def __init__(self, proto: ModelProto) -> None:
+    def __init__(self, model: Model) -> None:
+        proto = model.proto
+        self._numbers = model.numbers
         self.entries: list[_Entry] = []
         self.remarks = _remarks(proto)
         self._count = itertools.count()
         self._functions = {(function.domain, function.name): function for function in proto.functions}
         self._inputs: dict[tuple[str, str], tuple[_Entry, ...]] = {}
         names: _Names = ChainMap()
-        self._graph(proto.graph, names, "", None)
+        self._graph(proto.graph, names, _Where("", MAIN), None)
         for key in self._functions:
             self._function(key)
         for info in proto.training_info:
             for graph in (info.initialization, info.algorithm):
-                self._graph(graph, names.new_child(), "training", None)
+                self._graph(graph, names.new_child(), _TRAINING, None)
 
-    def _graph(self, graph: GraphProto, names: _Names, where: str, owner: NodeProto | None) -> None:
+    def _graph(self, graph: GraphProto, names: _Names, where: _Where, owner: NodeProto | None) -> None:
         self.remarks += _remarks(graph) + sum(map(_remarks, (*graph.value_info, *graph.initializer)))
         for tensor in graph.initializer:
             self._store(names, tensor.name, where, tensor)
@@ -180,27 +217,29 @@ class _Walk:
             self._inputs[key] = ()  # one that calls itself is damaged, which is no reason to run in circles
             inputs = tuple(_Entry(name, "", "", (), ()) for name in function.input)
             names: _Names = ChainMap({entry.name: ((entry, ()),) for entry in inputs})
-            self._nodes(function.node, names, f"function {function.name!r}")
+            scope = Scope(list(self._functions).index(key))
+            self._nodes(function.node, names, _Where(f"function {function.name!r}", scope))
             for name in function.output:
                 for entry, _ in names.get(name, ()):
                     entry.output = True
             self._inputs[key] = inputs
         return self._inputs[key]
 
-    def _nodes(self, nodes: Iterable[NodeProto], names: _Names, where: str) -> None:
-        for node in nodes:
+    def _nodes(self, nodes: Iterable[NodeProto], names: _Names, where: _Where) -> None:
+        for position, node in enumerate(nodes):
             self.remarks += _remarks(node)
             if node.op_type == "Constant" and node.domain in ("", "ai.onnx"):
                 for attribute in node.attribute:
                     self._constant(node, attribute, names, where)
                 continue
             self._attributes(node, where)
-            carried = _carried(node, names)
+            handle = Handle(where.scope, position)
+            carried = _carried(node, names, self._numbers.steps.get(handle))
             self._read(node, names, carried)
-            self._bodies(node, names, where)
+            self._bodies(node, names, where.said, handle)
             names.update({output: carried for output in node.output if output})
 
-    def _constant(self, node: NodeProto, attribute: AttributeProto, names: _Names, where: str) -> None:
+    def _constant(self, node: NodeProto, attribute: AttributeProto, names: _Names, where: _Where) -> None:
         """The value of a Constant node, by the name of its output."""
         name = node.output[0] if node.output else node_name(node)
         if attribute.HasField("t"):
@@ -212,7 +251,7 @@ class _Walk:
             shape = (count,) if attribute.name.endswith("s") else ()
             self._enter(names, name, where, _LISTS.get(attribute.name, "string"), shape, (attribute,))
 
-    def _attributes(self, node: NodeProto, where: str) -> None:
+    def _attributes(self, node: NodeProto, where: _Where) -> None:
         """Tensors that a node holds itself."""
         for attribute in node.attribute:
             single = [attribute.t] if attribute.HasField("t") else []
@@ -221,14 +260,15 @@ class _Walk:
                 entry = self._store(ChainMap(), f"{node_name(node)}.{attribute.name}", where, stored)
                 entry.readers.append(Reader(node, -1, (), self._key()))
 
-    def _store(self, names: _Names, name: str, where: str, stored: TensorProto | SparseTensorProto) -> _Entry:
+    def _store(self, names: _Names, name: str, where: _Where, stored: TensorProto | SparseTensorProto) -> _Entry:
         parts = (stored.values, stored.indices) if isinstance(stored, SparseTensorProto) else (stored,)
         return self._enter(names, name, where, _type_name(parts[0].data_type), stored.dims, parts)
 
     def _enter(
-        self, names: _Names, name: str, where: str, dtype: str, shape: Sequence[int], parts: tuple[Stored, ...]
+        self, names: _Names, name: str, where: _Where, dtype: str, shape: Sequence[int], parts: tuple[Stored, ...]
     ) -> _Entry:
-        entry = _Entry(name, where, dtype, shape, parts)
+        entry, place = _Entry(name, where.said, dtype, shape, parts), Place(where.scope, name)
+        entry.packed, entry.aside = self._numbers.packed.get(place), self._numbers.aside.get(place)
         self.entries.append(entry)
         names[name] = ((entry, ()),)
         return entry
@@ -248,25 +288,30 @@ class _Walk:
                 else:
                     entry.readers.append(reader)
 
-    def _bodies(self, node: NodeProto, names: _Names, where: str) -> None:
+    def _bodies(self, node: NodeProto, names: _Names, where: str, handle: Handle) -> None:
+        seen: Counter[str] = Counter()
         for branch, body in bodies(node):
             inner = names.new_child({value.name: () for value in body.input})
             for operand, name in enumerate(node.input):
                 if _enters_body(node, operand) and operand < len(body.input):
                     inner[body.input[operand].name] = names.get(name, ())
             here = f"{branch} of {node.op_type} {node_name(node)!r}"
-            self._graph(body, inner, f"{here} in {where}" if where else here, node)
+            scope = handle.scope.body(handle.position, branch, seen[branch])
+            seen[branch] += 1
+            self._graph(body, inner, _Where(f"{here} in {where}" if where else here, scope), node)
 
     def _key(self) -> tuple[int]:
         return (next(self._count),)
 
 
-def _carried(node: NodeProto, names: _Names) -> _Carried:
-    """The constants that a node only lays out."""
+def _carried(node: NodeProto, names: _Names, numbers: tuple[int, ...] | None) -> _Carried:
+    """The constants that a node only lays out, or makes floats of: `numbers` are then its inputs that hold them."""
     sources: _Carried = ()
-    if node.domain not in ("", "ai.onnx", "com.microsoft"):  # which has quantization of its own
+    if numbers is not None:
+        sources = tuple(itertools.chain(*(names.get(node.input[at], ()) for at in numbers)))
+    elif node.domain not in ("", "ai.onnx", "com.microsoft"):  # which has quantization of its own
         return sources
-    if node.op_type == "Concat":
+    elif node.op_type == "Concat":
         parts = [names.get(name, ()) for name in node.input]
         sources = tuple(itertools.chain(*parts)) if all(parts) else ()
     elif node.op_type in _CARRIERS and node.input:

@@ -17,9 +17,11 @@ from onnx_dalr.graph import advice, kinds, one_piece
 from onnx_dalr.graph.handle import Handle, Scope
 from onnx_dalr.graph.index import STANDARD, GraphIndex
 from onnx_dalr.graph.kinds import Refused, Use
+from onnx_dalr.graph.kinds.in_one_piece import OPERANDS
 from onnx_dalr.graph.layer import FLOATS, Layer, Skipped, node_name
 from onnx_dalr.graph.soundness import blaming
 from onnx_dalr.graph.storage.model import Model
+from onnx_dalr.graph.storage.packed import Packed, Place
 
 __all__ = ["Layer", "Skipped", "barred", "find", "matrix", "node_name"]
 
@@ -39,6 +41,7 @@ def find(model: Model, *, in_one_piece: bool = False) -> tuple[list[Layer], list
         layers, skipped = _find(model)
         if not in_one_piece:
             return layers, list(skipped.values())
+        skipped |= _stored_otherwise(model)
         order = {Handle(index.scope, at): number for number, (index, at) in enumerate(_every_node(model.index))}
         return one_piece.joined(layers, skipped, model, order)
 
@@ -50,6 +53,8 @@ def _find(model: Model) -> tuple[list[Layer], dict[Handle, Skipped]]:
     skipped: dict[Handle, Skipped] = {}
     for index, position in _every_node(indices):
         node, handle = index.nodes[position], Handle(index.scope, position)
+        if handle in model.numbers.steps:
+            continue
         if reason := barred(index, model.proto):
             if node.op_type in operators:
                 skipped[handle] = Skipped(node_name(node), node.op_type, reason)
@@ -58,7 +63,8 @@ def _find(model: Model) -> tuple[list[Layer], dict[Handle, Skipped]]:
             if isinstance(found, Use):
                 uses[found.home, found.weight].append(found)
             else:
-                skipped[handle] = _skip(node, index, found.reason)
+                packed = None if found.reason.startswith("quantized") else _packed(node, (0, 1), index, model)
+                skipped[handle] = _as_stored(node, packed) if packed else _skip(node, index, found.reason)
         elif reason := advice.reason(node):
             skipped[handle] = _skip(node, index, reason)
     layers = []
@@ -70,6 +76,29 @@ def _find(model: Model) -> tuple[list[Layer], dict[Handle, Skipped]]:
         else:
             layers.append(layer)
     return _unique_names(layers), skipped
+
+
+def _stored_otherwise(model: Model) -> dict[Handle, Skipped]:
+    """Nodes that multiply by a weight, or look it up, of which the numbers are in a format already."""
+    found = {}
+    for index, position in _every_node(model.index) if model.numbers.made else ():
+        node, handle = index.nodes[position], Handle(index.scope, position)
+        if node.domain in STANDARD and handle not in model.numbers.steps:
+            operands = tuple(at for at in range(len(node.input)) if (node.op_type, at) in OPERANDS)
+            if packed := _packed(node, operands, index, model):
+                found[handle] = _as_stored(node, packed)
+    return found
+
+
+def _packed(node: NodeProto, operands: tuple[int, ...], index: GraphIndex, model: Model) -> Packed | None:
+    """The constant that is the first of these operands as floats, but is not stored so."""
+    names = [node.input[at] for at in operands if at < len(node.input)]
+    found = (model.numbers.made.get(Place(index.home(name), name)) for name in names if name)
+    return next(filter(None, found), None)
+
+
+def _as_stored(node: NodeProto, packed: Packed) -> Skipped:
+    return Skipped(node_name(node), node.op_type, advice.stored_as(packed.format), packed.name, packed.shape)
 
 
 def _every_node(indices: Mapping[Scope, GraphIndex]) -> Iterator[tuple[GraphIndex, int]]:

@@ -65,7 +65,7 @@ def joined(
         Layers in graph order. What is skipped, less the nodes of which a weight is a layer now, and after that nodes
         with a weight that could have been one.
     """
-    known = {(layer.home, layer.weight) for layer in layers}
+    known = {(layer.home, layer.weight) for layer in layers} | model.numbers.aside.keys()
     found: list[Layer] = []
     refused: list[tuple[_Reader, str, Scope, str]] = []
     for index, name, tensor in _constants(model.index):

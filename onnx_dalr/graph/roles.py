@@ -55,14 +55,17 @@ def role(tensor: Content, layers: Collection[str], reasons: Mapping[tuple[str, s
     readers = tensor.readers
     if not readers:
         return Role("output", weight=False) if tensor.output else Role("unused", weight=True, reason=_UNUSED)
+    if tensor.aside:
+        return Role(_unpacking(readers[0]), weight=False, reader=readers[0])
     if not tensor.where and tensor.name in layers:
         return Role(_named(readers[0], tensor), weight=True, reader=readers[0])
     if table := next((reader for reader in readers if _looks_up(reader, tensor)), None):
-        kind = "quantized embedding" if tensor.dtype in _PACKED or "DequantizeLinear" in table.via else "embedding"
-        return Role(kind, weight=True, reason=LOOKED_UP, reader=table)
+        quantized = tensor.dtype in _PACKED or "DequantizeLinear" in table.via
+        kind = _in_format("embedding", tensor) if tensor.packed or not quantized else "quantized embedding"
+        return Role(kind, weight=True, reason=_stored_otherwise(tensor) or LOOKED_UP, reader=table)
     for reader in readers:
         node = reader.node
-        known = reasons.get((node.op_type, node_name(node))) or advice.reason(node)
+        known = reasons.get((node.op_type, node_name(node))) or advice.reason(node) or _stored_otherwise(tensor)
         foreign = node.domain not in _OURS
         if _multiplies(reader, tensor) and (known or foreign or node.op_type in _WEIGHTS | operators()):
             unknown = f"not supported (an operator of {node.domain})" if foreign else "not supported"
@@ -82,26 +85,47 @@ def in_short(reason: str) -> str:
 
 def _looks_up(reader: Reader, tensor: Content) -> bool:
     table = reader.operand in _TABLES.get(reader.node.op_type, ())
-    return table and len(tensor.shape) > 1 and tensor.dtype not in _PLAIN
+    return table and len(tensor.seen) > 1 and tensor.dtype not in _PLAIN
 
 
 def _multiplies(reader: Reader, tensor: Content) -> bool:
     """Whether a tensor is an operand of two or more axes that holds numbers of a kind weights have."""
     bias = (reader.node.op_type, reader.operand) in _BIASES
-    return len(tensor.shape) > 1 and tensor.dtype not in _PLAIN and not bias and reader.operand >= 0
+    return len(tensor.seen) > 1 and tensor.dtype not in _PLAIN and not bias and reader.operand >= 0
+
+
+def _stored_otherwise(tensor: Content) -> str | None:
+    """Why a weight is left alone that is no floats before nodes make them."""
+    return advice.stored_as(tensor.packed.format) if tensor.packed else None
+
+
+def _in_format(kind: str, tensor: Content) -> str:
+    return f"{kind}, {tensor.packed.format}" if tensor.packed else kind
+
+
+def _unpacking(reader: Reader) -> str:
+    """What a tensor that is only there to make floats of others is."""
+    op, at = reader.node.op_type, reader.operand
+    if op in ("Sub", "Add") or (op == "DequantizeLinear" and at == 2):
+        return "zero point"
+    return "unpacking" if op in ("Div", "MatMul", "Gather", "BitShift", "BitwiseAnd", "Mod") else "scale"
 
 
 def _named(reader: Reader, tensor: Content) -> str:
-    """The operator, with what tells its kernels apart."""
-    op, kernel = reader.node.op_type, tensor.shape[2:]
-    quantized = "quantized " if "DequantizeLinear" in reader.via else ""
+    """The operator, with what tells its kernels apart, and the format of what is not stored as floats."""
+    quantized = "quantized " if "DequantizeLinear" in reader.via and not tensor.packed else ""
+    return _in_format(quantized + _kernel(reader, tensor), tensor)
+
+
+def _kernel(reader: Reader, tensor: Content) -> str:
+    op, kernel = reader.node.op_type, tensor.seen[2:]
     if "Conv" not in op or not kernel:
-        return quantized + op
+        return op
     groups = attribute(reader.node, "group", 1)
-    channels = tensor.shape[0] if "Transpose" in op else groups * tensor.shape[1]
+    channels = tensor.seen[0] if "Transpose" in op else groups * tensor.seen[1]
     form = "" if groups == 1 else "depthwise " if groups == channels else "grouped "
     taps = "1×1" if set(kernel) == {1} else "×".join(map(str, kernel)) if len(kernel) > 1 else f"{kernel[0]}-tap"
-    return f"{quantized}{form}{taps} {op}"
+    return f"{form}{taps} {op}"
 
 
 def _constant(reader: Reader, tensor: Content) -> str:

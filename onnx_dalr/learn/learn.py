@@ -11,9 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
-from onnx_dalr.factorize import DENSE, KEPT, Method, Need, Settings, Statistics
-from onnx_dalr.factorize.formats import FORMATS
-from onnx_dalr.factorize.rounding import Seen, lost
+from onnx_dalr.factorize import DENSE, Method, Need, Settings, Statistics
+from onnx_dalr.factorize.formats import FORMATS, Format
+from onnx_dalr.factorize.rounding import Seen, losses
 from onnx_dalr.factorize.spectra import Spectra
 from onnx_dalr.factorize.structures.whole import Whole
 from onnx_dalr.graph.layers import Layer, matrix
@@ -207,9 +207,13 @@ def add_spectra(
             held = statistics[layer.name]
             if not keep and isinstance(statistics, dict):
                 del statistics[layer.name]
+            formats = [FORMATS[name] for name in formats_of(layer, weights)]
+            seen = _seen(held, formats)
+            rounded = losses(formats, W.reshape(layer.shape.dims), layer.dtype, seen)
+            seen = seen.compact() if seen is not None and W.dtype == np.float32 else seen
             for name, settings in trusts(context, W, held).items():
-                found = spectra_of(layer, W, held, method, settings, formats_of(layer, weights))
-                into.setdefault(name, {})[layer.name] = found
+                found = spectra_of(layer, W, held, method, settings)
+                into.setdefault(name, {})[layer.name] = replace(found, rounded=rounded, seen=seen)
                 advance(1)
 
 
@@ -218,21 +222,19 @@ def without_rows(context: Context, layers: Sequence[Layer]) -> dict[str, Spectra
     found = {}
     for layer in layers:
         values = matrix(context.original, layer).reshape(layer.shape.dims)
-        formats = formats_of(layer, context.options.weights)
-        rounded = {name: lost(FORMATS[name], values, layer.dtype, None) for name in formats if name != KEPT}
-        found[layer.name] = Spectra({DENSE: Whole()}, rounded)
+        formats = (FORMATS[name] for name in formats_of(layer, context.options.weights))
+        found[layer.name] = Spectra({DENSE: Whole()}, losses(formats, values, layer.dtype, None))
     return found
 
 
-def spectra_of(
-    layer: Layer,
-    W: NDArray[Any],
-    held: Statistics,
-    method: Method,
-    settings: Settings,
-    formats: Sequence[str] = (KEPT,),
-) -> Spectra:
-    """What a layer loses in every structure and format, as exactly as its weight is known.
+def _seen(held: Statistics, formats: Sequence[Format]) -> Seen | None:
+    """What enters a layer, where rounding reads that and it is known."""
+    moment = held.moment if any(format.reads_moment for format in formats) else None
+    return None if moment is None else Seen(moment, held.mean)
+
+
+def spectra_of(layer: Layer, W: NDArray[Any], held: Statistics, method: Method, settings: Settings) -> Spectra:
+    """What a layer loses in every structure, as exactly as its weight is known.
 
     Args:
         layer: The layer.
@@ -240,13 +242,6 @@ def spectra_of(
         held: Its statistics.
         method: Of the factorization.
         settings: Of the method.
-        formats: That numbers may be stored in.
     """
     made = {one.name: one.decompose(W, layer.shape, held, method, settings) for one in layer.structures}
-    values = W.reshape(layer.shape.dims)
-    reads = any(FORMATS[name].reads_moment for name in formats)
-    moment = held.moment if reads else None
-    seen = None if moment is None else Seen(moment, held.mean)
-    rounded = {name: lost(FORMATS[name], values, layer.dtype, seen) for name in formats if name != KEPT}
-    found = Spectra(made, rounded, seen)
-    return found.compact() if W.dtype == np.float32 else found
+    return Spectra(made).compact() if W.dtype == np.float32 else Spectra(made)

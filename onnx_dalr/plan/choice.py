@@ -48,7 +48,7 @@ class Point:
 
     Attributes:
         allocation: How its forms were chosen.
-        params: Its floating constants.
+        params: Numbers it computes with, in whatever format.
         bytes: Its size on disk.
         drop: Score lost against the original, as a fraction; infinite where outputs are not finite.
         error: Of the worst output.

@@ -11,6 +11,7 @@ from onnx_dalr.report.figures import few_samples, outputs_table, quality_rows, s
 from onnx_dalr.report.parts import add_row, facts_table, note_lines
 from onnx_dalr.results.compare import ModelComparison, ModelFacts
 from onnx_dalr.shown import PLAIN_WIDTH
+from onnx_dalr.units import format_bytes
 
 
 def comparison_view(found: ModelComparison, width: int = PLAIN_WIDTH, *, verbose: bool = False) -> Group:
@@ -36,7 +37,16 @@ def _model_rows(found: ModelComparison) -> Iterable[tuple[str, str]]:
     if found.settings:
         yield "images", ", ".join(f"{name} {value}" for name, value in found.settings.items())
     yield from size_rows((a.bytes, b.bytes), (a.params, b.params))
+    if a.formats.keys() != b.formats.keys():
+        yield "formats", f"{_formats(a)} → {_formats(b)}"
     yield "speed", speed_text(found.latency, found.provider)
+
+
+def _formats(model: ModelFacts) -> str:
+    """What its numbers are stored as, with the bytes of each where they are several."""
+    several = len(model.formats) > 1
+    named = (f"{name} {format_bytes(size)}" if several else name for name, size in model.formats.items())
+    return ", ".join(named) or "no numbers"
 
 
 def _name(model: ModelFacts) -> str:

@@ -87,14 +87,21 @@ def _optimized(note: str, top: int | None) -> str:
     """What an earlier run wrote, in words; as it is where it is not as we write it."""
     try:
         facts = json.loads(note)
-        ranks = [f"{layer} {rank}" for layer, rank in facts["ranks"].items()]
-        said = f"optimized before by onnx-dalr {facts['version']}, method {facts['method']}, ranks "
+        plain = not any(isinstance(form, str) for form in facts["ranks"].values())
+        ranks = [f"{layer} {_form(form, plain=plain)}" for layer, form in facts["ranks"].items()]
+        what = "ranks" if plain else "layers"
+        said = f"optimized before by onnx-dalr {facts['version']}, method {facts['method']}, {what} "
     except (ValueError, TypeError, KeyError, AttributeError):
         return one_line(f"optimized before: {note}")
     shown = ranks if top is None else ranks[:_SHOWN_RANKS]
     more = f" and {len(ranks) - len(shown)} more" if len(ranks) > len(shown) else ""
     again = "; it was not the first time" if "before" in facts else ""
     return one_line(said + ", ".join(shown) + more + again)
+
+
+def _form(noted: int | str, *, plain: bool) -> str:
+    """A form as it is noted: a rank says that it is one, beside other forms."""
+    return str(noted) if plain or isinstance(noted, str) else f"rank {noted}"
 
 
 # By kind.
@@ -200,6 +207,8 @@ def _what(tensor: TensorFacts) -> str:
         return f"rank ≤ {tensor.break_even}"
     if tensor.kind.endswith("embedding"):
         return "embedding"
+    if tensor.format and tensor.reason:
+        return tensor.kind
     return one_line(in_short(tensor.reason)) if tensor.reason else tensor.kind
 
 

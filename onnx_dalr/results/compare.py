@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from onnx_dalr.quality.evaluate import Latency, Quality
@@ -18,12 +18,14 @@ class ModelFacts:
     Attributes:
         path: Path of it, None for a ModelProto.
         bytes: Size of the whole artifact.
-        params: Floating constants.
+        params: Numbers it computes with, in whatever format.
+        formats: What these are stored as, and how many bytes that takes: "float32", "int8", …, the most first.
     """
 
     path: Path | None
     bytes: int
     params: int
+    formats: dict[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, repr=False)

@@ -76,6 +76,7 @@ class TensorFacts:
         layer: Name of the Layer it is the weight of, or None.
         break_even: Of that layer.
         reason: Why a weight is in no layer; None for what is in one, and for biases, shapes and the like.
+        format: "int8", "int4", …: what the floats are stored as that it stands for; None where it is what it says.
     """
 
     name: str
@@ -94,6 +95,7 @@ class TensorFacts:
     layer: str | None
     break_even: int | None
     reason: str | None
+    format: str | None = None
 
     @property
     def is_weight(self) -> bool:
@@ -131,7 +133,7 @@ class Inspection(Shown):
     Attributes:
         path: Path of the model, None for a ModelProto.
         bytes: Size of the whole artifact.
-        params: Floating constants.
+        params: Numbers it computes with, in whatever format.
         opsets: Operator sets by domain; "" is ONNX itself.
         layers: Eligible layers, largest first.
         skipped: Nodes that look like one and are not.

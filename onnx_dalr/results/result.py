@@ -87,8 +87,8 @@ class Result(Shown):
         target: What was asked for, in words.
         bytes_before: Size of the original artifact.
         bytes_after: Size of the new one.
-        params_before: Floating constants of the original.
-        params_after: Floating constants of the new model.
+        params_before: Numbers the original computes with, in whatever format.
+        params_after: Of the new model.
         layers: Every Layer.
         skipped: Every node that looks like one and is not.
         samples: The sample sets; None where statistics came from files and no samples beside them. Where these are

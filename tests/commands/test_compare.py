@@ -81,6 +81,35 @@ def test_size_and_parameters_are_those_of_the_files(tmp_path: Path) -> None:
     assert found.latency.after > 0
 
 
+def in_int8(proto: ModelProto, *weights: str) -> ModelProto:
+    """The model with some weights, [m, n], as whole numbers and a scale."""
+    made = ModelProto()
+    made.CopyFrom(proto)
+    for tensor in made.graph.initializer:
+        if (name := tensor.name) in weights:
+            W = onnx.numpy_helper.to_array(tensor)
+            scale = np.abs(W).max(axis=1, keepdims=True) / 127
+            tensor.CopyFrom(onnx.numpy_helper.from_array(np.rint(W / scale).astype(np.int8), f"{name}_q"))
+            made.graph.initializer.append(onnx.numpy_helper.from_array(scale, f"{name}_s"))
+    for name in weights:
+        made.graph.node.insert(0, onnx.helper.make_node("Mul", [f"{name}_c", f"{name}_s"], [name]))
+        made.graph.node.insert(0, onnx.helper.make_node("Cast", [f"{name}_q"], [f"{name}_c"], to=1))
+    onnx.checker.check_model(made, full_check=True)
+    return made
+
+
+def test_formats_are_told_where_they_differ() -> None:
+    a, b = tiny.mlp(), in_int8(tiny.mlp(), "W1", "W2")
+    found = compare(a, b, data=tiny.rows())
+    assert found.a.params == found.b.params
+    rest = 4 * (48 * 4 + 100)
+    assert found.a.formats == {"float32": 4 * (16 * 48 + 48 * 48) + rest}
+    assert found.b.formats == {"int8": 16 * 48 + 48 * 48 + 4 * 96, "float32": rest}
+    assert lines(found)["formats"].split(maxsplit=1)[1] == "float32 → int8 3.46 kB, float32 1.17 kB"
+    assert json.loads(found.to_json())["b"]["formats"] == found.b.formats
+    assert "formats" not in lines(compare(a, a, data=tiny.rows()))
+
+
 def test_labels_give_both_models_an_accuracy(tmp_path: Path) -> None:
     x = rows()
     labels = x.argmax(axis=1)

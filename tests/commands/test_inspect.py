@@ -6,6 +6,7 @@ import json
 import re
 from pathlib import Path
 
+import numpy as np
 import pytest
 from onnx import ModelProto, external_data_helper
 
@@ -19,7 +20,7 @@ from onnx_dalr.graph.storage.model import Model, artifact_size, count_params
 from onnx_dalr.report.inspect import inspection_view
 from onnx_dalr.report.text import as_text
 from onnx_dalr.results.inspect import Inspection, is_small
-from tests.graph.helpers import model, thin
+from tests.graph.helpers import model, thin, values
 
 
 def mixed() -> ModelProto:
@@ -122,6 +123,7 @@ def test_json_has_the_same_facts(tmp_path: Path) -> None:
         "layer": "once",
         "break_even": 26,
         "reason": None,
+        "format": None,
     }
     assert facts["kinds"][0] == {
         "kind": "Gemm",
@@ -278,6 +280,45 @@ def test_what_a_run_of_ours_wrote_is_told_in_words() -> None:
         "fc8 8 and 3 more; it was not the first time"
     ) in " ".join(str(found).split())
     assert "fc11 11" in as_text(inspection_view(found, top=None))
+
+
+def test_beside_other_forms_a_rank_says_that_it_is_one() -> None:
+    proto = model("g (float[N,60] x) => (float[N,80] y) { y = MatMul(x, W) }", W=(60, 80))
+    forms = {"fc1": 64, "fc2": "dense int8", "fc3": "pair 64 int4/32"}
+    note = json.dumps({"version": "0.1", "method": "dalr", "ranks": forms})
+    proto.metadata_props.add(key="onnx_dalr", value=note)
+    said = (
+        "note: optimized before by onnx-dalr 0.1, method dalr, layers fc1 rank 64, fc2 dense int8, fc3 pair 64 int4/32"
+    )
+    assert said in " ".join(str(inspect(proto)).split())
+
+
+def test_weights_in_a_format_are_weights_with_a_reason_and_their_scales_are_small_constants() -> None:
+    proto = model(
+        """g (float[N,60] x, int64[M] i) => (float[N,80] y, float[M,8] e) {
+            c = Cast <to = 1> (W)  w = Mul(c, s)  [fc] y = MatMul(x, w)
+            d = Cast <to = 1> (T)  t = Mul(d, r)  [embed] e = Gather(t, i)
+        }""",
+        W=values("W", (60, 80), np.int8),
+        s=(1, 80),
+        T=values("T", (100, 8), np.int8),
+        r=(100, 1),
+    )
+    found = inspect(proto)
+    assert found.params == 60 * 80 + 100 * 8
+    assert (found.layers, found.reachable.eligible) == ((), 0)
+    assert [(entry.kind, entry.count, entry.bytes, entry.reason) for entry in found.kinds] == [
+        ("MatMul, int8", 1, 4800, "its weight is stored as int8: begin with the model that it was made from"),
+        ("embedding, int8", 1, 800, "its weight is stored as int8: begin with the model that it was made from"),
+        ("small constants", 2, 720, None),
+    ]
+    assert [(entry.node, entry.op, entry.format) for entry in found.tensors[:2]] == [
+        ("fc", "MatMul", "int8"),
+        ("embed", "Gather", "int8"),
+    ]
+    text = str(found)
+    assert "MatMul, int8" in text.split("largest")[1]
+    assert "skipped" not in text
 
 
 def test_what_is_no_model_is_an_error(tmp_path: Path) -> None:

@@ -74,11 +74,11 @@ def test_a_weight_that_is_no_layer(nodes: str, shape: tuple[int, ...], kind: str
 @pytest.mark.parametrize(
     ("nodes", "kind"),
     [
-        ("w = DequantizeLinear(W, s, z)  y = MatMul(x, w)", "quantized MatMul"),
-        ("y = com.microsoft.MatMulNBits <K = 16, N = 32> (x, W, s)", "MatMulNBits"),
-        ("y = MatMulInteger(x, W)", "MatMulInteger"),
-        ("y = com.microsoft.DynamicQuantizeLSTM(x, W)", "DynamicQuantizeLSTM"),
-        ("y = QLinearMatMul(x, s, z, W, s, z, s, z)", "QLinearMatMul"),
+        ("w = DequantizeLinear(W, s, z)  y = MatMul(x, w)", "MatMul, int8"),
+        ("y = com.microsoft.MatMulNBits <K = 16, N = 32> (x, W, s)", "MatMulNBits, int4"),
+        ("y = MatMulInteger(x, W)", "MatMulInteger, int8"),
+        ("y = com.microsoft.DynamicQuantizeLSTM(x, W)", "DynamicQuantizeLSTM, int8"),
+        ("y = QLinearMatMul(x, s, z, W, s, z, s, z)", "QLinearMatMul, int8"),
     ],
 )
 def test_quantized_weights_are_named_for_what_they_are(nodes: str, kind: str) -> None:
@@ -88,17 +88,69 @@ def test_quantized_weights_are_named_for_what_they_are(nodes: str, kind: str) ->
 
 
 @pytest.mark.parametrize(
-    ("nodes", "weight", "kind"),
+    ("nodes", "weight", "kind", "reason"),
     [
-        ("y = Gather(W, i)", values("W", (100, 8)), "embedding"),
-        ("t = Cast <to = 1> (W)  y = Gather(t, i)", values("W", (100, 8), np.float16), "embedding"),
-        ("t = DequantizeLinear(W, s, z)  y = Gather(t, i)", INT8, "quantized embedding"),
-        ("t = Gather(W, i)  y = DequantizeLinear(t, s, z)", INT8, "quantized embedding"),
+        ("y = Gather(W, i)", values("W", (100, 8)), "embedding", "lookup table"),
+        ("t = Cast <to = 1> (W)  y = Gather(t, i)", values("W", (100, 8), np.float16), "embedding", "lookup table"),
+        ("t = Gather(W, i)  y = custom.Unpack(t)", INT8, "quantized embedding", "lookup table"),
+        ("t = DequantizeLinear(W, s, z)  y = Gather(t, i)", INT8, "embedding, int8", "its weight is stored as int8"),
+        ("t = Gather(W, i)  y = DequantizeLinear(t, s, z)", INT8, "embedding, int8", "its weight is stored as int8"),
     ],
 )
-def test_tables(nodes: str, weight: np.ndarray, kind: str) -> None:
+def test_tables(nodes: str, weight: np.ndarray, kind: str, reason: str) -> None:
     found = role_of(graph(nodes, "int64[N] i", W=weight, s=SCALE, z=ZERO))
-    assert (found.kind, in_short(found.reason or "")) == (kind, "lookup table")
+    assert (found.kind, in_short(found.reason or "")) == (kind, reason)
+
+
+CHAIN = "c = Cast <to = 1> (W)  w = Mul(c, s) "
+
+
+@pytest.mark.parametrize(
+    ("nodes", "kind"),
+    [
+        (f"{CHAIN} y = MatMul(x, w)", "MatMul, int8"),
+        (f"{CHAIN} t = Transpose(w)  y = Gemm(x, t)", "Gemm, int8"),
+        (f"{CHAIN} k = Reshape(w, kernel)  y = Conv(x, k)", "3×3 Conv, int8"),
+        (f"{CHAIN} k = Reshape(w, single)  y = Conv <group = 16> (x, k)", "depthwise 3×3 Conv, int8"),
+        (f"{CHAIN} y = Gather(w, i)", "embedding, int8"),
+        (f"{CHAIN} r = Reshape(w, recurrent)  y = LSTM <hidden_size = 4> (x, r, r)", "LSTM, int8"),
+    ],
+)
+def test_weights_that_are_stored_in_a_format_say_so(nodes: str, kind: str) -> None:
+    W = values("W", (16, 9) if "single" in nodes else (16, 36), np.int8)
+    shapes = {"kernel": [16, 4, 3, 3], "single": [16, 1, 3, 3], "recurrent": [1, 16, 36]}
+    named = {name: np.array(shape) for name, shape in shapes.items() if name in nodes}
+    proto = graph(nodes, "float[N,16,8,8] x, int64[N] i", W=W, s=values("s", (16, 1)), **named)
+    assert (role_of(proto).kind, role_of(proto).weight, role_of(proto, "s").kind) == (kind, True, "scale")
+    expected = "recurrent" if "LSTM" in kind else "its weight is stored as int8"
+    assert in_short(role_of(proto).reason or "") == expected
+
+
+def test_what_scales_and_unpacks_says_so_and_is_no_weight() -> None:
+    nodes = """c = Cast <to = 1> (W)  p = Div(c, parts)  f = Floor(p)  u = MatMul(f, mix)  m = Sub(u, middle)
+               r = Reshape(m, blocks)  w = Mul(r, s)  k = Reshape(w, kernel)  y = Conv(x, k)"""
+    proto = graph(
+        nodes,
+        W=values("W", (16 * 18, 1), np.uint8),
+        parts=np.array([1, 16], np.float32),
+        mix=np.array([[1, 0], [-16, 1]], np.float32),
+        middle=np.array(8, np.float32),
+        blocks=np.array([16, 1, 36]),
+        s=(16, 1, 1),
+        kernel=np.array([16, 4, 3, 3]),
+    )
+    kinds = {name: role_of(proto, name).kind for name in ("W", "s", "parts", "mix", "middle", "blocks")}
+    assert kinds == {
+        "W": "3×3 Conv, int4",
+        "s": "scale",
+        **dict.fromkeys(("parts", "mix"), "unpacking"),
+        "middle": "zero point",
+        "blocks": "shape or index",
+    }
+    blocked = graph(
+        "y = com.microsoft.MatMulNBits <K = 64, N = 32> (x, W, s)", W=values("W", (32, 2, 16), np.uint8), s=(32, 2)
+    )
+    assert (role_of(blocked, "s").kind, role_of(blocked, "s").weight) == ("scale", False)
 
 
 def test_a_table_that_is_also_multiplied_is_a_table() -> None:

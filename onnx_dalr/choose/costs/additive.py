@@ -60,6 +60,11 @@ class AdditiveBudget:
         """What an allocation makes of what is left for the layers."""
         return allot(self.limit - self.rest)
 
+    @property
+    def can_be_met(self) -> bool:
+        """Whether the cheapest forms there are fit."""
+        return allocate.total(self.ladders, allocate.smallest(self.ladders)) <= self.limit - self.rest
+
     def refusal(self) -> TargetError:
         """Says what can be reached instead."""
         option, whole = f"--{self.cost.name}", self.cost.whole(self.space)

@@ -28,6 +28,11 @@ class Budget(Protocol):
         """Whether one ratio for all leaves something of the budget to be spent by single steps."""
         ...
 
+    @property
+    def can_be_met(self) -> bool:
+        """Whether the cheapest forms there are keep within it."""
+        ...
+
     def meet(self, allot: Allot) -> Forms | None:
         """The forms that an allocation makes of it; None where it cannot be met."""
         ...

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -9,7 +10,7 @@ from onnx_dalr.candidate.forms import bytes_of
 from onnx_dalr.choose import allocate
 from onnx_dalr.choose.allocate import Forms, Ladder
 from onnx_dalr.choose.costs.base import Allot
-from onnx_dalr.choose.space import SearchSpace
+from onnx_dalr.choose.space import SearchSpace, family
 from onnx_dalr.errors import TargetError
 from onnx_dalr.factorize import UNTOUCHED, Form
 from onnx_dalr.graph.layers import Layer
@@ -108,8 +109,9 @@ class BytesBudget:
         return None if found is None else self._to_the_last_step(found)
 
     def _to_the_last_step(self, forms: Forms) -> Forms:
-        """Takes single steps that turn out to fit, the cheapest first, each weighed."""
+        """Takes single steps that turn out to fit, the cheapest first, each weighed if it may turn out otherwise."""
         while True:
+            forms = self._sure_steps(forms, self.limit - self.space.weigh(forms))
             slack = self.limit - self.space.weigh(forms)
             for cost, layer, form in allocate.steps_up(self.ladders, forms):
                 # A step to the layer as it is takes its nodes away, and one layer may have nearly all there are.
@@ -121,6 +123,20 @@ class BytesBudget:
                     break
             else:
                 return forms
+
+    def _sure_steps(self, forms: Forms, slack: float) -> Forms:
+        """Steps whose bytes are known: the nodes stay what they are."""
+        while True:
+            cost, layer, form = next(iter(allocate.steps_up(self.ladders, forms)), (math.inf, 0, UNTOUCHED))
+            slack -= cost + _NEARLY
+            if slack < 0 or form.untouched or family(form) != family(forms[layer]):
+                return forms
+            forms = [*forms[:layer], form, *forms[layer + 1 :]]
+
+    @property
+    def can_be_met(self) -> bool:
+        """Whether the smallest artifact there is fits."""
+        return self.space.weigh(allocate.smallest(self.ladders)) <= self.limit
 
     def refusal(self) -> TargetError:
         """Says what can be reached instead."""

@@ -119,6 +119,8 @@ def _scales(W: NDArray[Any], weights: Float64) -> Float32:
         W: [m, blocks, size].
         weights: What a squared error counts, [1, blocks, size].
     """
+    if not W.any():
+        return grid(np.zeros(W.shape[:2]), -_LOW)
     farthest = np.take_along_axis(W, np.abs(W).argmax(axis=2, keepdims=True), axis=2).astype(np.float64)
     best, least = grid(farthest / _LOW, -_LOW), np.full(farthest.shape, np.inf)
     for share in _SHARES:

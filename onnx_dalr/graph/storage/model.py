@@ -21,6 +21,7 @@ from onnx_dalr.graph.handle import Scope
 from onnx_dalr.graph.index import GraphIndex, index_of
 from onnx_dalr.graph.shapes import declared
 from onnx_dalr.graph.soundness import check, what_it_is
+from onnx_dalr.graph.storage import numbers
 from onnx_dalr.graph.storage.external import (
     external_files,
     follow_links,
@@ -31,19 +32,11 @@ from onnx_dalr.graph.storage.external import (
     weigh_external,
     write_external,
 )
+from onnx_dalr.graph.storage.operators import FLOATING, ORDINARY
+from onnx_dalr.graph.storage.packed import Numbers
 from onnx_dalr.samples.base import InputSpec
 
 METADATA_KEY = "onnx_dalr"
-_FLOATING = {
-    TensorProto.FLOAT,
-    TensorProto.DOUBLE,
-    TensorProto.FLOAT16,
-    TensorProto.BFLOAT16,
-    TensorProto.FLOAT8E4M3FN,
-    TensorProto.FLOAT8E4M3FNUZ,
-    TensorProto.FLOAT8E5M2,
-    TensorProto.FLOAT8E5M2FNUZ,
-}
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,8 +75,13 @@ class Model:
 
     @cached_property
     def params(self) -> int:
-        """All floating constants of the model, shared ones once."""
+        """All numbers the model computes with, in whatever format, shared ones once."""
         return count_params(self.proto)
+
+    @cached_property
+    def numbers(self) -> Numbers:
+        """Which constants are not stored as the floats that they stand for."""
+        return numbers_of(self.proto)
 
     @cached_property
     def content_hash(self) -> str:
@@ -210,9 +208,19 @@ def all_tensors(proto: ModelProto) -> Iterator[TensorProto]:
 
 
 def count_params(proto: ModelProto) -> int:
-    """All floating constants of a model, shared ones once."""
+    """All numbers a model computes with, in whatever format, shared ones once.
+
+    These are its floating constants, and whole numbers that stand for floats instead of the scales of these.
+    """
     stored = all_tensors(proto)
-    return sum(int(np.prod(tensor.dims, dtype=np.int64)) for tensor in stored if tensor.data_type in _FLOATING)
+    floats = sum(int(np.prod(tensor.dims, dtype=np.int64)) for tensor in stored if tensor.data_type in FLOATING)
+    return floats + numbers_of(proto).beside_floats
+
+
+def numbers_of(proto: ModelProto) -> Numbers:
+    """Which constants of a model are not stored as the floats that they stand for."""
+    ordinary = all(tensor.data_type in ORDINARY for tensor in all_tensors(proto))
+    return Numbers() if ordinary else numbers.find(proto)
 
 
 def artifact_size(path: Path) -> int:

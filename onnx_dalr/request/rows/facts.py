@@ -36,9 +36,9 @@ FACTS = (
     Option(
         name="max_params",
         type="str | float | None",
-        text='Floating constants, "6M"; "80%" is of the baseline.',
+        text='Numbers the model computes with, in whatever format, "6M"; "80%" is of the baseline.',
         functions=("check",),
-        help="Floating constants of the model; % of the baseline.",
+        help="Numbers the model computes with, in whatever format; % of the baseline.",
         commands=("check",),
         metavar="6M|80%",
     ),
