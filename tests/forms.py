@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from onnx_dalr.factorize import KEPT, PAIR, UNTOUCHED, Factors, Form, Shape
 from onnx_dalr.factorize.formats import FORMATS, Encoded
+from onnx_dalr.factorize.moment import Moment
 from onnx_dalr.factorize.structures.pair import pieces_of
 from onnx_dalr.graph.layers import Layer
 from onnx_dalr.graph.rewrite import Substitution
@@ -38,11 +39,12 @@ class Coarse:
     """A format of a byte a number; what it leaves behind of a weight is for tests to say."""
 
     name: str = "coarse"
+    reads_moment: bool = False
 
     def bytes(self, shape: Shape, dtype: np.dtype[Any]) -> int:
         del dtype
         return shape.params
 
-    def encode(self, values: NDArray[Any], dtype: np.dtype[Any], moment: NDArray[Any] | None = None) -> Encoded:
+    def encode(self, values: NDArray[Any], dtype: np.dtype[Any], moment: Moment | None = None) -> Encoded:
         del moment
         return Encoded({"": values.astype(dtype)}, values)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import wraps
 from typing import Any
 
 import numpy as np
@@ -23,13 +22,14 @@ from onnx_dalr.choose.costs.additive import Params
 from onnx_dalr.choose.space import SearchSpace
 from onnx_dalr.factorize import METHODS, UNTOUCHED, Form, Method, Rank, Settings, Shape, Statistics
 from onnx_dalr.factorize.formats import FORMATS, Decoding, Encoded
+from onnx_dalr.factorize.moment import Moment
 from onnx_dalr.factorize.structures import STRUCTURES, Piece, Pieces, Slot
 from onnx_dalr.factorize.structures.pair import Pair, PairSpectrum
 from onnx_dalr.graph.layers import Layer
 from onnx_dalr.report.renderers import RENDERERS
 from onnx_dalr.report.views import view
-from onnx_dalr.request.options import Options, make_options
 from onnx_dalr.request.target import LIMITS, make_target
+from onnx_dalr.request.weights import WORDS
 from onnx_dalr.results.result import Result
 from onnx_dalr.session.session import open_session
 from onnx_dalr.tune import STEPS
@@ -120,28 +120,22 @@ def test_a_structure(model: ModelProto, planned: Plan, monkeypatch: pytest.Monke
     assert json.loads(result.model.metadata_props[0].value)["ranks"] == {"second": "triple 8"}
 
 
-@wraps(make_options)
-def allowing_half(**how: Any) -> Options:
-    """Options of a run that may store weights in two formats."""
-    return replace(make_options(**how), formats=("keep", "half"))
-
-
 def test_structures_and_formats_are_searched_side_by_side(monkeypatch: pytest.MonkeyPatch) -> None:
     """What another form beats at its price is not taken, however much of a budget is left."""
     monkeypatch.setitem(STRUCTURES, "triple", Triple())
     monkeypatch.setitem(FORMATS, "half", Half())
-    monkeypatch.setattr("onnx_dalr.request.options.make_options", allowing_half)
+    monkeypatch.setitem(WORDS, "both", (("keep", "half"), "half"))
     wide = tiny.mlp((16, 96, 96, 4))
     errors = []
     for size in ("30%", "45%", "60%"):
-        result = onnx_dalr.optimize(wide, calib=X, size=size, task="regress")
+        result = onnx_dalr.optimize(wide, calib=X, size=size, weights="both", task="regress")
         assert result.bytes_after <= float(size[:-1]) / 100 * result.bytes_before
         assert {layer.form.structure for layer in result.layers} <= {"pair", "dense"}
         assert result.quality is not None
         errors.append(result.quality.error.value)
     assert errors[0] > errors[1]
     assert errors[2] < 1e-3  # all of it in half the bytes
-    within = onnx_dalr.optimize(wide, calib=X, max_error=0.02, task="regress")
+    within = onnx_dalr.optimize(wide, calib=X, max_error=0.02, weights="both", task="regress")
     assert within.bytes_after < within.bytes_before
 
 
@@ -153,11 +147,12 @@ class Half:
     """Two bytes a number, and a Cast before it is used."""
 
     name: str = "half"
+    reads_moment: bool = False
 
     def bytes(self, shape: Shape, dtype: np.dtype[Any]) -> int:  # noqa: ARG002
         return 2 * shape.params
 
-    def encode(self, values: NDArray[Any], dtype: np.dtype[Any], moment: NDArray[Any] | None = None) -> Encoded:
+    def encode(self, values: NDArray[Any], dtype: np.dtype[Any], moment: Moment | None = None) -> Encoded:
         del dtype, moment
         return Encoded(
             {"": values.astype(np.float16)}, values.astype(np.float16), (Decoding("Cast", attributes={"to": None}),)

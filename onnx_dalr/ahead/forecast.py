@@ -111,7 +111,7 @@ def forecast(work: Work, pace: Pace, speed: Speed) -> dict[str, float]:
     factors = speed.product * sum(_KEPT * each.smaller**2 * each.n for each in work.layers)
     copied = _COPIED * work.bytes
     if work.measured:
-        products = speed.product * _KEPT * max(each.smaller * each.m * each.n for each in work.layers)
+        products = speed.product * _KEPT * max((each.smaller * each.m * each.n for each in work.layers), default=0)
         found[MEASURING] = 2 * pace.load + (work.measured + 1) * work.few * pace.run + work.measured * products
     if work.trials:
         once = pace.load + work.select * (pace.read + pace.run)  # what the original says is recalled

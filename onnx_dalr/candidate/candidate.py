@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import lru_cache
 from json import dumps
 from typing import Any
 
@@ -28,6 +27,9 @@ from onnx_dalr.learn.learn import Learned
 from onnx_dalr.learn.trust import DEFAULT
 from onnx_dalr.progress import counted
 from onnx_dalr.request.context import Context
+
+Zeros = dict[tuple[str, Shape, str], Encoded]
+"""Zeros as they are stored, by format, shape and element type."""
 
 _NO_FINGERPRINT = "0" * 16
 
@@ -72,10 +74,25 @@ def build(
     return _rewritten(context, counted(_made(context, layers, learned, forms, factors), advance), text)
 
 
-def outline(context: Context, layers: Sequence[Layer], learned: Learned | None, forms: Sequence[Form]) -> Candidate:
-    """The model `build` makes, with nothing in its pieces: what an artifact weighs does not depend on their values."""
+def outline(
+    context: Context,
+    layers: Sequence[Layer],
+    learned: Learned | None,
+    forms: Sequence[Form],
+    zeros: Zeros | None = None,
+) -> Candidate:
+    """The model `build` makes, with nothing in its pieces: what an artifact weighs does not depend on their values.
+
+    Args:
+        context: Of the run.
+        layers: The layers to be replaced or left.
+        learned: What the fit samples taught of them; None before.
+        forms: A form for each of `layers`.
+        zeros: What of one outline goes into the next: empty at first.
+    """
     calibration = _NO_FINGERPRINT if learned is None else learned.calibration
-    return _rewritten(context, _empty(context, layers, learned, forms), note(context, layers, forms, calibration))
+    empty = _empty(context, layers, learned, forms, {} if zeros is None else zeros)
+    return _rewritten(context, empty, note(context, layers, forms, calibration))
 
 
 def pieces_of(original: Model, layer: Layer, learned: Learned, form: Form, factors: str = DEFAULT) -> Pieces:
@@ -162,7 +179,7 @@ def _has_bias_for(layer: Layer, form: Form, context: Context) -> bool:
 
 
 def _empty(
-    context: Context, layers: Sequence[Layer], learned: Learned | None, forms: Sequence[Form]
+    context: Context, layers: Sequence[Layer], learned: Learned | None, forms: Sequence[Form], zeros: Zeros
 ) -> Iterator[Substitution]:
     for layer, form in zip(layers, forms, strict=True):
         if form.untouched:
@@ -172,13 +189,10 @@ def _empty(
         moved = moved and (spectra is None or spectra.of(form).moves_bias)
         if form.format != KEPT and not layer.in_one_piece and (spectra is None or spectra.seen is not None):
             moved = _has_bias_for(layer, form, context)
-        parts = (
-            Part(slot.role, _encoded_zeros(form.format, slot.shape, layer.dtype), slot.axes)
-            for slot in slots_of(layer.shape, form)
-        )
+        parts = []
+        for slot in slots_of(layer.shape, form):
+            key = form.format, slot.shape, layer.dtype.name
+            if key not in zeros:
+                zeros[key] = FORMATS[form.format].encode(slot.empty().values, layer.dtype)
+            parts.append(Part(slot.role, zeros[key], slot.axes))
         yield Substitution(layer, tuple(parts), np.full(layer.m, 1e-3 if moved else 0.0))
-
-
-@lru_cache(maxsize=256)
-def _encoded_zeros(format: str, shape: Shape, dtype: np.dtype[Any]) -> Encoded:
-    return FORMATS[format].encode(np.zeros(shape.dims, np.float32), dtype)

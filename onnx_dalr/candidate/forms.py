@@ -51,6 +51,11 @@ def bytes_of(layer: Layer, form: Form, method: Method) -> int:
     return stored + _growth(layer, form, method) * layer.dtype.itemsize
 
 
+def bytes_in_format(layer: Layer, form: Form, format: str, method: Method) -> int:
+    """Bytes of the values of a layer in a form if its numbers were stored otherwise; as they are if that is less."""
+    return min(bytes_of(layer, form._replace(format=format), method), bytes_of(layer, form, method))
+
+
 def largest_rank(layer: Layer, method: Method) -> int:
     """The largest rank that makes a layer smaller; 0 where none does."""
     return layer.break_even(compensated=method.compensates)

@@ -8,7 +8,7 @@ from functools import cached_property
 
 import numpy as np
 
-from onnx_dalr.candidate.candidate import outline
+from onnx_dalr.candidate.candidate import Zeros, outline
 from onnx_dalr.candidate.forms import at_rank, bytes_of, forms_of, largest_rank, params_of
 from onnx_dalr.choose import allocate
 from onnx_dalr.choose.allocate import Curve, Forms, Ladder, Menu, Pricing
@@ -24,6 +24,7 @@ from onnx_dalr.request.target import Target
 from onnx_dalr.request.weights import WeightRule
 
 _SMALLEST = 1e-300
+_MOST_ZEROS = 64
 
 Weigh = Callable[[Forms], int]
 """Bytes on disk of the whole artifact with its layers in these forms."""
@@ -65,6 +66,11 @@ class SearchSpace:
     def names_of_factors(self) -> tuple[str, ...]:
         """Names of the factors there are to choose from; none before the samples were looked at."""
         return () if self.learned is None else tuple(self.learned.by_factors)
+
+    @property
+    def may_stay(self) -> bool:
+        """Whether the model as it is is among what there is to choose from: no layer has to be in another format."""
+        return all(form.untouched for form in self.in_one_piece)
 
     def changes(self, factors: str, forms: Forms) -> bool:
         """Whether a model with these forms is another one with factors by this name."""
@@ -184,9 +190,12 @@ def space_of(context: Context, target: Target, layers: Sequence[Layer], learned:
         layers: The layers that may be compressed.
         learned: What the fit samples taught; None before they are looked at.
     """
+    zeros: Zeros = {}
 
     def weigh(forms: Forms) -> int:
-        made = outline(context, layers, learned, forms)
+        if len(zeros) > _MOST_ZEROS:
+            zeros.clear()
+        made = outline(context, layers, learned, forms, zeros)
         return saved_size(made.proto, context.original, context.file)
 
     original, options = context.original, context.options

@@ -71,7 +71,8 @@ class ToleranceSearch:
         # What is pinned costs the same in any model: with it the bounds would lie too close for a logarithmic scale.
         fixed = sum(float(one.costs[0]) for one in ladders if not one.gives)
         low, high = (allocate.total(ladders, forms) - fixed for forms in (allocate.smallest(ladders), most))
-        if high - low < _LITTLE * self._space.whole and not self._passes(EQUAL, _one_step_down(ladders)):
+        little = self._space.may_stay and high - low < _LITTLE * self._space.whole
+        if little and not self._passes(EQUAL, _one_step_down(ladders)):
             return self._result(EQUAL)  # a search for what little there is to gain would end where it began
         effects = self._effects()
         name = BY_EFFECT if effects else EQUAL
@@ -150,7 +151,9 @@ class ToleranceSearch:
         space = self._space
         if self._best is not None:
             return self._trials.finished(self._best, f"{name}, the smallest model that stays within the {self._what}")
-        if space.target.best_effort and self._closest is not None:
+        # Who asks for a format and for nothing else gets it, whatever it costs.
+        taken = space.target.best_effort or not (space.target.stated or space.may_stay)
+        if taken and self._closest is not None:
             lost, plan = self._closest
             return self._trials.finished(plan, f"{BEST_EFFORT}: it {_amount(self._what, lost)} on the select samples")
         trials = self._judge.trials.values()

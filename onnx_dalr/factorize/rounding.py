@@ -76,11 +76,13 @@ def rounded(
 
 def losses(
     formats: Iterable[Format], values: NDArray[Any], dtype: np.dtype[Any], seen: Seen | None
-) -> dict[str, float]:
-    """What rounding leaves of a weight in one piece: by format, the share of what it makes of its inputs.
+) -> tuple[dict[str, float], dict[str, float]]:
+    """What rounding leaves of a weight: by format, the share of what it makes of its inputs, in one piece and apart.
 
-    Of the weight itself where no inputs are seen. By how much error feedback is better than rounding to nearest hardly
-    depends on the grid, and takes time to find out: it is tried with the coarsest.
+    In one piece, of the weight itself where no inputs are seen. By how much error feedback is better than rounding to
+    nearest hardly depends on the grid, and takes time to find out: it is tried with the coarsest. Apart there is hardly
+    any feedback, since the directions that a weight is taken apart into have little to do with each other: what counts
+    is what rounding to nearest leaves of numbers like these.
 
     Args:
         formats: How numbers may be stored.
@@ -90,15 +92,16 @@ def losses(
     """
     kinds = [format for format in formats if format.name != KEPT]
     encoded = {format.name: format.encode(values, dtype) for format in kinds}
+    plain = {name: rounding(one, values) for name, one in encoded.items()}
     if seen is None:
-        return {name: rounding(one, values) for name, one in encoded.items()}
+        return plain, plain
     found = {name: _lost(one, values, seen.moment) for name, one in encoded.items()}
     fed_back = [format for format in kinds if format.reads_moment and found[format.name] > 0]
     if fed_back:
         coarsest = max(fed_back, key=lambda format: found[format.name])
         better = _lost(coarsest.encode(values, dtype, seen.moment), values, seen.moment) / found[coarsest.name]
         found |= {format.name: better * found[format.name] for format in fed_back}
-    return found
+    return found, plain
 
 
 def _lost(encoded: Encoded, values: NDArray[Any], moment: Moment) -> float:

@@ -22,11 +22,14 @@ class Spectra:
     Attributes:
         by_structure: By name; at least one.
         seen: What enters the weight, where rounding reads it.
-        rounded: By the name of a format: the share of the squared weight that it leaves behind; nothing where left out.
+        rounded: By the name of a format: the share of its output's power that it leaves behind of the weight in one
+            piece; nothing where left out.
+        rounded_apart: The same of the weight taken apart.
     """
 
     by_structure: Mapping[str, Decomposition]
     rounded: Mapping[str, float] = field(default_factory=dict)
+    rounded_apart: Mapping[str, float] = field(default_factory=dict)
     seen: Seen | None = None
 
     @property
@@ -76,7 +79,7 @@ class Spectra:
         return replace(self, by_structure=by_structure)
 
     def _rounding(self, form: Form) -> float:
-        return self.rounded.get(form.format, 0.0)
+        return (self.rounded if form.structure == DENSE else self.rounded_apart).get(form.format, 0.0)
 
 
 def _relative(error: float, power: float) -> float:

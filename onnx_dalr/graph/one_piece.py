@@ -1,4 +1,4 @@
-"""Finding the weights that are not taken apart and are multiplied by none the less, docs/methods.md §9.1.
+"""Finding the weights that are not taken apart and are multiplied by none the less, methods.md §9.4.
 
 They are found constant by constant: from each to all that read it, through what only passes it on.
 """

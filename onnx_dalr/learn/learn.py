@@ -209,11 +209,11 @@ def add_spectra(
                 del statistics[layer.name]
             formats = [FORMATS[name] for name in formats_of(layer, weights)]
             seen = _seen(held, formats)
-            rounded = losses(formats, W.reshape(layer.shape.dims), layer.dtype, seen)
+            rounded, apart = losses(formats, W.reshape(layer.shape.dims), layer.dtype, seen)
             seen = seen.compact() if seen is not None and W.dtype == np.float32 else seen
             for name, settings in trusts(context, W, held).items():
                 found = spectra_of(layer, W, held, method, settings)
-                into.setdefault(name, {})[layer.name] = replace(found, rounded=rounded, seen=seen)
+                into.setdefault(name, {})[layer.name] = replace(found, rounded=rounded, rounded_apart=apart, seen=seen)
                 advance(1)
 
 
@@ -223,7 +223,7 @@ def without_rows(context: Context, layers: Sequence[Layer]) -> dict[str, Spectra
     for layer in layers:
         values = matrix(context.original, layer).reshape(layer.shape.dims)
         formats = (FORMATS[name] for name in formats_of(layer, context.options.weights))
-        found[layer.name] = Spectra({DENSE: Whole()}, losses(formats, values, layer.dtype, None))
+        found[layer.name] = Spectra({DENSE: Whole()}, *losses(formats, values, layer.dtype, None))
     return found
 
 

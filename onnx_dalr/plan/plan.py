@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 
 from onnx import ModelProto
@@ -13,9 +14,8 @@ from onnx_dalr.factorize.form import Form
 from onnx_dalr.files import write_text
 from onnx_dalr.graph.layers import find
 from onnx_dalr.graph.storage.model import load
-from onnx_dalr.learn.capture import needs_of
 from onnx_dalr.learn.gathering import check_fits
-from onnx_dalr.learn.learn import learn_from
+from onnx_dalr.learn.learn import learn_from, needs_in
 from onnx_dalr.learn.statistics_set import StatisticsSet, load_statistics
 from onnx_dalr.plan import file
 from onnx_dalr.plan.choice import Choice, Point
@@ -125,7 +125,8 @@ class Plan(Shown):
         options = options_of(self.method, self.settings, self.choices, make_options())
         context = Context(load(model), options, Silent())
         wanted = check_plan(self.choices, self.model, context.original)
-        layers = [layer for layer in find(context.original)[0] if layer.name in wanted]
+        found, _ = find(context.original, in_one_piece=not options.keeps)
+        layers = [layer for layer in found if layer.name in wanted]
         held = stats if isinstance(stats, StatisticsSet) else load_statistics(Path(stats))
         name = "the set of statistics" if isinstance(stats, StatisticsSet) else str(stats)
         check_fits(
@@ -134,8 +135,8 @@ class Plan(Shown):
             model=context.original.content_hash,
             method=options.method,
             settings=held.settings,
-            layers=layers,
-            needs=lambda layer: needs_of(layer, options.method, metric=options.wants_metric),
+            layers=[layer for layer in layers if not layer.in_one_piece],
+            needs=partial(needs_in, context),
         )
         learned = learn_from(context, layers, held)
         choices, _ = fitted_to(self.choices, self.curve, context, layers)

@@ -9,6 +9,7 @@ from rich.console import Group, RenderableType
 from rich.text import Text
 
 from onnx_dalr.errors import one_line
+from onnx_dalr.factorize import KEPT
 from onnx_dalr.plan.choice import REFUSED
 from onnx_dalr.report.advice import next_steps
 from onnx_dalr.report.figures import few_samples, outputs_table, quality_rows, size_rows, speed_text
@@ -20,6 +21,8 @@ from onnx_dalr.units import format_bytes, format_share
 
 _MOST_LAYERS = 12
 _FEWEST_LAYERS = 4
+_CLEARLY = 0.9
+_SAME = {"max-drop": "at the same drop", "max-error": "at the same error"}
 _BESIDE_NAMES = 58  # characters of the other columns
 
 
@@ -46,7 +49,15 @@ def result_view(
         parts.append(skipped_view(result.skipped))
     if verbose:
         parts += _verbose(result, width)
+    if result.bytes_with_formats is not None and result.bytes_with_formats < _CLEARLY * result.bytes_after:
+        parts += [Text(), _with_formats(result.bytes_with_formats, result.target, words)]
     return Group(*parts)
+
+
+def _with_formats(size: int, target: str, words: Callable[[str], str]) -> Text:
+    """What fewer bits would do, of which a user who has asked for none should know."""
+    same = next((same for name, same in _SAME.items() if target.startswith(name)), "with the same ranks")
+    return Text.assemble((words("with --weights auto"), "bold"), f": about {format_bytes(size)} {same}")
 
 
 def _facts(result: Result, *, verbose: bool) -> Iterator[tuple[str, str]]:
@@ -88,7 +99,8 @@ def _layers(
     longest = max((len(one.name) for one in changed), default=0)
     most = max(_MOST_LAYERS // math.ceil(max(longest, 1) / max(width - _BESIDE_NAMES, 1)), _FEWEST_LAYERS)
     shown = list(layers) if verbose else [one for one in layers if one in changed[:most]]
-    columns = [("layer", "left"), ("op", "left"), ("shape", "right"), ("rank", "right"), ("bytes", "right")]
+    column = "rank" if all(one.form.is_rank for one in changed) else "form"
+    columns = [("layer", "left"), ("op", "left"), ("shape", "right"), (column, "right"), ("bytes", "right")]
     columns += [("kept", "right"), ("own error", "right")]
     columns += [("distortion", "right")] if verbose else []
     rows = []
@@ -116,6 +128,10 @@ def _layers(
     if not verbose:  # what was asked for and not done is said in any case
         refused = [one for one in layers if one.form.untouched and REFUSED in one.reason]
         yield from reason_lines((one.name, one.form, one.reason) for one in refused)
+    plainly = [one.name for one in changed if one.form.format != KEPT and not one.rows]
+    if plainly and not verbose:
+        what = f"{len(plainly)} that no samples are captured for"
+        yield Text.assemble(("rounded to nearest ", "bold"), what, (f" ({some(plainly)})", "dim"))
     as_it_was = [one.name for one in layers if one.form.untouched]
     if as_it_was and not verbose:
         yield Text.assemble(("as it was ", "bold"), f"{len(as_it_was)} eligible ", (f"({some(as_it_was)})", "dim"))

@@ -28,7 +28,7 @@ class WeightRule:
 
 
 _INT4 = tuple(name for name in FORMATS if name.startswith("int4"))
-_WORDS = {
+WORDS: dict[str, tuple[tuple[str, ...], str]] = {
     KEPT: ((KEPT,), KEPT),
     "float16": (("float16",), "float16"),
     "int8": (("int8",), "int8"),
@@ -69,9 +69,9 @@ def only_keeps(rules: Sequence[WeightRule]) -> bool:
 
 def _rule(text: str) -> WeightRule:
     pattern, found, word = text.rpartition("=")
-    formats, alone = _WORDS.get(word) or (((word,), word) if word in FORMATS else ((), ""))
+    formats, alone = WORDS.get(word) or (((word,), word) if word in FORMATS else ((), ""))
     if (found and not pattern) or not formats:
         raise InputError(
-            f"--weights {text!r} is no format", f"write one of {', '.join(_WORDS)}, or 'GLOB=int8' for some layers"
+            f"--weights {text!r} is no format", f"write one of {', '.join(WORDS)}, or 'GLOB=int8' for some layers"
         )
     return WeightRule(pattern if found else "*", formats, alone)

@@ -103,6 +103,8 @@ class Result(Shown):
         curve: Every candidate that was scored on the select samples, the smallest first.
         seconds: Wall time by phase.
         notes: What a reader should know.
+        bytes_with_formats: About the size that these forms would have with `weights="auto"`, which may find smaller
+            ones still; None where formats were chosen already.
         model: The new model, where no output path was given.
     """
 
@@ -130,6 +132,7 @@ class Result(Shown):
     curve: tuple[Point, ...]
     seconds: dict[str, float]
     notes: tuple[str, ...]
+    bytes_with_formats: int | None = None
     model: Any = field(default=None, repr=False, compare=False)
 
     def _brief(self) -> str:

@@ -29,7 +29,7 @@ FORMS = [
 
 @pytest.fixture(scope="module")
 def analysis() -> Iterator[Analysis]:
-    with onnx_dalr.analyze(tiny.mlp((16, 64, 64, 4)), calib=tiny.rows(60), device="cpu") as made:
+    with onnx_dalr.analyze(tiny.mlp((16, 64, 64, 4)), calib=tiny.rows(60), weights="auto", device="cpu") as made:
         yield made
 
 
@@ -52,7 +52,7 @@ def test_a_layer_in_one_piece_is_its_weight(analysis: Analysis) -> None:
     original, layer = analysis.context.original, analysis.layers[0]
     (piece,) = pieces_of(original, layer, analysis.learned, UNTOUCHED).pieces
     np.testing.assert_array_equal(piece.values, matrix(original, layer))
-    W, shift = replacement(original, analysis.learned, layer, UNTOUCHED)
+    W, shift = replacement(analysis.context, analysis.learned, layer, UNTOUCHED)
     np.testing.assert_array_equal(W, matrix(original, layer))
     assert not shift.any()
 
@@ -61,7 +61,7 @@ def test_a_replacement_is_the_product_of_the_pieces_and_their_shift(analysis: An
     original, layer = analysis.context.original, analysis.layers[1]
     made = pieces_of(original, layer, analysis.learned, pair(5))
     B, A = (piece.values for piece in made.pieces)
-    W, shift = replacement(original, analysis.learned, layer, pair(5))
+    W, shift = replacement(analysis.context, analysis.learned, layer, pair(5))
     np.testing.assert_array_equal(W, A @ B)
     np.testing.assert_array_equal(shift, made.shift)
 
@@ -76,7 +76,7 @@ def test_the_model_computes_with_the_replacements(analysis: Analysis, forms: For
     ).run(batch)
     h = next(iter(batch.values())).astype(np.float64)
     for layer, form in zip(analysis.layers, forms, strict=True):
-        W, shift = replacement(original, analysis.learned, layer, form)
+        W, shift = replacement(analysis.context, analysis.learned, layer, form)
         bias = original.array(original.constants[str(layer.uses[0].bias)])
         h = h @ W.T.astype(np.float64) + bias + shift
         h = np.maximum(h, 0) if layer is not analysis.layers[-1] else h
@@ -95,4 +95,4 @@ def test_the_note_says_what_became_of_the_layers_that_changed(analysis: Analysis
 def test_numbers_that_share_a_byte_are_counted_one_by_one(analysis: Analysis) -> None:
     forms = [Form("dense", (), "int4/128"), UNTOUCHED, UNTOUCHED]
     made = build(analysis.context, analysis.layers, analysis.learned, forms)
-    assert made.packed == analysis.layers[0].params
+    assert made.params == analysis.context.original.params

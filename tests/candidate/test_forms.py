@@ -101,7 +101,19 @@ def test_another_format_has_every_structure_and_the_layer_in_one_piece() -> None
         *(f"pair {rank} coarse" for rank in (1, 2, 3)),
         "dense coarse",
     ]
-    assert forms_of(one, DALR, ("coarse",)) == (*(f for f in coarse if f.format == "coarse"), UNTOUCHED)
+
+
+@pytest.mark.usefixtures("coarse")
+def test_where_nothing_is_kept_the_layer_in_one_piece_is_stored_in_the_first_format() -> None:
+    one = layer(8, 8)
+    coarse = forms_of(one, DALR, ("keep", "coarse"))
+    assert forms_of(one, DALR, ("coarse",)) == tuple(form for form in coarse if form.format == "coarse")
+
+
+@pytest.mark.usefixtures("coarse")
+def test_a_layer_that_a_format_does_not_make_smaller_stays_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Coarse, "bytes", lambda self, shape, dtype: 9 * shape.params)
+    assert forms_of(layer(8, 8), DALR, ("coarse",))[-1] == UNTOUCHED
 
 
 @pytest.mark.usefixtures("coarse")

@@ -23,7 +23,10 @@ from onnx_dalr.graph.layers import Layer, find, matrix
 from onnx_dalr.graph.overridable import overridable
 from onnx_dalr.graph.rewrite import rewrite
 from onnx_dalr.graph.storage.model import Model
+from onnx_dalr.progress import Silent
 from onnx_dalr.quality.evaluate import SideBySide, Task
+from onnx_dalr.request.context import Context
+from onnx_dalr.request.options import make_options
 from onnx_dalr.session.session import Session, open_session
 from tests.choose.allocate_cases import pair, pairs
 from tests.choose.search_cases import DALR, learned_of, posed
@@ -126,7 +129,10 @@ def case(
     session = Counted(open_session(proto.SerializeToString(), "cpu"))
     few = [([*range(8 * i, 8 * i + 8)], {"x": samples(8, 10 + i)}) for i in range(batches)]
     menus = menus or [forms_of(layer, DALR) for layer in layers]
-    known, replaced = [learned.of(layer.name) for layer in layers], partial(replacement, net(), learned)
+    known, replaced = (
+        [learned.of(layer.name) for layer in layers],
+        partial(replacement, Context(net(), make_options(), Silent()), learned),
+    )
     measured = MeasuredEffects(session, overrides, layers, menus, known, replaced, few, task, wanted)  # type: ignore[arg-type]
     return Case(layers, menus, known, measured, session)
 

@@ -53,7 +53,12 @@ def test_the_json_goes_to_a_file_or_to_standard_output(run: Run) -> None:
     outcome = run("compare", "model.onnx", "other.onnx", "--data", "calib.npz", "--json", "-")
     one, two = json.loads(Path("facts.json").read_text()), json.loads(outcome.stdout)
     assert one["quality"] == two["quality"]
-    assert one["a"] == {"path": "model.onnx", "bytes": Path("model.onnx").stat().st_size, "params": 3364}
+    assert one["a"] == {
+        "path": "model.onnx",
+        "bytes": Path("model.onnx").stat().st_size,
+        "params": 3364,
+        "formats": {"float32": 4 * 3364},
+    }
 
 
 def test_options_reach_the_comparison(run: Run) -> None:

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from onnx_dalr.factorize.formats import FORMATS
-from onnx_dalr.factorize.formats.feedback import Feedback, rounded
+from onnx_dalr.factorize.formats.feedback import rounded
+from onnx_dalr.factorize.moment import Moment
 from tests.factorize.cases import seldom
 
 ROUNDED = [name for name in FORMATS if name.startswith("int")]
@@ -31,7 +32,7 @@ def correlated(n: int, rows: int | None = None, seed: int = 1) -> Array:
 
 def left(name: str, W: Array, moment: Array | None, seen: Array) -> float:
     """tr[ΔW C ΔWᵀ] under what is seen, of a weight rounded by a moment."""
-    error = W - FORMATS[name].encode(W, W.dtype, moment).values
+    error = W - FORMATS[name].encode(W, W.dtype, None if moment is None else Moment.of(moment)).values
     return float(np.sum(error @ seen * error))
 
 
@@ -53,7 +54,7 @@ def test_on_inputs_of_uneven_size_too(name: str) -> None:
 @pytest.mark.parametrize("scale", [1.0, 1e-30, 1e30])
 def test_inputs_that_have_nothing_to_do_with_each_other_are_rounded_to_nearest(name: str, scale: float) -> None:
     W = weight(20, 70)
-    by_moment, plain = (FORMATS[name].encode(W, W.dtype, moment) for moment in (scale * np.eye(70), None))
+    by_moment, plain = (FORMATS[name].encode(W, W.dtype, given) for given in (Moment.of(scale * np.eye(70)), None))
     np.testing.assert_array_equal(by_moment.values, plain.values)
 
 
@@ -83,19 +84,19 @@ def test_single_precision_is_enough_of_a_moment(name: str) -> None:
 @pytest.mark.parametrize("name", ROUNDED)
 def test_what_is_no_moment_says_nothing(name: str, moment: Array) -> None:
     W = weight(8, 30)
-    by_moment, plain = (FORMATS[name].encode(W, W.dtype, given) for given in (moment, None))
+    by_moment, plain = (FORMATS[name].encode(W, W.dtype, given) for given in (Moment.of(moment), None))
     np.testing.assert_array_equal(by_moment.values, plain.values)
 
 
 def test_a_matrix_that_is_no_moment_though_its_trace_is_positive_says_nothing() -> None:
-    assert Feedback.by(np.diag([3.0, -1.0])) is None
+    assert Moment.of(np.diag([3.0, -1.0])).feedback is None
 
 
 @pytest.mark.parametrize("name", ROUNDED)
 def test_inputs_that_were_always_zero_are_rounded_all_the_same(name: str) -> None:
     W, C = weight(8, 40), correlated(40)
     C[:, ::3] = C[::3] = 0
-    read = FORMATS[name].encode(W, W.dtype, C).values
+    read = FORMATS[name].encode(W, W.dtype, Moment.of(C)).values
     assert np.abs(W - read).max() < 1.0
     assert left(name, W, C, C) < left(name, W, None, C)
 
@@ -106,7 +107,7 @@ def test_panels_make_no_difference(m: int, n: int, seed: int) -> None:
     """Input after input, by the definition."""
     W, C = weight(m, n, seed).astype(np.float64), correlated(n, seed=seed)
     scale = np.full((m, 1), 0.25, np.float32)
-    feedback = Feedback.by(C)
+    feedback = Moment.of(C).feedback
     assert feedback is not None
     (block,) = feedback.blocks
     np.testing.assert_allclose(
@@ -123,10 +124,10 @@ def test_panels_make_no_difference(m: int, n: int, seed: int) -> None:
 
 
 def test_a_wide_weight_is_rounded_block_by_block() -> None:
-    n = 1500
-    feedback = Feedback.by(correlated(n, 200))
+    n = 3000
+    feedback = Moment.of(correlated(n, 200)).feedback
     assert feedback is not None
-    assert [len(block.inputs) for block in feedback.blocks] == [750, 750]
+    assert [len(block.inputs) for block in feedback.blocks] == [1500, 1500]
     assert sorted(np.concatenate([block.inputs for block in feedback.blocks])) == list(range(n))
     assert feedback.weights.shape == (n,)
     W, C = weight(4, n), correlated(n, 200)

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from onnx_dalr.factorize import Shape
 from onnx_dalr.factorize.formats import FORMATS, Encoded, rounding
 from onnx_dalr.factorize.formats.keep import Keep
+from onnx_dalr.factorize.moment import Moment
 
 KEEP = Keep()
 
@@ -89,7 +90,7 @@ def scales(stored: Encoded, name: str, dims: tuple[int, ...]) -> NDArray[Any]:
 @pytest.mark.parametrize("dims", SHAPES)
 @pytest.mark.parametrize("name", STORED)
 def test_bytes_are_those_of_the_arrays(name: str, dims: tuple[int, ...], dtype: Any, known: bool) -> None:
-    given = moment(math.prod(dims[1:])) if known else None
+    given = Moment.of(moment(math.prod(dims[1:]))) if known else None
     stored = FORMATS[name].encode(numbers(dims), np.dtype(dtype), given)
     assert FORMATS[name].bytes(shape_of(dims), np.dtype(dtype)) == sum(array.nbytes for array in stored.arrays.values())
     assert stored.values.shape == dims
@@ -160,7 +161,7 @@ def test_all_sixteen_numbers_are_in_use_whatever_the_sign_of_the_largest(name: s
 @pytest.mark.parametrize("name", STORED)
 def test_weights_of_any_size_stay_numbers(name: str, W: NDArray[Any], dtype: Any, known: bool) -> None:
     W = W.astype(dtype)
-    stored = FORMATS[name].encode(W, np.dtype(dtype), moment(40) if known else None)
+    stored = FORMATS[name].encode(W, np.dtype(dtype), Moment.of(moment(40)) if known else None)
     assert all(np.isfinite(array).all() for array in stored.arrays.values())
     assert np.isfinite(stored.values).all()
     assert stored.values.dtype == dtype

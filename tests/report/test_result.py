@@ -42,6 +42,7 @@ RESULT = {
     "curve",
     "seconds",
     "notes",
+    "bytes_with_formats",
 }
 LAYER = {
     "name",

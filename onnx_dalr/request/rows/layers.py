@@ -67,6 +67,7 @@ LAYERS = (
         group=GROUP,
         many=True,
         metavar="WORD|GLOB=WORD",
+        words="onnx_dalr.request.weights:WORDS",
     ),
     Option(
         name="include",
