@@ -167,8 +167,9 @@ def test_samples_know_no_onnx(file: str) -> None:
     assert not packages(file) & RUNTIMES
 
 
-OPERATORS = ("graph/kinds/", "gradient/rules/", "graph/roles.py", "graph/first_layer.py")
-"""What is about operators: layer kinds, rules of gradients, what a tensor is for, what the pixels meet first."""
+OPERATORS = ("graph/kinds/", "graph/packed/", "gradient/rules/", "graph/roles.py", "graph/first_layer.py")
+"""What is about operators: layer kinds, what unpacks weights, rules of gradients, what a tensor is for, what the pixels
+meet first."""
 
 
 @pytest.mark.parametrize("file", [file for file in FILES if not file.startswith(OPERATORS)])

@@ -20,7 +20,9 @@ from onnx_dalr.factorize import DENSE, KEPT, Form, Shape
 from onnx_dalr.factorize.formats import FORMATS, Encoded
 from onnx_dalr.factorize.rounding import rounded
 from onnx_dalr.factorize.structures import STRUCTURES, Piece, Pieces, slots_of
+from onnx_dalr.graph.handle import MAIN
 from onnx_dalr.graph.layers import Layer, matrix
+from onnx_dalr.graph.packed.tables import pick_then_unpack
 from onnx_dalr.graph.rewrite import Part, Substitution, rewrite
 from onnx_dalr.graph.storage.model import Model, count_params, metadata
 from onnx_dalr.learn.learn import Learned
@@ -41,10 +43,12 @@ class Candidate:
     Attributes:
         proto: The model; external data of the original is still referred to.
         tensors: By layer name: names of the tensors that took its weight's place.
+        picked: Names of the layers whose rows are picked before they are unpacked.
     """
 
     proto: ModelProto
     tensors: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    picked: frozenset[str] = frozenset()
 
     @property
     def params(self) -> int:
@@ -133,8 +137,20 @@ def _noted(form: Form) -> int | str:
 
 
 def _rewritten(context: Context, substitutions: Iterable[Substitution], text: str) -> Candidate:
-    made = rewrite(context.original, substitutions, text)
-    return Candidate(made.proto, made.tensors)
+    whole: list[Layer] = []
+
+    def noted_as_they_pass() -> Iterator[Substitution]:
+        for one in substitutions:
+            if one.layer.in_one_piece and one.layer.home == MAIN:
+                whole.append(one.layer)
+            yield one
+
+    made = rewrite(context.original, noted_as_they_pass(), text)
+    if not context.options.small_memory:
+        return Candidate(made.proto, made.tensors)
+    picked = pick_then_unpack(made.proto, {layer.weight: layer.m for layer in whole})
+    names = frozenset(layer.name for layer in whole if layer.weight in picked)
+    return Candidate(made.proto, made.tensors, names)
 
 
 def _made(

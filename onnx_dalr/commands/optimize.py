@@ -54,6 +54,7 @@ def optimize(
     shrinkage: str | float | None = None,
     metric: bool = True,
     weights: str | Iterable[str] = "keep",
+    memory: str = "keep",
     include: str | Iterable[str] = (),
     exclude: str | Iterable[str] = (),
     samples: int | None = None,
@@ -116,6 +117,8 @@ def optimize(
         metric: Whether `dalr` weighs a layer's outputs by what they do to the network's, from gradients.
         weights: How numbers are stored: "keep" for the element type they have, "float16", "int8", "int4", or "auto" for
             any of them, layer by layer; "GLOB=int8" for some layers (one or a list).
+        memory: "keep" for weights that are floats while the model runs, "small" for int8 and int4 that stay packed then
+            where ONNX Runtime takes them so.
         include: Globs on layer, node or weight names; only these layers.
         exclude: Globs; not these layers.
         samples: Use so many samples at most, drawn by `seed`.

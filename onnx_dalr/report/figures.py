@@ -9,8 +9,9 @@ from rich.text import Text
 
 from onnx_dalr.quality.evaluate import Latency, OutputQuality, Quality
 from onnx_dalr.quality.intervals import Estimate, complement
+from onnx_dalr.quality.memory import Memory
 from onnx_dalr.report.parts import fitting_table
-from onnx_dalr.units import format_change, format_share
+from onnx_dalr.units import format_bytes, format_change, format_share
 
 ENOUGH = 30
 """Held-out samples from which a report does not begin with how few they are."""
@@ -126,6 +127,12 @@ def speed_text(latency: Latency, provider: str) -> str:
         f"{latency.before:.3g} ms → {latency.after:.3g} ms a run, {times} "
         f"(medians of {latency.runs} runs in turn, batch {latency.batch}, {device})"
     )
+
+
+def memory_text(memory: Memory) -> str:
+    """What a fresh session takes."""
+    change = f"{format_bytes(memory.before)} → {format_bytes(memory.after)}"
+    return f"{change} in a fresh session (resident after one run, batch {memory.batch})"
 
 
 def few_samples(quality: Quality | None) -> Iterable[Text]:

@@ -12,7 +12,7 @@ from onnx_dalr.errors import one_line
 from onnx_dalr.factorize import KEPT
 from onnx_dalr.plan.choice import REFUSED
 from onnx_dalr.report.advice import next_steps
-from onnx_dalr.report.figures import few_samples, outputs_table, quality_rows, size_rows, speed_text
+from onnx_dalr.report.figures import few_samples, memory_text, outputs_table, quality_rows, size_rows, speed_text
 from onnx_dalr.report.parts import facts_table, fitting_table, note_lines, skipped_view, some
 from onnx_dalr.report.plan import curve_view, reason_lines
 from onnx_dalr.results.result import LayerResult, Result
@@ -74,6 +74,8 @@ def _facts(result: Result, *, verbose: bool) -> Iterator[tuple[str, str]]:
         yield "samples", _samples(result)
     if result.latency:
         yield "speed", speed_text(result.latency, result.provider)
+    if result.memory:
+        yield "memory", memory_text(result.memory)
     yield "asked for", f"{result.target}; method {result.method}"
 
 

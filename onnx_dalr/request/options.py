@@ -15,7 +15,7 @@ from onnx_dalr.quality.score import UserScore, load_score
 from onnx_dalr.quality.task import TaskName
 from onnx_dalr.request.option import SHARED
 from onnx_dalr.request.table import of_function
-from onnx_dalr.request.weights import WeightRule, only_keeps, read_rules
+from onnx_dalr.request.weights import MemoryName, WeightRule, only_keeps, read_rules
 from onnx_dalr.samples import GivenLabels, ImageSettings
 from onnx_dalr.samples.options import SampleOptions
 from onnx_dalr.session.session import DeviceName, Runtime
@@ -30,6 +30,7 @@ class Options:
     method: Method
     settings: Settings = Settings()  # noqa: RUF009 - frozen
     weights: tuple[WeightRule, ...] = ()
+    memory: MemoryName = "keep"
     include: tuple[str, ...] = ()
     exclude: tuple[str, ...] = ()
     task: TaskName = "auto"
@@ -53,6 +54,16 @@ class Options:
         """Whether all numbers stay in the element type they have."""
         return only_keeps(self.weights)
 
+    @property
+    def small_memory(self) -> bool:
+        """Whether weights are to stay packed while the model runs."""
+        return self.memory == "small"
+
+    @property
+    def concerns_memory(self) -> bool:
+        """Whether memory at run time is worth measuring."""
+        return self.small_memory or not self.keeps
+
     def described(self) -> dict[str, str]:
         """The settings of the factors that are not the default, as a plan carries them."""
         found = {}
@@ -72,6 +83,7 @@ def make_options(
     shrinkage: str | float | None = None,
     metric: bool = True,
     weights: str | Iterable[str] = "keep",
+    memory: str = "keep",
     include: str | Iterable[str] = (),
     exclude: str | Iterable[str] = (),
     task: str = "auto",
@@ -99,6 +111,7 @@ def make_options(
             metric="auto" if metric else None,
         ),
         weights=read_rules(weights),
+        memory=_known("memory", memory),
         include=(include,) if isinstance(include, str) else tuple(include),
         exclude=(exclude,) if isinstance(exclude, str) else tuple(exclude),
         task=_known("task", task),
@@ -166,6 +179,7 @@ class Shared(TypedDict, total=False):
     shrinkage: str | float | None
     metric: bool
     weights: str | Iterable[str]
+    memory: str
     include: str | Iterable[str]
     exclude: str | Iterable[str]
     task: str

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 from onnx_dalr.errors import InputError
 from onnx_dalr.factorize import KEPT
 from onnx_dalr.factorize.formats import FORMATS
 from onnx_dalr.request.target import matches
+
+MemoryName = Literal["keep", "small"]
+"""What weights take while the model runs: what they took, as floats, or what they are stored in."""
 
 
 @dataclass(frozen=True)

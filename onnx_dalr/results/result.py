@@ -10,6 +10,7 @@ from onnx_dalr.factorize.form import Form
 from onnx_dalr.graph.layers import Skipped
 from onnx_dalr.plan.choice import Point
 from onnx_dalr.quality.evaluate import Latency, Quality
+from onnx_dalr.quality.memory import Memory
 from onnx_dalr.results.json import to_json
 from onnx_dalr.samples.sets import SampleSets
 from onnx_dalr.shown import Shown
@@ -105,6 +106,7 @@ class Result(Shown):
         notes: What a reader should know.
         bytes_with_formats: About the size that these forms would have with `weights="auto"`, which may find smaller
             ones still; None where formats were chosen already.
+        memory: Of both models in fresh processes; None where it was of no concern, or cannot be measured.
         model: The new model, where no output path was given.
     """
 
@@ -133,6 +135,7 @@ class Result(Shown):
     seconds: dict[str, float]
     notes: tuple[str, ...]
     bytes_with_formats: int | None = None
+    memory: Memory | None = None
     model: Any = field(default=None, repr=False, compare=False)
 
     def _brief(self) -> str:

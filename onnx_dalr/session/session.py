@@ -18,6 +18,8 @@ from onnx_dalr.session.installed import FATAL_ONLY, onnxruntime
 from onnx_dalr.session.refusals import cannot_load, reason_of
 
 DeviceName = Literal["auto", "cpu", "cuda"]
+CPU = "CPUExecutionProvider"
+"""The execution provider that is always there."""
 _CRASHING = ["MatmulTransposeFusion"]
 """onnxruntime 1.31.1 dies on the CPU of a float16 MatMul behind a Transpose of the batch axes (NchwcTransformer)."""
 
@@ -94,7 +96,12 @@ def reference_session(model: Model, device: Device = "auto", hidden: Sequence[st
 
 
 def open_session(
-    model: Path | bytes, device: Device = "auto", folder: Path | None = None, *, prepack: bool = True
+    model: Path | bytes,
+    device: Device = "auto",
+    folder: Path | None = None,
+    *,
+    prepack: bool = True,
+    optimized: Path | None = None,
 ) -> Session:
     """Loads a model into a fresh session.
 
@@ -103,6 +110,7 @@ def open_session(
         device: Where to run.
         folder: Where a serialized model's external data lies.
         prepack: Let ONNX Runtime keep weights a second time, in the layout its kernels like best.
+        optimized: Where ONNX Runtime is to write what it makes of the model, with the values in a file beside it.
 
     Raises:
         InputError: ONNX Runtime cannot load the model or a library of operators, or CUDA was asked for and is not
@@ -119,11 +127,16 @@ def open_session(
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     if not prepack:
         options.add_session_config_entry("session.disable_prepacking", "1")
+    if optimized is not None:
+        options.optimized_model_filepath = str(optimized)
+        options.add_session_config_entry(
+            "session.optimized_model_external_initializers_file_name", f"{optimized.name}.data"
+        )
     if folder is not None:
         options.add_session_config_entry("session.model_external_initializers_file_folder_path", str(folder))
     for library in runtime.ops_libraries:
         _register(library, options)
-    providers = ["CPUExecutionProvider"]
+    providers = [CPU]
     if runtime.device != "cpu" and "CUDAExecutionProvider" in ort.get_available_providers():
         providers.insert(0, "CUDAExecutionProvider")
     try:

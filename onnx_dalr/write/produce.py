@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from onnx_dalr._version import __version__
 from onnx_dalr.candidate.candidate import build
 from onnx_dalr.candidate.forms import bytes_in_format, bytes_of, largest_rank, params_of
+from onnx_dalr.candidate.small import stays_small
 from onnx_dalr.choose.analysis import Analysis
 from onnx_dalr.factorize import UNTOUCHED
 from onnx_dalr.files import together
@@ -19,9 +20,15 @@ from onnx_dalr.progress import REWRITING, SAVING
 from onnx_dalr.request.selection import select
 from onnx_dalr.request.wording import told_to
 from onnx_dalr.results.result import LayerResult, Result
+from onnx_dalr.session.session import CPU
 from onnx_dalr.tune import tuned
 from onnx_dalr.write.destination import Destination
-from onnx_dalr.write.verify import refuse_larger, verify
+from onnx_dalr.write.verify import measured_memory, refuse_larger, verify
+
+_MORE_MEMORY = (
+    "it takes more memory than the original when it runs: its weights become floats when it is loaded; "
+    "--memory small keeps them packed"
+)
 
 _EIGHT_BITS = "int8"
 _NODES = 300  # bytes of what makes floats of the numbers of a weight: nodes and names
@@ -41,6 +48,11 @@ def produce(analysis: Analysis, plan: Plan, destination: Destination) -> Result:
     with context.phase("rewrite"), context.progress.stage(REWRITING, len(plan.compressed)) as advance:
         made = build(context, analysis.layers, learned, plan.forms, plan.factors, advance)
     made = tuned(made, plan, analysis)
+    if options.small_memory:
+        with context.phase("rewrite"):
+            small = stays_small(context, analysis.layers, made)
+        made = small.candidate
+        context.notes.extend(small.notes)
     proto = made.proto
     layer_results = tuple(_layer_results(analysis, learned, plan))
     factors = _factors(learned, plan)
@@ -54,6 +66,10 @@ def produce(analysis: Analysis, plan: Plan, destination: Destination) -> Result:
                 save(proto, original, written)
                 size = refuse_larger(written, original)
             verified = verify(written, original, sets, analysis.task, options.runtime, context.progress)
+            wants = options.concerns_memory and analysis.provider == CPU
+            memory = measured_memory(written, original, sets, options.runtime) if wants else None
+        if memory is not None and memory.grows and not options.small_memory:
+            context.notes.append(_MORE_MEMORY)
         facts = Result(
             version=__version__,
             input=original.path,
@@ -71,6 +87,7 @@ def produce(analysis: Analysis, plan: Plan, destination: Destination) -> Result:
             samples=None if sets is None else sets.facts(calibration),
             quality=verified.quality,
             latency=verified.latency,
+            memory=memory,
             device=options.device,
             provider=analysis.provider,
             evaluations=plan.evaluations,

@@ -12,9 +12,10 @@ from onnx_dalr.errors import InputError, NothingToGainError, VerificationError
 from onnx_dalr.graph.storage.model import Model, artifact_size, is_valid
 from onnx_dalr.progress import TIMING, VERIFYING, Progress
 from onnx_dalr.quality.evaluate import Latency, Quality, Task, evaluate, measure_latency
+from onnx_dalr.quality.memory import Memory, measure_memory
 from onnx_dalr.samples.masks import kept_in
 from onnx_dalr.samples.sets import Sets, watched
-from onnx_dalr.session.session import Device, Session, open_session
+from onnx_dalr.session.session import Device, Runtime, Session, open_session
 from onnx_dalr.session.values import all_finite
 
 SLOWER = 1.05
@@ -106,6 +107,14 @@ def verify(
         count, batch = (sets.report if len(sets.report) else sets.fit).one()
         latency = measure_latency(reference, session, batch, count)
     return Verified(quality, latency, tuple(digests))
+
+
+def measured_memory(written: Path, original: Model, sets: Sets | None, runtime: Runtime) -> Memory | None:
+    """What both models take in fresh processes, on the batch that latency is measured on; None without samples."""
+    if sets is None:
+        return None
+    count, batch = (sets.report if len(sets.report) else sets.fit).one()
+    return measure_memory(original.source(), written, batch, count, runtime.ops_libraries)
 
 
 def _opened(written: Path, original: Model, device: Device) -> tuple[Session, Session]:

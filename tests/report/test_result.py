@@ -34,6 +34,7 @@ RESULT = {
     "samples",
     "quality",
     "latency",
+    "memory",
     "device",
     "provider",
     "evaluations",
@@ -134,6 +135,7 @@ def test_the_keys_of_the_json_are_a_contract(facts: dict[str, Any]) -> None:
         assert set(estimate) == ESTIMATE
     assert set(facts["curve"][0]) == POINT
     assert set(facts["latency"]) == LATENCY
+    assert facts["memory"] is None  # its weights are kept: it is of no concern
     assert set(facts["seconds"]) == PHASES
 
 

@@ -70,6 +70,19 @@ LAYERS = (
         words="onnx_dalr.request.weights:WORDS",
     ),
     Option(
+        name="memory",
+        type="str",
+        default="keep",
+        text='"keep" for weights that are floats while the model runs, "small" for int8 and int4 that stay packed then '
+        "where ONNX Runtime takes them so.",
+        functions=_FUNCTIONS,
+        help="keep, or small: packed weights stay packed while the model runs.",
+        commands=RUNS,
+        group=GROUP,
+        metavar="WORD",
+        words="onnx_dalr.request.weights:MemoryName",
+    ),
+    Option(
         name="include",
         type="str | Iterable[str]",
         default=(),
