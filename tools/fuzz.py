@@ -44,6 +44,7 @@ from onnx_dalr.errors import DalrError, InputError
 from onnx_dalr.factorize import Factors
 from onnx_dalr.factorize.form import KEPT
 from onnx_dalr.factorize.formats import FORMATS
+from onnx_dalr.factorize.structures import Piece
 from onnx_dalr.factorize.structures.pair import pieces_of
 from onnx_dalr.graph.layers import Layer, find, matrix
 from onnx_dalr.graph.rewrite import Substitution, rewrite
@@ -113,7 +114,7 @@ def try_layers(rng: random.Random, folder: Path) -> str:
     (folder / "model.onnx").write_bytes(before := proto.SerializeToString(deterministic=True))
     try:
         model = load(proto)
-        layers, _ = find(model)
+        layers, _ = find(model, in_one_piece=rng.random() < 0.5)
         chosen = [layer for layer in layers if rng.random() < 0.8]
         made = rewrite(model, [exact(model, layer) for layer in chosen]).proto
         empty = rewrite(model, []).proto
@@ -137,10 +138,14 @@ def try_layers(rng: random.Random, folder: Path) -> str:
 
 
 def exact(model: Model, layer: Layer) -> Substitution:
-    """Full-rank factors: A·B = W."""
+    """Full-rank factors: A·B = W; what stays in one piece is stored in float16, or as it is where that is too small."""
     W = matrix(model, layer).astype(np.float64)
     if not np.isfinite(W).all():
         raise InputError("not finite")
+    if layer.in_one_piece:
+        fits = np.abs(W).max(initial=0) < 6e4
+        pieces = [Piece("W", W.reshape(layer.shape.dims).astype(np.float32))]
+        return Substitution.of(layer, pieces, FORMATS["float16" if fits else KEPT], np.zeros(layer.m))
     made = pieces_of(Factors(np.eye(layer.m), W, np.zeros(layer.m)))
     return Substitution.of(layer, made.pieces, FORMATS[KEPT], made.shift)
 
@@ -148,7 +153,7 @@ def exact(model: Model, layer: Layer) -> Substitution:
 def _check_rewrite(
     model: Model, made: ModelProto, chosen: Sequence[Layer], before: Any, folder: Path, hostile: bool
 ) -> None:
-    grown = sum(entry.m * entry.m + entry.plain_growth for entry in chosen)
+    grown = sum((0 if entry.in_one_piece else entry.m * entry.m) + entry.plain_growth for entry in chosen)
     if count_params(made) - count_params(model.proto) > grown:
         raise WrongError(f"parameters: {count_params(model.proto)} → {count_params(made)}, announced growth {grown}")
     (folder / "made.onnx").write_bytes(made.SerializeToString())
@@ -219,6 +224,8 @@ def try_optimize(rng: random.Random, folder: Path) -> str:
         "batch_size": rng.choice([None, 1, 3, 1000]),
         "seed": rng.randrange(3),
         "task": rng.choice(["auto", "auto", "classify", "regress", "embed"]),
+        "weights": rng.choice(["keep", "keep", "float16", "int8", "int4", "auto"]),
+        "memory": rng.choice(["keep", "keep", "small"]),
     }
     if options["rank"] is None:
         options["max_drop"] = rng.choice([None, 0.5, "10%", 0])

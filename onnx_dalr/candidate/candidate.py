@@ -189,7 +189,12 @@ def _weight(made: Substitution) -> int:
 
 
 def _has_bias_for(layer: Layer, form: Form, context: Context) -> bool:
-    """Whether what rounding does to the mean has a place to go to: a bias that is there, or comes with the factors."""
+    """Whether what rounding does to the mean has a place to go to: a bias that is there, or comes with the factors.
+
+    The nodes of a layer in one piece stay as they are, and so do their biases.
+    """
+    if layer.in_one_piece:
+        return False
     comes = form.structure != DENSE and context.options.method.compensates
     return comes or layer.growth(compensated=True) <= layer.growth(compensated=False)
 
@@ -203,7 +208,7 @@ def _empty(
         spectra = None if learned is None else learned.of(layer.name)
         moved = form.structure != DENSE and context.options.method.compensates
         moved = moved and (spectra is None or spectra.of(form).moves_bias)
-        if form.format != KEPT and not layer.in_one_piece and (spectra is None or spectra.seen is not None):
+        if form.format != KEPT and (spectra is None or spectra.seen is not None):
             moved = _has_bias_for(layer, form, context)
         parts = []
         for slot in slots_of(layer.shape, form):

@@ -9,6 +9,9 @@ from onnx_dalr.factorize.formats import FORMATS
 from onnx_dalr.factorize.structures import slots_of
 from onnx_dalr.graph.layers import Layer
 
+NODES = 300
+"""Bytes of what makes floats of the numbers of one constant: nodes and names."""
+
 
 def forms_of(layer: Layer, method: Method, formats: Sequence[str] = (KEPT,)) -> tuple[Form, ...]:
     """Every form with fewer parameters or bytes than the layer in one piece, structure by structure; that comes last.
@@ -22,9 +25,9 @@ def forms_of(layer: Layer, method: Method, formats: Sequence[str] = (KEPT,)) -> 
         formats: In which numbers may be stored.
     """
     room = layer.params - layer.growth(compensated=method.compensates)
-    stored = Form(DENSE, (), formats[0])
-    smaller = KEPT not in formats and bytes_of(layer, stored, method) < bytes_of(layer, UNTOUCHED, method)
-    last = stored if smaller else UNTOUCHED
+    room_for_bytes = bytes_of(layer, UNTOUCHED, method) - NODES
+    stored = [form for format in formats if bytes_of(layer, form := Form(DENSE, (), format), method) < room_for_bytes]
+    last = stored[0] if stored and KEPT not in formats else UNTOUCHED
     return (
         *(
             Form(structure.name, rank, format)
@@ -32,7 +35,7 @@ def forms_of(layer: Layer, method: Method, formats: Sequence[str] = (KEPT,)) -> 
             for structure in layer.structures
             for rank in structure.ranks(layer.shape, room)
         ),
-        *(form for format in formats if (form := Form(DENSE, (), format)) not in (last, UNTOUCHED)),
+        *(form for form in stored if form not in (last, UNTOUCHED)),
         last,
     )
 

@@ -86,7 +86,8 @@ def _measured(
 ) -> MeasuredEffects:
     """What measures the effect of the wanted layers on the output, on a few of the select samples."""
     layers = [layer for layer, is_wanted in zip(space.layers, wanted, strict=True) if is_wanted]
-    known = {name: rows / max(len(sets.fit), 1) for name, rows in learned.rows.items()}
+    seen = (layer for layer in layers if layer.name in learned.rows and not layer.in_one_piece)
+    known = {layer.name: learned.rows[layer.name] / max(len(sets.fit), 1) for layer in seen}
     unknown = [layer for layer in layers if layer.name not in known]
     count = samples_for(layers, known | (rows_per_sample(context, unknown, sets) if unknown else {}))
     few = sets.select.spread(count)

@@ -47,7 +47,8 @@ def rounded(
     mean goes to the bias.
 
     Args:
-        pieces: In the order in which data meet them. Kernels, and all where nothing is `seen`, are rounded plainly.
+        pieces: In the order in which data meet them. All are rounded plainly where nothing is `seen`, and where kernels
+            are among several.
         format: How numbers are stored.
         dtype: Element type of the layer's weight.
         seen: What enters the layer; None where that is not known.
@@ -56,18 +57,18 @@ def rounded(
         Each piece as it is stored, and (W' − Ŵ)μ, [m], W' the product of the pieces as they were given; zeros where
         nothing is seen.
     """
-    if seen is None or any(piece.values.ndim != 2 for piece in pieces):
+    if seen is None or (len(pieces) > 1 and any(piece.values.ndim != 2 for piece in pieces)):
         return tuple(format.encode(piece.values, dtype) for piece in pieces), np.zeros(len(pieces[-1].values))
     made: list[Encoded] = []
     exact = product = np.zeros((0, 0))
     moment = seen.moment
     for number, piece in enumerate(pieces):
         values = piece.values.astype(np.float64)
-        wanted = values if not number else values @ exact
+        wanted = values.reshape(len(values), -1) if not number else values @ exact
         if number and number == len(pieces) - 1:
             values = _fitted(values, wanted, product, seen.moment)
         made.append(format.encode(values, dtype, moment))
-        read = made[-1].values.astype(np.float64)
+        read = made[-1].values.astype(np.float64).reshape(len(values), -1)
         exact, product = wanted, read if not number else read @ product
         if number < len(pieces) - 1:
             moment = moment.through(read)

@@ -52,6 +52,11 @@ class Layer:
         return bool(self.why_whole)
 
     @property
+    def can_be_read(self) -> bool:
+        """Whether it is known what enters it: the rows of all uses."""
+        return all(use.can_be_read for use in self.uses)
+
+    @property
     def m(self) -> int:
         """Outputs."""
         return self.shape.m

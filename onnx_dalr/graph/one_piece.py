@@ -15,10 +15,11 @@ import numpy as np
 from onnx import ModelProto, NodeProto, TensorProto, helper
 
 from onnx_dalr.graph import advice
-from onnx_dalr.graph.handle import Handle, Scope
+from onnx_dalr.graph.handle import MAIN, Handle, Scope
 from onnx_dalr.graph.index import STANDARD, GraphIndex, attribute
 from onnx_dalr.graph.kinds import Use
 from onnx_dalr.graph.kinds.in_one_piece import OPERANDS, Axes, InOnePiece, rows
+from onnx_dalr.graph.kinds.readings import Reading
 from onnx_dalr.graph.layer import FLOATS, Layer, Skipped, node_name
 from onnx_dalr.graph.storage.model import Model
 
@@ -27,6 +28,8 @@ SMALLEST = 1024
 
 _ALIKE = {"Identity", "Cast", "Slice", "Split", "Concat"}
 """Operators that pass a weight on and leave its axes where they are."""
+_IN_PART = {"Slice", "Split", "Concat"}
+"""Those of them that make something of another size."""
 _OTHERWISE = {"Reshape", "Flatten", "Unsqueeze", "Squeeze", "Transpose"}
 """Operators that pass it on with other axes."""
 
@@ -41,6 +44,7 @@ class _Reader:
         order: The constant's axes as the node sees them; None where that is not known.
         path: Tensors between, the node's operand first.
         casts: Element types it is cast to on the way.
+        whole: All of the constant gets there, and nothing beside it.
     """
 
     node: Handle
@@ -48,6 +52,7 @@ class _Reader:
     order: tuple[int, ...] | None
     path: tuple[str, ...]
     casts: tuple[int, ...]
+    whole: bool = True
 
 
 def joined(
@@ -230,7 +235,8 @@ def _passed_on(reader: _Reader, node: NodeProto, output: str) -> _Reader:
     casts = reader.casts
     if node.op_type == "Cast":
         casts = (*casts, 0 if _is_parametric(node) else attribute(node, "to", 0))
-    return replace(reader, order=order, path=(output, *reader.path), casts=casts)
+    whole = reader.whole and node.op_type not in _IN_PART
+    return replace(reader, order=order, path=(output, *reader.path), casts=casts, whole=whole)
 
 
 def _is_parametric(node: NodeProto) -> bool:
@@ -258,21 +264,23 @@ def _layer(
     nodes = [user.node.node(model.proto) for user in users]
     kind = InOnePiece(_axes(nodes[0], users[0], tensor.dims))
     cast_to = _cast_at_once(name, index, model.index)
+    readings = [_reading(node, user, tensor.dims, kind, model) for user, node in zip(users, nodes, strict=True)]
     uses = tuple(
         Use(
             kind=kind,
             op=node.op_type,
             node=user.node,
             node_name=node.name,
-            data=next((name for at, name in enumerate(node.input) if at != user.at), ""),
+            data=reading.data if reading else next((name for at, name in enumerate(node.input) if at != user.at), ""),
             weight=name,
             layout=kind.axes,
             output=_first_output(node),
             home=index.scope,
             path=user.path,
             cast_to=cast_to,
+            extra=reading,
         )
-        for user, node in zip(users, nodes, strict=True)
+        for user, node, reading in zip(users, nodes, readings, strict=True)
     )
     said = (skipped[user.node].reason for user in users if user.node in skipped)
     default = advice.reason(nodes[0]) or OPERANDS[nodes[0].op_type, users[0].at].why_whole
@@ -296,6 +304,23 @@ def _axes(node: NodeProto, user: _Reader, dims: Sequence[int]) -> Axes:
         return rows(len(dims))
     seen = OPERANDS[node.op_type, user.at].axes(node, [dims[axis] for axis in user.order])
     return tuple(tuple(user.order[axis] for axis in group) for group in seen)
+
+
+def _reading(node: NodeProto, user: _Reader, dims: Sequence[int], kind: InOnePiece, model: Model) -> Reading | None:
+    """How the rows are read that enter the constant at a node; None where they are not known, or lie in no main graph.
+
+    What the node sees has to be the whole constant, laid out as it is for the others.
+    """
+    if user.node.scope != MAIN or not user.whole or user.order is None or _is_parametric(node):
+        return None
+    if _axes(node, user, dims) != kind.axes:
+        return None
+    reading = OPERANDS[node.op_type, user.at].reading(node, [dims[axis] for axis in user.order])
+    if reading is None:
+        return None
+    graph, index = model.proto.graph, model.index[MAIN]
+    fed = any(value.name == reading.data for value in graph.input) and not index.holds(reading.data)
+    return reading if fed or index.producer(reading.data) is not None else None
 
 
 def _cast_at_once(name: str, index: GraphIndex, indices: Mapping[Scope, GraphIndex]) -> int:

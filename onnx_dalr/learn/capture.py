@@ -13,10 +13,13 @@ from numpy.typing import NDArray
 
 from onnx_dalr.errors import InputError
 from onnx_dalr.factorize import Method, Need, Statistics
+from onnx_dalr.graph.kinds import Use
+from onnx_dalr.graph.kinds.readings import everyone
 from onnx_dalr.graph.layers import Layer, matrix
 from onnx_dalr.graph.probe import probe
 from onnx_dalr.graph.storage.model import Model
 from onnx_dalr.learn.rows import RowReader
+from onnx_dalr.learn.thinning import Thinner
 from onnx_dalr.samples.base import Batch
 from onnx_dalr.samples.masks import kept_in
 from onnx_dalr.session.memory import memory_limit
@@ -53,6 +56,7 @@ def capture(
     each: Callable[[Batch], None] = lambda batch: None,
     metric: bool = False,
     rounded: Callable[[Layer], bool] = lambda layer: False,
+    thinner: Thinner | None = None,
 ) -> Capture:
     """Runs the probe over the batches and sums up what each layer's weight sees.
 
@@ -70,6 +74,7 @@ def capture(
         each: Called after every batch.
         metric: Leave room for the gradients too.
         rounded: Whether numbers of a layer may be rounded.
+        thinner: Says which rows are looked at of layers in one piece; all where left out.
 
     Raises:
         InputError: Statistics too large for this machine, a layer that sees NaN or infinity, or no rows at all.
@@ -88,23 +93,50 @@ def capture(
     for batch in batches:
         values = dict(zip(computed, session.run(batch, computed) if session else [], strict=True)) | batch
         reader = RowReader(1, kept_in(batch, mask_input))
+        if thinner is not None:
+            thinner.start(batch)
         for sink in sinks:
             for use in sink.layer.uses:
-                rows = reader.read(use.rows(values[use.data]), sink.layer.n)
-                sink.add(rows.values, check_memory)
-                if not rows.masked:
+                rows, masked = _rows(sink.layer, use, values[use.data], reader, thinner)
+                sink.add(rows, check_memory)
+                if not masked:
                     unmasked.add(sink.layer.name)
         each(batch)
     for sink in sinks:
         check_memory()
         sink.flush()
-    if layers and not any(sink.statistics.count for sink in sinks):
-        raise InputError(f"no row of the samples reached layer {layers[0].name!r}, nor any other", "is all masked?")
+    apart = [sink for sink in sinks if not sink.layer.in_one_piece]
+    if apart and not any(sink.statistics.count for sink in sinks):
+        name = apart[0].layer.name
+        raise InputError(f"no row of the samples reached layer {name!r}, nor any other", "is all masked?")
     return Capture(
         statistics={sink.layer.name: sink.statistics for sink in sinks if sink.statistics.count},
         provider=session.provider if session else "none",
         notes=tuple(_mask_notes(unmasked, mask_input)),
     )
+
+
+def _rows(
+    layer: Layer, use: Use, tensor: NDArray[Any], reader: RowReader, thinner: Thinner | None
+) -> tuple[NDArray[Any], bool]:
+    """(the rows to look at, [p, n]; whether padding is left out of them).
+
+    Nobody has to look at a weight in one piece: what is not finite there is no reason to stop.
+    """
+    if not layer.in_one_piece:
+        rows = reader.read(use.rows(tensor), layer.n)
+        return rows.values, rows.masked
+    masked = True
+
+    def pick(shape: tuple[int, ...]) -> NDArray[np.intp]:
+        nonlocal masked
+        real, masked = reader.real(shape)
+        if thinner is not None:
+            return thinner.picked(shape, thinner.of_each(layer), real)
+        return everyone(shape) if real is None else np.flatnonzero(real)
+
+    few = use.some_rows(tensor, pick)
+    return few[np.isfinite(few).all(axis=1)], masked
 
 
 class _Sink:
@@ -114,7 +146,8 @@ class _Sink:
         self.layer = layer
         self.statistics = Statistics(layer.m, layer.n, needs)
         self._model = model
-        self._chunk = max(1, min(CHUNK_ROWS, CHUNK_BYTES // (8 * layer.n)))
+        rows = CHUNK_ROWS // 4 if layer.in_one_piece else CHUNK_ROWS  # there are fewer of them, and each is long
+        self._chunk = max(1, min(rows, CHUNK_BYTES // (8 * layer.n)))
         self._waiting: list[NDArray[Any]] = []
         self._count = 0
 
@@ -179,6 +212,8 @@ def needs_of(layer: Layer, method: Method, *, metric: bool = False, rounded: boo
         metric: There are to be gradients.
         rounded: Numbers may be rounded, by what they will multiply.
     """
+    if layer.in_one_piece:
+        return Need.BLOCKS if rounded else Need.NONE
     read = (structure.needs(layer.shape, method) for structure in layer.structures)
     needs = reduce(or_, read, Need.METRIC if metric else Need.NONE)
     return needs | Need.BLOCKS if rounded and Need.INPUT not in needs else needs

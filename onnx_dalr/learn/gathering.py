@@ -41,8 +41,8 @@ def gathered(
             left out.
 
     Returns:
-        As `merged`; every layer of the run is in it, with exactly the sums the run itself would have kept: a layer
-        whose metric one of the files lacks has none.
+        As `merged`; every layer of the run that can be taken apart is in it, with exactly the sums the run itself would
+        have kept: a layer whose metric one of the files lacks has none.
 
     Raises:
         InputError: As `load_statistics`, `check_fits` and `merged`.
@@ -87,7 +87,7 @@ def check_fits(
 
     METRIC is never missing: a layer whose gradients found no room, no path or no finite value goes without a metric in
     the run that captures it, and so it does in those that read what was kept. BLOCKS are not kept where no numbers were
-    to be rounded.
+    to be rounded, and layers in one piece may be missing: they are rounded to nearest then.
 
     Args:
         stats: The set.
@@ -110,7 +110,7 @@ def check_fits(
     _check_settings(path, stats.settings, "this run", settings)
     for layer in layers:
         if layer.name not in stats.layers:
-            if complete:
+            if complete and not layer.in_one_piece:
                 hint = f"--exclude {layer.name!r}, or calibrate again with it and with samples that reach it"
                 raise InputError(f"{path} knows nothing of layer {layer.name!r}", hint)
             continue

@@ -18,9 +18,11 @@ from onnx_dalr.factorize.spectra import Spectra
 from onnx_dalr.factorize.structures.whole import Whole
 from onnx_dalr.graph.layers import Layer, matrix
 from onnx_dalr.learn.capture import capture, groups_within, has_room_for_metric, needs_of
+from onnx_dalr.learn.extent import in_small_batches
 from onnx_dalr.learn.memo import Memo
 from onnx_dalr.learn.probes import MOST_SAMPLES, add_metric
 from onnx_dalr.learn.statistics_set import StatisticsSet
+from onnx_dalr.learn.thinning import Thinner
 from onnx_dalr.learn.trust import DEFAULT, names_of_factors, trusts
 from onnx_dalr.progress import CAPTURING, FACTORIZING, PROBING, numbered
 from onnx_dalr.quality.task import Task
@@ -80,37 +82,40 @@ def learn(context: Context, layers: Sequence[Layer], sets: Sets, task: Task | No
         keep: Hold on to the statistics.
     """
     method, metric = context.options.method, context.options.wants_metric and task is not None
-    looked_at = [layer for layer in layers if not layer.in_one_piece]
+    looked_at = [layer for layer in layers if _is_looked_at(context, layer)]
     groups = groups_of(context, looked_at, metric=metric)
     kept: dict[str, Statistics] = {}
     learned = Learned({}, {}, frozenset(), kept, 0, ())
     if not looked_at:
         learned = replace(learned, digests=frozenset(_digests(sets)))
     for number, group in enumerate(groups, start=1):
-        weighed = metric and has_room_for_metric(group, method)
+        apart = [layer for layer in group if not layer.in_one_piece]
+        weighed = metric and bool(apart) and has_room_for_metric(group, method)
         part = (number, len(groups))
         digests: list[str] = []
+        fit = in_small_batches(context, group, sets.fit)
         with context.phase("capture"), context.progress.stage(numbered(CAPTURING, *part), len(sets.fit)) as advance:
             captured = capture(
                 context.original,
                 group,
                 method,
-                fed(sets.fit, advance, digests),
+                fed(fit, advance, digests),
                 device=context.options.runtime,
                 mask_input=sets.mask_input,
                 metric=weighed,
                 rounded=partial(_rounds, context),
+                thinner=Thinner(len(fit), fit.size_of),
             )
         statistics, notes, extra = captured.statistics, captured.notes, 0
-        if metric and not weighed:
-            notes = (*notes, f"{group[0].name!r} has no output metric: its gradients do not fit into memory")
-        if weighed and statistics:
+        if metric and apart and not weighed:
+            notes = (*notes, f"{apart[0].name!r} has no output metric: its gradients do not fit into memory")
+        if weighed and any(layer.name in statistics for layer in apart):
             assert task is not None
             few = min(len(sets.fit), MOST_SAMPLES)
             with context.phase("metric"), context.progress.stage(numbered(PROBING, *part), few) as advance:
                 probed = add_metric(
                     context.original,
-                    group,
+                    apart,
                     statistics,
                     sets.fit,
                     task,
@@ -120,8 +125,9 @@ def learn(context: Context, layers: Sequence[Layer], sets: Sets, task: Task | No
                 )
             notes, extra = (*notes, *probed.notes), probed.passes
             # What is kept says what there is: halves add up to the whole only if a lost metric is lost for the sum.
-            for lost in (each for each in statistics.values() if not each.metric_probes):
-                lost.drop_metric()
+            for lost in (statistics[layer.name] for layer in apart if layer.name in statistics):
+                if not lost.metric_probes:
+                    lost.drop_metric()
         learned.rows.update((name, each.count) for name, each in statistics.items())
         kept.update(statistics if keep else {})
         add_spectra(context, group, statistics, learned.by_factors, part=part, keep=keep)
@@ -144,10 +150,15 @@ def _rounds(context: Context, layer: Layer) -> bool:
     return any(FORMATS[name].reads_moment for name in formats_of(layer, context.options.weights))
 
 
+def _is_looked_at(context: Context, layer: Layer) -> bool:
+    """Whether rows of a layer are captured: of one in one piece, where rounding reads them and it is known which."""
+    return not layer.in_one_piece or (layer.can_be_read and _rounds(context, layer))
+
+
 def groups_of(context: Context, layers: Sequence[Layer], *, metric: bool) -> list[list[Layer]]:
     """The layers in groups, each looked at in one pass over the samples: as many at a time as memory allows."""
     limit = min(memory_limit(), max(STATISTICS_FLOOR, context.original.size))
-    looked_at = [layer for layer in layers if not layer.in_one_piece]
+    looked_at = [layer for layer in layers if _is_looked_at(context, layer)]
     rounded = partial(_rounds, context)
     return groups_within(looked_at, context.options.method, limit, metric=metric, rounded=rounded) if looked_at else []
 
@@ -161,16 +172,18 @@ def needs_in(context: Context, layer: Layer) -> Need:
 def learn_from(context: Context, layers: Sequence[Layer], stats: StatisticsSet) -> Learned:
     """Spectra from statistics that are there already; no sample is run."""
     learned = Learned({}, {}, stats.samples, {}, 0, stats.notes)
-    looked_at = [layer for layer in layers if not layer.in_one_piece]
-    learned.rows.update((layer.name, stats.facts(layer.name).rows) for layer in looked_at if layer.name in stats.layers)
+    looked_at = [layer for layer in layers if _is_looked_at(context, layer) and layer.name in stats.layers]
+    known = {layer.name: stats.facts(layer.name) for layer in looked_at}
+    looked_at = [one for one in looked_at if not one.in_one_piece or Need.BLOCKS in known[one.name].needs]
+    learned.rows.update((layer.name, known[layer.name].rows) for layer in looked_at)
     add_spectra(context, looked_at, stats.layers, learned.by_factors)
     return _with_others(context, layers, replace(learned, statistics=stats.layers))
 
 
 def _with_others(context: Context, layers: Sequence[Layer], learned: Learned) -> Learned:
-    """Also the spectra of layers that no sample is run for."""
-    others = without_rows(context, [layer for layer in layers if layer.in_one_piece])
-    learned.by_factors.setdefault(DEFAULT, {}).update(others)
+    """Also the spectra of layers in one piece of whose rows nothing is known."""
+    found = learned.by_factors.setdefault(DEFAULT, {})
+    found.update(without_rows(context, [one for one in layers if one.in_one_piece and one.name not in found]))
     return learned
 
 
@@ -195,7 +208,7 @@ def add_spectra(
     """
     method, weights = context.options.method, context.options.weights
     present = [layer for layer in layers if layer.name in statistics]
-    total = sum(len(names_of_factors(context, statistics[layer.name])) for layer in present)
+    total = sum(1 if one.in_one_piece else len(names_of_factors(context, statistics[one.name])) for one in present)
     # One BLAS thread: two on a busy machine take many times as long for an eigendecomposition (methods.md §7.2).
     with (
         context.phase("factorize"),
@@ -211,6 +224,10 @@ def add_spectra(
             seen = _seen(held, formats)
             rounded, apart = losses(formats, W.reshape(layer.shape.dims), layer.dtype, seen)
             seen = seen.compact() if seen is not None and W.dtype == np.float32 else seen
+            if layer.in_one_piece:
+                into.setdefault(DEFAULT, {})[layer.name] = Spectra({DENSE: Whole()}, rounded=rounded, seen=seen)
+                advance(1)
+                continue
             for name, settings in trusts(context, W, held).items():
                 found = spectra_of(layer, W, held, method, settings)
                 into.setdefault(name, {})[layer.name] = replace(found, rounded=rounded, rounded_apart=apart, seen=seen)
@@ -218,7 +235,7 @@ def add_spectra(
 
 
 def without_rows(context: Context, layers: Sequence[Layer]) -> dict[str, Spectra]:
-    """Spectra of layers in one piece that no sample is run for: what rounding leaves of them is all that is known."""
+    """Spectra of layers in one piece of whose rows nothing is known: they count by their weights."""
     found = {}
     for layer in layers:
         values = matrix(context.original, layer).reshape(layer.shape.dims)

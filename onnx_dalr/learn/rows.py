@@ -47,15 +47,17 @@ class RowReader:
     def read(self, tensor: NDArray[Any], n: int) -> Rows:
         """The rows of n values of a tensor, [..., n], without those of masked positions."""
         shape = tensor.shape[:-1]
-        self._learn_order(shape)
+        real, masked = self.real(shape)
         values, owners = tensor.reshape(-1, n), self._owners(shape)
+        return Rows(values, owners, masked) if real is None else Rows(values[real], owners[real], masked)
+
+    def real(self, shape: tuple[int, ...]) -> tuple[NDArray[np.bool_] | None, bool]:
+        """(which rows of these axes are no padding, None for all; whether the mask fits them, or there is none)."""
+        self._learn_order(shape)
         if self.kept is None:
-            return Rows(values, owners, masked=True)
+            return None, True
         real = entries_kept(self.kept, shape, positions_first=self._positions_first)
-        if real is None:
-            return Rows(values, owners, masked=False)
-        real = np.broadcast_to(real, shape).reshape(-1)
-        return Rows(values[real], owners[real], masked=True)
+        return (None, False) if real is None else (np.broadcast_to(real, shape).reshape(-1), True)
 
     def _learn_order(self, shape: tuple[int, ...]) -> None:
         at = mask_axes(self.kept.shape, shape) if self.kept is not None else self._sample_axes(shape)

@@ -10,8 +10,8 @@ from onnx_dalr.samples.base import Batch
 from onnx_dalr.session.memory import memory_available
 from onnx_dalr.session.resident import resident
 
-_MORE = 1.05
-_NOTICEABLE = 2_000_000
+_MORE = 1.1
+_NOTICEABLE = 10_000_000
 
 
 @dataclass(frozen=True)

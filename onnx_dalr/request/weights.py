@@ -35,9 +35,9 @@ _INT4 = tuple(name for name in FORMATS if name.startswith("int4"))
 WORDS: dict[str, tuple[tuple[str, ...], str]] = {
     KEPT: ((KEPT,), KEPT),
     "float16": (("float16",), "float16"),
-    "int8": (("int8",), "int8"),
+    "int8": (("int8/64", "int8"), "int8"),
     "int4": (_INT4, "int4/32"),
-    "auto": ((KEPT, "float16", "int8", *_INT4), "int8"),
+    "auto": ((KEPT, "float16", "int8/64", "int8", *_INT4), "int8"),
 }
 """What can be asked for: the formats, and the one where bits are free."""
 

@@ -117,6 +117,11 @@ class SampleSet:
         chosen = np.linspace(0, len(self) - 1, min(count, len(self))).round().astype(int)
         return replace(self, indices=self.indices[np.unique(chosen)])
 
+    def size_of(self, batch: Batch) -> int:
+        """How many samples a feed of the source holds."""
+        rows = () if self.source.complete else (len(v) for k, v in batch.items() if k not in self.source.repeated)
+        return next(iter(rows), 1)
+
     def one(self) -> tuple[int, Batch]:
         """(samples, feed) of the smallest batch the model takes: what latency is measured on."""
         indices, batch = next(iter(self.source.batches(self.indices, 1)))

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from onnx_dalr._version import __version__
 from onnx_dalr.candidate.candidate import build
-from onnx_dalr.candidate.forms import bytes_in_format, bytes_of, largest_rank, params_of
+from onnx_dalr.candidate.forms import NODES, bytes_in_format, bytes_of, largest_rank, params_of
 from onnx_dalr.candidate.small import stays_small
 from onnx_dalr.choose.analysis import Analysis
 from onnx_dalr.factorize import UNTOUCHED
@@ -31,7 +31,6 @@ _MORE_MEMORY = (
 )
 
 _EIGHT_BITS = "int8"
-_NODES = 300  # bytes of what makes floats of the numbers of a weight: nodes and names
 
 
 def produce(analysis: Analysis, plan: Plan, destination: Destination) -> Result:
@@ -114,7 +113,7 @@ def _bytes_with_formats(analysis: Analysis, plan: Plan, size: int) -> int | None
     for layer in layers:
         form = forms.get(layer.name, UNTOUCHED)
         then = bytes_in_format(layer, form, _EIGHT_BITS, options.method)
-        size -= max(bytes_of(layer, form, options.method) - then - _NODES * (1 + len(form.rank)), 0)
+        size -= max(bytes_of(layer, form, options.method) - then - NODES * (1 + len(form.rank)), 0)
     return size
 
 

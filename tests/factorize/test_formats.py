@@ -99,7 +99,7 @@ def test_bytes_are_those_of_the_arrays(name: str, dims: tuple[int, ...], dtype: 
 @pytest.mark.parametrize("name", STORED)
 def test_there_are_fewer_of_them_the_fewer_the_bits(name: str) -> None:
     share = FORMATS[name].bytes(Shape(512, 512), F32) / KEEP.bytes(Shape(512, 512), F32)
-    bits = {"float16": 16, "int8": 8 + 32 / 512, "int4/32": 5, "int4/64": 4.5, "int4/128": 4.25}[name]
+    bits = {"float16": 16, "int8": 8 + 32 / 512, "int8/64": 8.5, "int4/32": 5, "int4/64": 4.5, "int4/128": 4.25}[name]
     assert share == pytest.approx(bits / 32, rel=1e-3)
 
 

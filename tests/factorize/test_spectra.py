@@ -19,7 +19,7 @@ RANKS = range(1, 9)
 
 
 def spectra(spectrum: Spectrum = PLAIN) -> Spectra:
-    return Spectra({"pair": PairSpectrum(spectrum)}, {"coarse": NOISE})
+    return Spectra({"pair": PairSpectrum(spectrum)}, {"coarse": NOISE}, {"coarse": NOISE})
 
 
 def pair(rank: int, format: str = "keep") -> Form:
@@ -95,3 +95,9 @@ def test_what_is_measured_in_one_form_is_what_the_method_decomposed() -> None:
     case, svd = make(8, 10, 60), METHODS["svd"]
     spectrum = svd.spectrum(case.W, case.statistics(svd.needs(8, 10)), Settings())
     assert spectra(spectrum).first.method == "svd"
+
+
+def test_apart_a_weight_may_lose_more_than_in_one_piece() -> None:
+    found = Spectra({"pair": PairSpectrum(PLAIN)}, {"coarse": NOISE}, {"coarse": 3 * NOISE})
+    assert found.tail(IN_ONE_PIECE) == pytest.approx(NOISE * PLAIN.power)
+    assert found.tail(pair(3, "coarse")) == pytest.approx(found.tail(pair(3)) + 3 * NOISE * PLAIN.power)

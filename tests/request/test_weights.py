@@ -16,10 +16,10 @@ BLOCKS = ("int4/32", "int4/64", "int4/128")
     [
         ("keep", ("keep",), "keep"),
         ("float16", ("float16",), "float16"),
-        ("int8", ("int8",), "int8"),
+        ("int8", ("int8/64", "int8"), "int8"),
         ("int4", BLOCKS, "int4/32"),
         ("int4/64", ("int4/64",), "int4/64"),
-        ("auto", ("keep", "float16", "int8", *BLOCKS), "int8"),
+        ("auto", ("keep", "float16", "int8/64", "int8", *BLOCKS), "int8"),
     ],
 )
 def test_a_word_is_formats_and_the_one_where_bits_are_free(word: str, formats: tuple[str, ...], alone: str) -> None:
@@ -31,14 +31,14 @@ def test_a_word_is_formats_and_the_one_where_bits_are_free(word: str, formats: t
 
 def test_the_last_rule_that_matches_counts_and_without_one_numbers_are_kept() -> None:
     rules = read_rules(["fc*=int8", "fc2=keep"])
-    assert formats_for(("fc1",), rules) == ("int8",)
+    assert formats_for(("fc1",), rules) == ("int8/64", "int8")
     assert formats_for(("fc2", "W2"), rules) == ("keep",)
     assert formats_for(("conv",), rules) == ("keep",)
-    assert formats_for(("conv", "fc_of_it"), rules) == ("int8",)
+    assert formats_for(("conv", "fc_of_it"), rules) == ("int8/64", "int8")
 
 
 def test_a_pattern_may_have_an_equals_sign() -> None:
-    assert formats_for(("a=b",), read_rules("a=b=int8")) == ("int8",)
+    assert formats_for(("a=b",), read_rules("a=b=int8")) == ("int8/64", "int8")
 
 
 @pytest.mark.parametrize("given", ["int3", "", "=int8", "fc=", "fc=half", "INT8"])

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from onnx_dalr.factorize.formats.base import Decoding, Encoded
+from onnx_dalr.factorize.formats.blocks import INPUTS, blocked, blocked_shape, blocks_of, padding_bytes, unblocked
 from onnx_dalr.factorize.formats.feedback import Float32, grid, rounded
 from onnx_dalr.factorize.gram import Float64
 from onnx_dalr.factorize.moment import Moment
@@ -45,7 +46,7 @@ class Int4:
         """About m·n/2 + 4·m·n/block, and what unpacks them."""
         del dtype
         count, size = self._blocks(shape.m, shape.n)
-        own = shape.m * count * size // 2 + 4 * shape.m * count + (4 * shape.n if count * size != shape.n else 0)
+        own = shape.m * count * size // 2 + 4 * shape.m * count + padding_bytes(shape.n, count, size)
         return own + sum(constant.nbytes for constant in _CONSTANTS.values())
 
     def encode(self, values: NDArray[Any], dtype: np.dtype[Any], moment: Moment | None = None) -> Encoded:
@@ -54,62 +55,37 @@ class Int4:
         m, n = len(values), math.prod(values.shape[1:])
         rows, feedback = values.reshape(m, n), None if moment is None else moment.feedback
         count, size = self._blocks(m, n)
-        padding = count * size - n
         weights = np.ones(n) if feedback is None else feedback.weights
-        scale = _scales(_blocked(rows, count, size), _blocked(weights[None], count, size))
+        scale = _scales(blocked(rows, count, size), blocked(weights[None], count, size))
         by_input = np.repeat(scale, size, axis=1)[:, :n]
         numbers = rounded(rows, by_input, _LOW, _HIGH, feedback)
-        halves = (_blocked(numbers, count, size) - _LOW).astype(np.uint8).reshape(-1, 2)
+        halves = (blocked(numbers, count, size) - _LOW).astype(np.uint8).reshape(-1, 2)
         arrays = {
             "": halves[:, :1] + 16 * halves[:, 1:],
             **_CONSTANTS,
             "_scale": scale if count == 1 else scale[:, :, None],
         }
-        if padding:
-            arrays["_inputs"] = np.arange(n, dtype=np.int32)
+        if count * size != n:
+            arrays[INPUTS] = np.arange(n, dtype=np.int32)
         read = (numbers * by_input).astype(np.result_type(values.dtype, np.float32), copy=False)
         return Encoded(arrays, read.reshape(values.shape), self._steps(values.shape, count, size), canonical=True)
 
     def _blocks(self, m: int, n: int) -> tuple[int, int]:
-        """How many blocks an output has, and of how many inputs each.
-
-        So few that none is larger than it may be. What does not fill them is padded, and picking the inputs out of that
-        takes four bytes for each: a few blocks more may be cheaper, if they are filled. Numbers come in twos.
-        """
-        least = -(-n // self.block)
-        exact = next((count for count in range(least, least * 5 // 4 + 1) if n % count == 0), None)
-        count = exact if exact is not None and m * (exact - least) <= n else least
-        size = -(-n // count)
+        """How many blocks an output has, and of how many inputs each; numbers come in twos."""
+        count, size = blocks_of(m, n, self.block)
         return count, size + m * count * size % 2
 
     def _steps(self, shape: tuple[int, ...], count: int, size: int) -> tuple[Decoding, ...]:
-        m, n = shape[0], math.prod(shape[1:])
-        whole = (m, count * size)
-        blocked = whole if count == 1 else (m, count, size)
-        steps = [
+        steps = (
             Decoding("Cast", attributes={"to": "float32"}),
             Decoding("Div", operand="_parts"),
             Decoding("Floor"),
             Decoding("MatMul", operand="_mix"),
             Decoding("Sub", operand="_middle"),
-            Decoding("Reshape", attributes={"shape": blocked}),
+            Decoding("Reshape", attributes={"shape": blocked_shape(shape[0], count, size)}),
             Decoding("Mul", operand="_scale"),
-        ]
-        reached: tuple[int, ...] = blocked
-        if count * size != n:
-            if blocked != whole:
-                steps.append(Decoding("Reshape", attributes={"shape": whole}))
-            steps.append(Decoding("Gather", operand="_inputs", attributes={"axis": 1}))
-            reached = (m, n)
-        if reached != shape:
-            steps.append(Decoding("Reshape", attributes={"shape": shape}))
-        return (*steps, Decoding("Cast", attributes={"to": None}))
-
-
-def _blocked(rows: NDArray[Any], count: int, size: int) -> NDArray[Any]:
-    """[m, n] as [m, count, size], zeros where there is nothing."""
-    padded = np.pad(rows, ((0, 0), (0, count * size - rows.shape[1])))
-    return padded.reshape(len(rows), count, size)
+        )
+        return (*steps, *unblocked(shape, count, size), Decoding("Cast", attributes={"to": None}))
 
 
 def _scales(W: NDArray[Any], weights: Float64) -> Float32:

@@ -1,4 +1,4 @@
-"""A weight in one piece, where nothing is known of its rows: no structure applies, and no sample was run for it."""
+"""A weight in one piece: no structure applies, and only what enters it may be known."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from onnx_dalr.factorize.structures.base import Pieces
 
 @dataclass(frozen=True)
 class Whole:
-    """Its output counts as one: what is lost of it is the share of the weight that rounding leaves behind."""
+    """Its output counts as one: what is lost of it is the share that rounding leaves behind."""
 
     method: str = ""
     power: float = 1.0

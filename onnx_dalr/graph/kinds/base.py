@@ -15,6 +15,7 @@ from onnx_dalr.factorize.shape import Shape
 from onnx_dalr.factorize.structures import STRUCTURES, Structure
 from onnx_dalr.graph.handle import MAIN, Handle, Scope
 from onnx_dalr.graph.index import GraphIndex
+from onnx_dalr.graph.kinds.readings import Pick
 
 
 @dataclass(frozen=True)
@@ -67,6 +68,15 @@ class Use:
     def rows(self, tensor: NDArray[Any]) -> NDArray[Any]:
         """The rows that its data feed into the weight, [..., n]: padding is in them, what is stepped over is not."""
         return self.kind.rows(tensor, self)
+
+    @property
+    def can_be_read(self) -> bool:
+        """Whether there are rows to be read."""
+        return self.kind.can_read(self)
+
+    def some_rows(self, tensor: NDArray[Any], pick: Pick) -> NDArray[Any]:
+        """Some of the rows that its data feed into the weight, [p, n]."""
+        return self.kind.some_rows(tensor, self, pick)
 
     def answers(self, tensor: NDArray[Any]) -> NDArray[Any]:
         """The rows that leave the weight, [..., m], of a tensor that has the shape of its output."""
@@ -152,6 +162,21 @@ class Kind(Protocol):
     def rows(self, tensor: NDArray[Any], use: Use) -> NDArray[Any]:
         """The rows, [..., n], that the data of a use feed into the weight; padding is in them."""
         ...
+
+    def can_read(self, use: Use) -> bool:
+        """Whether the rows that the data of a use feed into the weight are known."""
+        return True
+
+    def some_rows(self, tensor: NDArray[Any], use: Use, pick: Pick) -> NDArray[Any]:
+        """Some of these rows, [p, n].
+
+        Args:
+            tensor: The data of the use.
+            use: The use.
+            pick: From how many rows there are along each axis, samples first, to the numbers of those that are wanted.
+        """
+        rows = self.rows(tensor, use)
+        return rows.reshape(-1, rows.shape[-1])[pick(rows.shape[:-1])]
 
     def answers(self, tensor: NDArray[Any], use: Use) -> NDArray[Any]:
         """The rows, [..., m], that leave the weight, of a tensor that has the shape of the use's output."""

@@ -17,6 +17,7 @@ from onnx_dalr.factorize.structures import Structure
 from onnx_dalr.graph.handle import Handle
 from onnx_dalr.graph.index import GraphIndex, attribute
 from onnx_dalr.graph.kinds.base import Kind, Refused, Replacement, Use
+from onnx_dalr.graph.kinds.readings import Pick, Reading, everyone, left_operand, patches, sequence, states
 
 LOOKED_UP = "lookup table: its rows are picked, not multiplied"
 NOT_SUPPORTED = "not supported"
@@ -31,10 +32,12 @@ class Operand(NamedTuple):
     Attributes:
         axes: Of the weight as the node reads it: which make the rows of one scale each, which the inputs.
         why_whole: Why it is not taken apart, where nobody says more.
+        reading: What enters the weight, of the dimensions that the node sees; None where that is not looked at.
     """
 
     axes: Callable[[NodeProto, Sequence[int]], Axes]
     why_whole: str = NOT_SUPPORTED
+    reading: Callable[[NodeProto, Sequence[int]], Reading | None] = lambda node, dims: None
 
 
 def rows(rank: int) -> Axes:
@@ -88,13 +91,14 @@ def _table(node: NodeProto, dims: Sequence[int]) -> Axes:
 
 OPERANDS: dict[tuple[str, int], Operand] = {
     ("Gemm", 0): Operand(_gemm_left),
-    ("Gemm", 1): Operand(_gemm_right),
+    ("Gemm", 1): Operand(_gemm_right, reading=left_operand),
     ("MatMul", 0): Operand(_left),
-    ("MatMul", 1): Operand(_right),
-    ("Conv", 1): Operand(_kernel),
-    ("ConvTranspose", 1): Operand(_transposed_kernel),
+    ("MatMul", 1): Operand(_right, reading=left_operand),
+    ("Conv", 1): Operand(_kernel, reading=patches),
+    ("ConvTranspose", 1): Operand(_transposed_kernel, reading=patches),
     ("Gather", 0): Operand(_table, LOOKED_UP),
-    **{(op, at): Operand(_left) for op in ("LSTM", "GRU", "RNN") for at in (1, 2)},
+    **{(op, 1): Operand(_left, reading=sequence) for op in ("LSTM", "GRU", "RNN")},
+    **{(op, 2): Operand(_left, reading=states) for op in ("LSTM", "GRU", "RNN")},
 }
 """By operator and place."""
 
@@ -103,8 +107,8 @@ OPERANDS: dict[tuple[str, int], Operand] = {
 class InOnePiece(Kind):
     """A weight that stays one: it is stored otherwise and made again under its own name, its nodes stay as they are.
 
-    It has no structures, and nobody captures statistics for it: what is asked of its rows is not known. It is found by
-    its constant, not by its nodes, which may lay it out on the way and differ among each other.
+    It has no structures. It is found by its constant, not by its nodes, which may lay it out on the way and differ
+    among each other. `Use.extra` holds the Reading of its rows, None where they are not looked at.
 
     Attributes:
         axes: Of the stored tensor, for [m, channels, *kernel].
@@ -160,9 +164,24 @@ class InOnePiece(Kind):
         """Is not asked: biases stay as they are."""
         raise NotImplementedError("a weight in one piece has no bias")
 
+    def can_read(self, use: Use) -> bool:
+        """Whether there is a Reading."""
+        return use.extra is not None
+
     def rows(self, tensor: NDArray[Any], use: Use) -> NDArray[Any]:
-        """Is not asked."""
-        raise NotImplementedError("the rows of a weight in one piece are not known")
+        """All of them, [p, n]: of a kernel these are many times the tensor."""
+        return self.some_rows(tensor, use, everyone)
+
+    def some_rows(self, tensor: NDArray[Any], use: Use, pick: Pick) -> NDArray[Any]:
+        """As its Reading says.
+
+        Raises:
+            LookupError: There is none.
+        """
+        if use.extra is None:
+            raise LookupError("the rows of this weight in one piece are not known")
+        reading: Reading = use.extra
+        return reading.rows(tensor, pick)
 
     def answers(self, tensor: NDArray[Any], use: Use) -> NDArray[Any]:
         """Is not asked."""

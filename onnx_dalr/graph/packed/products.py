@@ -1,4 +1,4 @@
-"""Products with a weight that DequantizeLinear unpacks: runtimes make one operator of both (methods.md §9.4)."""
+"""Products with a weight that DequantizeLinear unpacks: runtimes make one operator of both (methods.md §9.5)."""
 
 from __future__ import annotations
 

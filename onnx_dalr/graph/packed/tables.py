@@ -1,4 +1,4 @@
-"""Tables whose rows are picked: picked first as they are stored, then unpacked (methods.md §9.4)."""
+"""Tables whose rows are picked: picked first as they are stored, then unpacked (methods.md §9.5)."""
 
 from __future__ import annotations
 

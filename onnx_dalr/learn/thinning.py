@@ -1,0 +1,65 @@
+"""Which rows are looked at of a weight in one piece: few are enough to round by, and kernels see very many."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from onnx_dalr.graph.layers import Layer
+from onnx_dalr.samples.base import Batch
+
+ROWS_AN_INPUT = 2
+FEWEST, MOST = 2048, 8192
+"""Rows of a layer, from all samples together."""
+
+
+def rows_wanted(layer: Layer) -> int:
+    """How many rows of all samples its moment is made of, at most or hardly more."""
+    return int(np.clip(ROWS_AN_INPUT * layer.n, FEWEST, MOST))
+
+
+class Thinner:
+    """Takes as many rows of every sample, spread over all that it brings.
+
+    Which depends on nothing but the number of the sample and how many rows it brings: not on the batches.
+    """
+
+    def __init__(self, samples: int, size_of: Callable[[Batch], int]) -> None:
+        """Takes how many samples there will be, and what says how many of them a feed holds."""
+        self._all, self._size_of = max(samples, 1), size_of
+        self._first = self._size = 0
+
+    def start(self, batch: Batch) -> None:
+        """Goes on to the next feed."""
+        self._first += self._size
+        self._size = self._size_of(batch)
+
+    def of_each(self, layer: Layer) -> int:
+        """Rows that a sample gives a layer by each of its uses."""
+        return -(-rows_wanted(layer) // (self._all * len(layer.uses)))
+
+    def picked(self, shape: tuple[int, ...], each: int, real: NDArray[np.bool_] | None) -> NDArray[np.intp]:
+        """Numbers of the rows to take, ascending.
+
+        Args:
+            shape: How many rows the feed brings along each axis: of samples first, or of what is in them; else all are
+                taken for those of one.
+            each: How many a sample is to give.
+            real: Which of them are no padding; None for all.
+        """
+        parts = self._size if shape and shape[0] % max(self._size, 1) == 0 else 1
+        each = each * self._size // max(parts, 1)
+        length = math.prod(shape) // max(parts, 1)
+        found = []
+        for part in range(parts):
+            numbers = np.arange(part * length, (part + 1) * length)
+            numbers = numbers if real is None else numbers[real[numbers]]
+            if len(numbers) > each:
+                # One of every stretch: as even as a grid, and in step with no row of an image.
+                within = np.random.default_rng(self._first + part).random(each)
+                numbers = numbers[((np.arange(each) + within) * len(numbers) / each).astype(np.intp)]
+            found.append(numbers)
+        return np.concatenate(found) if found else np.zeros(0, np.intp)
