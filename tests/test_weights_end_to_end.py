@@ -163,7 +163,7 @@ def test_a_model_without_a_single_layer_to_factor_gets_smaller() -> None:
     assert [layer.op for layer in result.layers] == ["Conv", "Conv"]
     assert result.quality is not None
     assert result.quality.error.value < 0.02
-    assert "rounded to nearest 2" in str(result)
+    assert "rounded to nearest 1 that no samples are captured for (two)" in str(result)  # kernels in groups
 
 
 def test_where_nothing_may_be_smaller_it_says_why() -> None:

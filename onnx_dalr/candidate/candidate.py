@@ -16,8 +16,10 @@ from onnx import ModelProto
 from threadpoolctl import threadpool_limits
 
 from onnx_dalr._version import __version__
-from onnx_dalr.factorize import DENSE, KEPT, Form, Shape
+from onnx_dalr.errors import InputError
+from onnx_dalr.factorize import KEPT, UNTOUCHED, Form, Shape
 from onnx_dalr.factorize.formats import FORMATS, Encoded
+from onnx_dalr.factorize.joined import JOINED, is_one
 from onnx_dalr.factorize.rounding import rounded
 from onnx_dalr.factorize.structures import STRUCTURES, Piece, Pieces, slots_of
 from onnx_dalr.graph.handle import MAIN
@@ -30,8 +32,8 @@ from onnx_dalr.learn.trust import DEFAULT
 from onnx_dalr.progress import counted
 from onnx_dalr.request.context import Context
 
-Zeros = dict[tuple[str, Shape, str], Encoded]
-"""Zeros as they are stored, by format, shape and element type."""
+Zeros = dict[tuple[Form | str, Shape, str], Encoded]
+"""Zeros as they are stored, by format or joined form, shape and element type."""
 
 _NO_FINGERPRINT = "0" * 16
 
@@ -101,8 +103,8 @@ def outline(
 
 def pieces_of(original: Model, layer: Layer, learned: Learned, form: Form, factors: str = DEFAULT) -> Pieces:
     """What takes the place of a layer's weight in a form, before it is stored in the form's format."""
-    if form.structure == DENSE:
-        (slot,) = slots_of(layer.shape, form)
+    if is_one(form):
+        (slot,) = slots_of(layer.shape, UNTOUCHED)
         return Pieces((slot.filled(matrix(original, layer).reshape(slot.shape.dims)),), np.zeros(layer.m))
     return learned.of(layer.name, factors).of(form).pieces(form.rank)
 
@@ -110,7 +112,7 @@ def pieces_of(original: Model, layer: Layer, learned: Learned, form: Form, facto
 def replacement(context: Context, learned: Learned, layer: Layer, form: Form) -> tuple[NDArray[Any], NDArray[Any]]:
     """(W', [m, n], and what is added to the bias, [m]) of a layer in a form, without making a model of it."""
     made = _substitution(context, layer, learned, form, DEFAULT)
-    if form.structure == DENSE:
+    if is_one(form):
         return made.parts[0].encoded.values.reshape(layer.m, layer.n), made.shift
     read = [Piece(part.role, part.encoded.values, part.axes) for part in made.parts]
     return STRUCTURES[form.structure].compose(read), made.shift
@@ -174,6 +176,8 @@ def _substitution(context: Context, layer: Layer, learned: Learned, form: Form, 
 
 
 def _rounded(context: Context, layer: Layer, learned: Learned, form: Form, factors: str) -> Substitution:
+    if form.structure in JOINED:
+        return _joined(context, layer, learned, form, factors)
     made = pieces_of(context.original, layer, learned, form, factors)
     seen = learned.of(layer.name, factors).seen
     with threadpool_limits(1, user_api="blas"):
@@ -182,9 +186,26 @@ def _rounded(context: Context, layer: Layer, learned: Learned, form: Form, facto
     return Substitution(layer, parts, made.shift + shift if _has_bias_for(layer, form, context) else made.shift)
 
 
+def _joined(context: Context, layer: Layer, learned: Learned, form: Form, factors: str) -> Substitution:
+    """A layer stored in several ways at once.
+
+    Raises:
+        InputError: The samples, or the statistics that take their place, do not say enough for it.
+    """
+    spectra = learned.of(layer.name, factors)
+    if not spectra.knows(form):
+        raise InputError(
+            f"{str(form)!r} of layer {layer.name!r} needs to know how it is used, and nothing is known of that",
+            "calibrate again, or store it in a format alone: 'dense int8'",
+        )
+    with threadpool_limits(1, user_api="blas"):
+        made = spectra.joined[form.structure].encoded(matrix(context.original, layer), form, layer.dtype)
+    return Substitution(layer, (Part("W", made),), np.zeros(layer.m))
+
+
 def _weight(made: Substitution) -> int:
     """Bytes it holds."""
-    arrays = [array for part in made.parts for array in (part.encoded.values, *part.encoded.arrays.values())]
+    arrays = [array for part in made.parts for array in (part.encoded.values, *part.encoded.stored())]
     return sum(array.nbytes for array in arrays)
 
 
@@ -195,7 +216,7 @@ def _has_bias_for(layer: Layer, form: Form, context: Context) -> bool:
     """
     if layer.in_one_piece:
         return False
-    comes = form.structure != DENSE and context.options.method.compensates
+    comes = not is_one(form) and context.options.method.compensates
     return comes or layer.growth(compensated=True) <= layer.growth(compensated=False)
 
 
@@ -206,10 +227,16 @@ def _empty(
         if form.untouched:
             continue
         spectra = None if learned is None else learned.of(layer.name)
-        moved = form.structure != DENSE and context.options.method.compensates
+        moved = not is_one(form) and context.options.method.compensates
         moved = moved and (spectra is None or spectra.of(form).moves_bias)
         if form.format != KEPT and (spectra is None or spectra.seen is not None):
             moved = _has_bias_for(layer, form, context)
+        if form.structure in JOINED:
+            whole = form, layer.shape, layer.dtype.name
+            if whole not in zeros:
+                zeros[whole] = JOINED[form.structure].empty(layer.shape, form, layer.dtype)
+            yield Substitution(layer, (Part("W", zeros[whole]),), np.zeros(layer.m))
+            continue
         parts = []
         for slot in slots_of(layer.shape, form):
             key = form.format, slot.shape, layer.dtype.name

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from onnx_dalr.factorize import DENSE, KEPT, UNTOUCHED, Form, Method
 from onnx_dalr.factorize.formats import FORMATS
+from onnx_dalr.factorize.joined import JOINED, is_one
 from onnx_dalr.factorize.structures import slots_of
 from onnx_dalr.graph.layers import Layer
 
@@ -35,6 +36,7 @@ def forms_of(layer: Layer, method: Method, formats: Sequence[str] = (KEPT,)) -> 
             for structure in layer.structures
             for rank in structure.ranks(layer.shape, room)
         ),
+        *(form for joined in layer.joined for form in joined.forms(layer.shape, formats)),
         *(form for form in stored if form not in (last, UNTOUCHED)),
         last,
     )
@@ -42,6 +44,8 @@ def forms_of(layer: Layer, method: Method, formats: Sequence[str] = (KEPT,)) -> 
 
 def params_of(layer: Layer, form: Form, method: Method) -> int:
     """Parameters of a layer in a form, what its biases grow by included."""
+    if form.structure in JOINED:
+        return JOINED[form.structure].params(layer.shape, form)
     return sum(slot.shape.params for slot in slots_of(layer.shape, form)) + _growth(layer, form, method)
 
 
@@ -49,6 +53,8 @@ def bytes_of(layer: Layer, form: Form, method: Method) -> int:
     """Bytes of the values that a layer stores in a form, of its biases too; names and nodes are not among them."""
     if form.untouched:
         return layer.params * layer.dtype.itemsize
+    if form.structure in JOINED:
+        return JOINED[form.structure].bytes(layer.shape, form, layer.dtype)
     storage = FORMATS[form.format]
     stored = sum(storage.bytes(slot.shape, layer.dtype) for slot in slots_of(layer.shape, form))
     return stored + _growth(layer, form, method) * layer.dtype.itemsize
@@ -82,4 +88,4 @@ def at_share(layer: Layer, share: float) -> Form | None:
 def _growth(layer: Layer, form: Form, method: Method) -> int:
     if form.untouched:
         return 0
-    return layer.growth(compensated=method.compensates and form.structure != DENSE)
+    return layer.growth(compensated=method.compensates and not is_one(form))

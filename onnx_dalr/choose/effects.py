@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from onnx_dalr.choose.allocate import Curve, Forms, Menu
 from onnx_dalr.choose.space import SearchSpace, family
 from onnx_dalr.factorize import Form
+from onnx_dalr.factorize.joined import JOINED
 from onnx_dalr.factorize.spectra import Spectra
 from onnx_dalr.graph.layers import Layer
 from onnx_dalr.graph.overridable import Override
@@ -133,9 +134,10 @@ class MeasuredEffects:
         with self._progress.stage(name, sum(self._wanted)) as advance:
             for layer, menu, spectra, form, points, wanted in each:
                 place = menu.index(form) if not form.untouched else _typical(menu)
-                tail = 0.0 if menu[place].untouched or not wanted else spectra.tail(menu[place])
-                if place not in points and tail > 0:
-                    points[place] = max(self._distortion(layer, menu[place]), _SMALLEST) / tail
+                for at in (place, *_landmarks(menu, spectra)) if wanted else ():
+                    tail = 0.0 if menu[at].untouched else spectra.tail(menu[at])
+                    if at not in points and tail > 0:
+                        points[at] = max(self._distortion(layer, menu[at]), _SMALLEST) / tail
                 advance(int(wanted))
 
     def curves(self) -> list[Curve]:
@@ -158,6 +160,15 @@ def _typical(menu: Menu) -> int:
     return first[-1] if first else max(len(menu) - 2, 0)
 
 
+def _landmarks(menu: Menu, spectra: Spectra) -> list[int]:
+    """Places of what joined structures have to be known at: a rank says less of them than of others."""
+    found: list[int] = []
+    for name, losses in spectra.joined.items():
+        forms = [form for form in menu if form.structure == name]
+        found += [menu.index(form) for form in losses.landmarks(forms)] if forms else []
+    return found
+
+
 def _scaled(menu: Menu, spectra: Spectra, points: Mapping[int, float]) -> Curve:
     """Tails times distortion/tail: of each structure and format, interpolated between the ranks that were measured.
 
@@ -173,6 +184,10 @@ def _scaled(menu: Menu, spectra: Spectra, points: Mapping[int, float]) -> Curve:
         known = [place for place in places if place in points]
         along = np.log([math.prod(menu[place].rank) for place in places])
         ranks = np.log([math.prod(menu[place].rank) for place in known])
+        if menu[places[0]].structure in JOINED:  # its ranks are of several kinds, and its tails of one
+            along, ranks = np.log(tails[places]), np.log(tails[known])
+        by_rank = np.argsort(ranks)
+        known, ranks = [known[at] for at in by_rank], ranks[by_rank]
         scale[places] = np.interp(along, ranks, np.log([points[place] for place in known]))
     scaled = np.multiply(tails, np.exp(scale), out=np.zeros(len(tails)), where=tails > 0)  # 0·∞ is 0: exact
     return np.asarray(scaled)

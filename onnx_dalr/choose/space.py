@@ -13,6 +13,7 @@ from onnx_dalr.candidate.forms import at_rank, bytes_of, forms_of, largest_rank,
 from onnx_dalr.choose import allocate
 from onnx_dalr.choose.allocate import Curve, Forms, Ladder, Menu, Pricing
 from onnx_dalr.factorize import Form, Method
+from onnx_dalr.factorize.joined import JOINED
 from onnx_dalr.factorize.spectra import Spectra
 from onnx_dalr.graph.layers import Layer
 from onnx_dalr.graph.storage.model import saved_size
@@ -84,7 +85,11 @@ class SearchSpace:
     @cached_property
     def menus(self) -> list[Menu]:
         """By layer: every form that makes it smaller, and last what it is if nothing is left out of it."""
-        return [forms_of(layer, self.method, self.formats_of(layer)) for layer in self.layers]
+        return [self._menu(layer) for layer in self.layers]
+
+    def _menu(self, layer: Layer) -> Menu:
+        menu, spectra = forms_of(layer, self.method, self.formats_of(layer)), self.spectra(layer)
+        return menu if spectra is None else tuple(form for form in menu if spectra.knows(form))
 
     def formats_of(self, layer: Layer) -> tuple[str, ...]:
         """In which numbers of a layer may be stored."""
@@ -130,7 +135,7 @@ class SearchSpace:
         """Forms with a rank that may be chosen, and that no form of another structure or format beats for its price.
 
         Within one structure and format a rank more loses no more, and what fills a budget takes rung by rung: between
-        two of them that holds only for what is left here.
+        two of them that holds only for what is left here. A joined structure has more than one way to be larger.
         """
         allowed, spectra = [form for form in menu if self.target.allows(form)], self.spectra(layer)
         if spectra is None or len({family(form) for form in allowed if form != menu[-1]}) < 2:
@@ -138,7 +143,9 @@ class SearchSpace:
         least: dict[tuple[str, str], float] = {}
         kept: set[Form] = set()
         for _, tail, form in sorted((price(form), spectra.tail(form), form) for form in allowed):
-            if form == menu[-1] or all(tail < other for name, other in least.items() if name != family(form)):
+            if form == menu[-1] or all(
+                tail < other for name, other in least.items() if form.structure in JOINED or name != family(form)
+            ):
                 kept.add(form)
             least[family(form)] = min(tail, least.get(family(form), tail))
         return kept
@@ -177,8 +184,8 @@ class SearchSpace:
 
 
 def family(form: Form) -> tuple[str, str]:
-    """What forms that differ in their rank alone have in common."""
-    return form.structure, form.format
+    """What forms that differ in their rank alone have in common; those of a joined structure all do."""
+    return form.structure, "" if form.structure in JOINED else form.format
 
 
 def space_of(context: Context, target: Target, layers: Sequence[Layer], learned: Learned | None) -> SearchSpace:

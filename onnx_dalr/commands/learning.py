@@ -14,7 +14,7 @@ from onnx_dalr.commands.asked import Asked
 from onnx_dalr.factorize import KEPT
 from onnx_dalr.graph.layers import Layer, Skipped
 from onnx_dalr.learn.gathering import gathered
-from onnx_dalr.learn.learn import learn, learn_from, needs_in, without_rows
+from onnx_dalr.learn.learn import learn, learn_from, looked_at_in, needs_in, without_rows
 from onnx_dalr.learn.statistics_set import METRIC_TASK, StatisticsSet, load_statistics
 from onnx_dalr.learn.trust import DEFAULT
 from onnx_dalr.look.first import FirstLook, look
@@ -112,7 +112,7 @@ def _gathered(
         model=context.original.content_hash,
         method=method,
         settings=wanted,
-        layers=layers,
+        layers=looked_at_in(context, layers),
         needs=partial(needs_in, context),
     )
     context.notes.extend(notes)

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from onnx_dalr.factorize.form import DENSE, Form
+from onnx_dalr.factorize.joined import Losses, is_one
 from onnx_dalr.factorize.rounding import Seen
 from onnx_dalr.factorize.structures import Decomposition
 
@@ -25,12 +26,14 @@ class Spectra:
         rounded: By the name of a format: the share of its output's power that it leaves behind of the weight in one
             piece; nothing where left out.
         rounded_apart: The same of the weight taken apart.
+        joined: What is lost in joined structures, by name: of those that the samples say enough for.
     """
 
     by_structure: Mapping[str, Decomposition]
     rounded: Mapping[str, float] = field(default_factory=dict)
     rounded_apart: Mapping[str, float] = field(default_factory=dict)
     seen: Seen | None = None
+    joined: Mapping[str, Losses] = field(default_factory=dict)
 
     @property
     def first(self) -> Decomposition:
@@ -42,31 +45,35 @@ class Spectra:
         """Whether what the layer does to the network's output is known."""
         return all(each.has_effect for each in self.by_structure.values())
 
+    def knows(self, form: Form) -> bool:
+        """Whether the samples say enough for a form."""
+        return form.structure in (DENSE, *self.by_structure, *self.joined)
+
     def of(self, form: Form) -> Decomposition:
         """The one that a form belongs to."""
-        return self.first if form.structure == DENSE else self.by_structure[form.structure]
+        return self.first if is_one(form) else self.by_structure[form.structure]
 
     def tail(self, form: Form) -> float:
         """Mean of ‖y − ŷ‖² to expect on unseen rows."""
-        lost = 0.0 if form.structure == DENSE else self.of(form).tail(form.rank)
+        lost = 0.0 if is_one(form) else self.of(form).tail(form.rank)
         return lost + self._rounding(form) * self.first.power
 
     def effect(self, form: Form) -> float:
         """Distortion of the network's output to expect, in the unit of the seeds; NaN where it is not known."""
         if form.untouched:
             return 0.0 if self.has_effect else float("nan")
-        lost = 0.0 if form.structure == DENSE else self.of(form).effect(form.rank)
+        lost = 0.0 if is_one(form) else self.of(form).effect(form.rank)
         rounding = self._rounding(form)
         return lost + rounding * self.first.whole_effect if rounding else lost
 
     def energy_lost(self, form: Form) -> float:
         """Share of the energy of y that is left out."""
-        lost = 0.0 if form.structure == DENSE else self.of(form).energy_lost(form.rank)
+        lost = 0.0 if is_one(form) else self.of(form).energy_lost(form.rank)
         return lost + self._rounding(form)
 
     def calibration_error(self, form: Form) -> float:
         """√(Σ‖y−ŷ‖² / Σ‖y‖²) over the fit rows: what this form alone does to the layer's output."""
-        lost = 0.0 if form.structure == DENSE else self.of(form).error(form.rank)
+        lost = 0.0 if is_one(form) else self.of(form).error(form.rank)
         return _relative(lost + self._rounding(form) * self.first.power, self.first.power)
 
     def expected_error(self, form: Form) -> float:
@@ -79,6 +86,8 @@ class Spectra:
         return replace(self, by_structure=by_structure)
 
     def _rounding(self, form: Form) -> float:
+        if form.structure in self.joined:
+            return self.joined[form.structure].share(form)
         return (self.rounded if form.structure == DENSE else self.rounded_apart).get(form.format, 0.0)
 
 

@@ -133,6 +133,14 @@ class Statistics:
             self.output_total += y.sum(axis=0)
             add_gram(self.output, y)
 
+    def update_picked(self, numbers: NDArray[np.integer[Any]]) -> None:
+        """Adds rows x of a single 1, at these inputs; from the end where they are negative. No moment of x is kept."""
+        assert not self.needs & ~Need.METRIC
+        counts = np.bincount(np.where(numbers < 0, numbers + self.n, numbers), minlength=self.n)
+        self.count += len(numbers)
+        self.total += counts
+        self.squares += counts
+
     def update_metric(
         self, g: NDArray[Any], weight: NDArray[Any], probes: int, owners: NDArray[np.integer[Any]] | None = None
     ) -> None:

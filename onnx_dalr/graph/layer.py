@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from onnx import NodeProto, TensorProto
 
+from onnx_dalr.factorize.joined import Joined
 from onnx_dalr.factorize.shape import Shape
 from onnx_dalr.factorize.structures import Structure
 from onnx_dalr.graph.handle import MAIN, Scope
@@ -70,6 +71,16 @@ class Layer:
     def structures(self) -> tuple[Structure, ...]:
         """How it can be taken apart."""
         return () if self.in_one_piece else self.kind.structures(self.shape)
+
+    @property
+    def joined(self) -> tuple[Joined, ...]:
+        """How it can be stored in several ways at once."""
+        return self.kind.joined()
+
+    @property
+    def sees(self) -> Shape:
+        """Of W in y = W x, for x what its nodes read and y what they make of it: its own, or turned where they pick."""
+        return Shape(self.n, self.m) if self.kind.picks else self.shape
 
     def growth(self, *, compensated: bool) -> int:
         """Parameters that biases gain, with or without a correction."""

@@ -20,6 +20,7 @@ from onnx_dalr.graph.index import STANDARD, GraphIndex, attribute
 from onnx_dalr.graph.kinds import Use
 from onnx_dalr.graph.kinds.in_one_piece import OPERANDS, Axes, InOnePiece, rows
 from onnx_dalr.graph.kinds.readings import Reading
+from onnx_dalr.graph.kinds.table import Table
 from onnx_dalr.graph.layer import FLOATS, Layer, Skipped, node_name
 from onnx_dalr.graph.storage.model import Model
 
@@ -262,7 +263,7 @@ def _layer(
     model: Model,
 ) -> Layer:
     nodes = [user.node.node(model.proto) for user in users]
-    kind = InOnePiece(_axes(nodes[0], users[0], tensor.dims))
+    kind = _kind(users, nodes, tensor.dims, model.index)
     cast_to = _cast_at_once(name, index, model.index)
     readings = [_reading(node, user, tensor.dims, kind, model) for user, node in zip(users, nodes, strict=True)]
     uses = tuple(
@@ -296,6 +297,25 @@ def _layer(
         home=index.scope,
         why_whole=next(said, default),
     )
+
+
+def _kind(
+    users: Sequence[_Reader], nodes: Sequence[NodeProto], dims: Sequence[int], indices: Mapping[Scope, GraphIndex]
+) -> InOnePiece:
+    """A table where every user picks rows of it by numbers that come up as the model runs, and a capture can read."""
+    each = zip(users, nodes, strict=True)
+    axes = _axes(nodes[0], users[0], dims)
+    picked = all(
+        node.op_type == "Gather"
+        and user.node.scope == MAIN
+        and user.order is not None
+        and len(user.order) == 2
+        and user.order[0] == axes[0][0]
+        and attribute(node, "axis", 0) % 2 == 0
+        and indices[MAIN].stored(node.input[1]) is None
+        for user, node in each
+    )
+    return Table(axes) if picked else InOnePiece(axes)
 
 
 def _axes(node: NodeProto, user: _Reader, dims: Sequence[int]) -> Axes:

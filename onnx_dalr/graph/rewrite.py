@@ -183,9 +183,9 @@ class _LayerRewrite:
     def _floats(self, part: Part, dims: Sequence[int]) -> str:
         """Stores a part; the tensor of its floats, which the steps make. It is cast where the weight was."""
         encoded, base = part.encoded, f"{self._layer.weight}.dalr_{part.role}"
-        steps, types = self._typed(encoded)
+        steps, types = self._typed(encoded, self._computed)
         if not steps and self._use.cast_to:
-            steps = [self._cast(None)]
+            steps = [self._cast(self._computed)]
         if encoded.canonical:
             steps += self._layer.kind.laying_out(encoded.values.shape, dims)
         stored = {}
@@ -194,6 +194,18 @@ class _LayerRewrite:
             if ending and array.dtype.kind == "f":
                 laid_out = laid_out.astype(types.get(ending, self._computed))
             stored[ending] = self._constant(f"{base}{ending}", laid_out)
+        return self._made(encoded, steps, stored, base)
+
+    def _numbers(self, encoded: Encoded, base: str) -> str:
+        """Stores what a part is made of; the tensor of its numbers, floats being float32."""
+        steps, _ = self._typed(encoded, np.dtype(np.float32))
+        stored = {ending: self._constant(f"{base}{ending}", array) for ending, array in encoded.arrays.items()}
+        return self._made(encoded, steps, stored, base)
+
+    def _made(self, encoded: Encoded, steps: Sequence[Decoding], stored: dict[str, str], base: str) -> str:
+        """Writes the steps after those of all parts; the tensor that the last one makes."""
+        for ending, part in encoded.parts.items():
+            stored[ending] = self._numbers(part, f"{base}{ending}")
         current = stored[""]
         for step in steps:
             made = self._names.new(f"{base}_{step.op.lower()}")
@@ -206,15 +218,17 @@ class _LayerRewrite:
             current = made
         return current
 
-    def _typed(self, encoded: Encoded) -> tuple[list[Decoding], dict[str, np.dtype[Any]]]:
+    def _typed(self, encoded: Encoded, computed: np.dtype[Any]) -> tuple[list[Decoding], dict[str, np.dtype[Any]]]:
         """The steps that a part needs, and by key what its operands have to be: of one type with what they meet."""
-        current, steps, types = encoded.arrays[""].dtype, [], {}
+        steps: list[Decoding] = []
+        types: dict[str, np.dtype[Any]] = {}
+        current = encoded.arrays[""].dtype if "" in encoded.arrays else np.dtype(np.float32)
         for step in encoded.steps:
             if "to" in step.attributes:
                 to = step.attributes["to"]
-                if to is None and current == self._computed:
+                if to is None and current == computed:
                     continue
-                cast = self._cast(to)
+                cast = self._cast(computed if to is None else np.dtype(to))
                 current = np.dtype(helper.tensor_dtype_to_np_dtype(cast.attributes["to"]))
                 steps.append(cast)
             else:
@@ -223,10 +237,9 @@ class _LayerRewrite:
                     types[step.operand] = current
         return steps, types
 
-    def _cast(self, to: str | None) -> Decoding:
-        """A Cast to the element type of this name in numpy, or to that of the layer."""
-        target = self._computed if to is None else np.dtype(to)
-        return Decoding("Cast", attributes={"to": helper.np_dtype_to_tensor_dtype(target)})
+    @staticmethod
+    def _cast(to: np.dtype[Any]) -> Decoding:
+        return Decoding("Cast", attributes={"to": helper.np_dtype_to_tensor_dtype(to)})
 
     def _constant(self, name: str, values: NDArray[Any]) -> str:
         name = self._names.new(name)

@@ -83,7 +83,12 @@ def capture(
     tensors = list(dict.fromkeys(use.data for layer in layers for use in layer.uses))
     computed = [name for name in tensors if name in made]
     session = _probe_session(model, computed, device)
-    sinks = [_Sink(model, layer, needs_of(layer, method, metric=metric, rounded=rounded(layer))) for layer in layers]
+    sinks = [
+        (_Tally if layer.kind.picks else _Sink)(
+            model, layer, needs_of(layer, method, metric=metric, rounded=rounded(layer))
+        )
+        for layer in layers
+    ]
 
     def check_memory() -> None:
         _refuse_above_limit(f"{method.name} on {len(layers)} layers", sum(sink.bytes_after_flush for sink in sinks))
@@ -97,9 +102,9 @@ def capture(
             thinner.start(batch)
         for sink in sinks:
             for use in sink.layer.uses:
-                rows, masked = _rows(sink.layer, use, values[use.data], reader, thinner)
+                rows, masked = _rows(sink, use, values[use.data], reader, thinner)
                 sink.add(rows, check_memory)
-                if not masked:
+                if not (masked or sink.layer.kind.picks):
                     unmasked.add(sink.layer.name)
         each(batch)
     for sink in sinks:
@@ -117,14 +122,15 @@ def capture(
 
 
 def _rows(
-    layer: Layer, use: Use, tensor: NDArray[Any], reader: RowReader, thinner: Thinner | None
+    sink: _Sink | _Tally, use: Use, tensor: NDArray[Any], reader: RowReader, thinner: Thinner | None
 ) -> tuple[NDArray[Any], bool]:
     """(the rows to look at, [p, n]; whether padding is left out of them).
 
     Nobody has to look at a weight in one piece: what is not finite there is no reason to stop.
     """
-    if not layer.in_one_piece:
-        rows = reader.read(use.rows(tensor), layer.n)
+    layer = sink.layer
+    if not layer.in_one_piece or layer.kind.picks:
+        rows = reader.read(use.rows(tensor), sink.width)
         return rows.values, rows.masked
     masked = True
 
@@ -143,7 +149,7 @@ class _Sink:
     """Rows of one layer on their way into its Statistics, a fixed number at a time."""
 
     def __init__(self, model: Model, layer: Layer, needs: Need) -> None:
-        self.layer = layer
+        self.layer, self.width = layer, layer.n
         self.statistics = Statistics(layer.m, layer.n, needs)
         self._model = model
         rows = CHUNK_ROWS // 4 if layer.in_one_piece else CHUNK_ROWS  # there are fewer of them, and each is long
@@ -187,6 +193,27 @@ class _Sink:
         self._count += len(rows)
 
 
+class _Tally:
+    """Numbers of rows that are picked from one layer, on their way into its Statistics."""
+
+    def __init__(self, model: Model, layer: Layer, needs: Need) -> None:
+        del model
+        self.layer, self.width = layer, 1
+        self.statistics = Statistics(layer.sees.m, layer.sees.n, needs)
+
+    @property
+    def bytes_after_flush(self) -> int:
+        held = self.statistics
+        return Statistics.bytes_needed(held.m, held.n, held.needs, held.count)
+
+    def add(self, numbers: NDArray[Any], check_memory: Callable[[], None]) -> None:
+        del check_memory  # counting takes no more
+        self.statistics.update_picked(numbers.reshape(-1))
+
+    def flush(self) -> None:
+        """Nothing waits."""
+
+
 def _probe_session(model: Model, computed: list[str], device: Device) -> Session | None:
     if not computed:
         return None
@@ -212,10 +239,12 @@ def needs_of(layer: Layer, method: Method, *, metric: bool = False, rounded: boo
         metric: There are to be gradients.
         rounded: Numbers may be rounded, by what they will multiply.
     """
-    if layer.in_one_piece:
+    if layer.in_one_piece and not layer.kind.picks:
         return Need.BLOCKS if rounded else Need.NONE
     read = (structure.needs(layer.shape, method) for structure in layer.structures)
     needs = reduce(or_, read, Need.METRIC if metric else Need.NONE)
+    if layer.kind.picks:
+        return needs
     return needs | Need.BLOCKS if rounded and Need.INPUT not in needs else needs
 
 
@@ -235,7 +264,7 @@ def groups_within(
     held = 0
     for layer in layers:
         needs = needs_of(layer, method, metric=metric, rounded=rounded(layer))
-        needed = Statistics.bytes_needed(layer.m, layer.n, needs, layer.n if Need.ROWS in needs else 0)
+        needed = Statistics.bytes_needed(layer.sees.m, layer.sees.n, needs, layer.n if Need.ROWS in needs else 0)
         if groups[-1] and held + needed > limit:
             groups.append([])
             held = 0
@@ -247,7 +276,7 @@ def groups_within(
 def has_room_for_metric(layers: Sequence[Layer], method: Method) -> bool:
     """Whether memory takes the gradients too; of a layer too large for both, the metric is what goes."""
     needs = [(layer, needs_of(layer, method, metric=True)) for layer in layers]
-    needed = sum(Statistics.bytes_needed(layer.m, layer.n, need, 0) for layer, need in needs)
+    needed = sum(Statistics.bytes_needed(layer.sees.m, layer.sees.n, need, 0) for layer, need in needs)
     return len(layers) > 1 or needed <= memory_limit()
 
 

@@ -115,9 +115,10 @@ def check_fits(
                 raise InputError(f"{path} knows nothing of layer {layer.name!r}", hint)
             continue
         known = stats.facts(layer.name)
-        if (known.m, known.n) != (layer.m, layer.n):
+        seen = layer.sees
+        if (known.m, known.n) != (seen.m, seen.n):
             raise InputError(
-                f"{path} has layer {layer.name!r} as {known.m}x{known.n}, the model as {layer.m}x{layer.n}", _AGAIN
+                f"{path} has layer {layer.name!r} as {known.m}x{known.n}, the model as {seen.m}x{seen.n}", _AGAIN
             )
         wanted = method.needs(layer.m, layer.n) if needs is None else needs(layer)
         missing = [need.name.lower() for need in wanted & ~known.needs & ~SPARED if need.name]

@@ -11,8 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
-from onnx_dalr.factorize import DENSE, Method, Need, Settings, Statistics
+from onnx_dalr.factorize import DENSE, Form, Method, Need, Settings, Statistics, metric_shrinkage
 from onnx_dalr.factorize.formats import FORMATS, Format
+from onnx_dalr.factorize.joined.by_use import BY_USE
+from onnx_dalr.factorize.joined.table import Table, Use
 from onnx_dalr.factorize.rounding import Seen, losses
 from onnx_dalr.factorize.spectra import Spectra
 from onnx_dalr.factorize.structures.whole import Whole
@@ -82,15 +84,15 @@ def learn(context: Context, layers: Sequence[Layer], sets: Sets, task: Task | No
         keep: Hold on to the statistics.
     """
     method, metric = context.options.method, context.options.wants_metric and task is not None
-    looked_at = [layer for layer in layers if _is_looked_at(context, layer)]
+    looked_at = looked_at_in(context, layers)
     groups = groups_of(context, looked_at, metric=metric)
     kept: dict[str, Statistics] = {}
     learned = Learned({}, {}, frozenset(), kept, 0, ())
     if not looked_at:
         learned = replace(learned, digests=frozenset(_digests(sets)))
     for number, group in enumerate(groups, start=1):
-        apart = [layer for layer in group if not layer.in_one_piece]
-        weighed = metric and bool(apart) and has_room_for_metric(group, method)
+        probed_in = [layer for layer in group if not _is_thinned(layer)]
+        weighed = metric and bool(probed_in) and has_room_for_metric(group, method)
         part = (number, len(groups))
         digests: list[str] = []
         fit = in_small_batches(context, group, sets.fit)
@@ -107,15 +109,15 @@ def learn(context: Context, layers: Sequence[Layer], sets: Sets, task: Task | No
                 thinner=Thinner(len(fit), fit.size_of),
             )
         statistics, notes, extra = captured.statistics, captured.notes, 0
-        if metric and apart and not weighed:
-            notes = (*notes, f"{apart[0].name!r} has no output metric: its gradients do not fit into memory")
-        if weighed and any(layer.name in statistics for layer in apart):
+        if metric and probed_in and not weighed:
+            notes = (*notes, f"{probed_in[0].name!r} has no output metric: its gradients do not fit into memory")
+        if weighed and any(layer.name in statistics for layer in probed_in):
             assert task is not None
             few = min(len(sets.fit), MOST_SAMPLES)
             with context.phase("metric"), context.progress.stage(numbered(PROBING, *part), few) as advance:
                 probed = add_metric(
                     context.original,
-                    apart,
+                    probed_in,
                     statistics,
                     sets.fit,
                     task,
@@ -125,10 +127,11 @@ def learn(context: Context, layers: Sequence[Layer], sets: Sets, task: Task | No
                 )
             notes, extra = (*notes, *probed.notes), probed.passes
             # What is kept says what there is: halves add up to the whole only if a lost metric is lost for the sum.
-            for lost in (statistics[layer.name] for layer in apart if layer.name in statistics):
+            for lost in (statistics[layer.name] for layer in probed_in if layer.name in statistics):
                 if not lost.metric_probes:
                     lost.drop_metric()
-        learned.rows.update((name, each.count) for name, each in statistics.items())
+        picked = {layer.name for layer in group if layer.kind.picks}
+        learned.rows.update((name, each.count) for name, each in statistics.items() if name not in picked)
         kept.update(statistics if keep else {})
         add_spectra(context, group, statistics, learned.by_factors, part=part, keep=keep)
         learned = replace(
@@ -150,15 +153,30 @@ def _rounds(context: Context, layer: Layer) -> bool:
     return any(FORMATS[name].reads_moment for name in formats_of(layer, context.options.weights))
 
 
-def _is_looked_at(context: Context, layer: Layer) -> bool:
-    """Whether rows of a layer are captured: of one in one piece, where rounding reads them and it is known which."""
-    return not layer.in_one_piece or (layer.can_be_read and _rounds(context, layer))
+def looked_at_in(context: Context, layers: Sequence[Layer]) -> list[Layer]:
+    """The layers whose rows are captured: of those in one piece only the ones of which something reads them."""
+    return [layer for layer in layers if not layer.in_one_piece or _reads_rows(context, layer)]
+
+
+def _reads_rows(context: Context, layer: Layer) -> bool:
+    """Whether rounding or a joined form reads the rows of a layer in one piece."""
+    formats = formats_of(layer, context.options.weights)
+    return bool(_joined_forms(layer, formats)) or (layer.can_be_read and _rounds(context, layer))
+
+
+def _is_thinned(layer: Layer) -> bool:
+    """Whether some rows of a layer stand for all: only rounding reads them."""
+    return layer.in_one_piece and not layer.kind.picks
+
+
+def _joined_forms(layer: Layer, formats: Sequence[str]) -> list[Form]:
+    return [form for joined in layer.joined for form in joined.forms(layer.shape, formats)]
 
 
 def groups_of(context: Context, layers: Sequence[Layer], *, metric: bool) -> list[list[Layer]]:
     """The layers in groups, each looked at in one pass over the samples: as many at a time as memory allows."""
     limit = min(memory_limit(), max(STATISTICS_FLOOR, context.original.size))
-    looked_at = [layer for layer in layers if _is_looked_at(context, layer)]
+    looked_at = looked_at_in(context, layers)
     rounded = partial(_rounds, context)
     return groups_within(looked_at, context.options.method, limit, metric=metric, rounded=rounded) if looked_at else []
 
@@ -172,18 +190,19 @@ def needs_in(context: Context, layer: Layer) -> Need:
 def learn_from(context: Context, layers: Sequence[Layer], stats: StatisticsSet) -> Learned:
     """Spectra from statistics that are there already; no sample is run."""
     learned = Learned({}, {}, stats.samples, {}, 0, stats.notes)
-    looked_at = [layer for layer in layers if _is_looked_at(context, layer) and layer.name in stats.layers]
+    looked_at = [layer for layer in looked_at_in(context, layers) if layer.name in stats.layers]
     known = {layer.name: stats.facts(layer.name) for layer in looked_at}
-    looked_at = [one for one in looked_at if not one.in_one_piece or Need.BLOCKS in known[one.name].needs]
-    learned.rows.update((layer.name, known[layer.name].rows) for layer in looked_at)
+    looked_at = [one for one in looked_at if not _is_thinned(one) or Need.BLOCKS in known[one.name].needs]
+    ranked = [layer.name for layer in looked_at if not layer.kind.picks]
+    learned.rows.update((name, known[name].rows) for name in ranked)
     add_spectra(context, looked_at, stats.layers, learned.by_factors)
     return _with_others(context, layers, replace(learned, statistics=stats.layers))
 
 
 def _with_others(context: Context, layers: Sequence[Layer], learned: Learned) -> Learned:
     """Also the spectra of layers in one piece of whose rows nothing is known."""
-    found = learned.by_factors.setdefault(DEFAULT, {})
-    found.update(without_rows(context, [one for one in layers if one.in_one_piece and one.name not in found]))
+    known = learned.by_factors.setdefault(DEFAULT, {})
+    known.update(without_rows(context, [layer for layer in layers if layer.in_one_piece and layer.name not in known]))
     return learned
 
 
@@ -208,7 +227,7 @@ def add_spectra(
     """
     method, weights = context.options.method, context.options.weights
     present = [layer for layer in layers if layer.name in statistics]
-    total = sum(1 if one.in_one_piece else len(names_of_factors(context, statistics[one.name])) for one in present)
+    total = sum(_ways(context, layer, statistics[layer.name]) for layer in present)
     # One BLAS thread: two on a busy machine take many times as long for an eigendecomposition (methods.md §7.2).
     with (
         context.phase("factorize"),
@@ -221,6 +240,10 @@ def add_spectra(
             if not keep and isinstance(statistics, dict):
                 del statistics[layer.name]
             formats = [FORMATS[name] for name in formats_of(layer, weights)]
+            if layer.kind.picks:
+                into.setdefault(DEFAULT, {})[layer.name] = _by_use(layer, W, held, formats)
+                advance(1)
+                continue
             seen = _seen(held, formats)
             rounded, apart = losses(formats, W.reshape(layer.shape.dims), layer.dtype, seen)
             seen = seen.compact() if seen is not None and W.dtype == np.float32 else seen
@@ -232,6 +255,19 @@ def add_spectra(
                 found = spectra_of(layer, W, held, method, settings)
                 into.setdefault(name, {})[layer.name] = replace(found, rounded=rounded, rounded_apart=apart, seen=seen)
                 advance(1)
+
+
+def _ways(context: Context, layer: Layer, held: Statistics) -> int:
+    """How many factors by name there are to choose from."""
+    return 1 if layer.kind.picks else len(names_of_factors(context, held))
+
+
+def _by_use(layer: Layer, W: NDArray[Any], held: Statistics, formats: Sequence[Format]) -> Spectra:
+    """Of a table of which it is known how often each of its rows is picked."""
+    use = Use.of(held, metric_shrinkage(W.T, held) if held.metric_probes else 1.0)
+    names = [format.name for format in formats]
+    table = Table.of(W, use, _joined_forms(layer, names), layer.dtype, formats)
+    return Spectra({DENSE: Whole()}, table.by_format, joined={BY_USE: table})
 
 
 def without_rows(context: Context, layers: Sequence[Layer]) -> dict[str, Spectra]:

@@ -105,7 +105,7 @@ class _Sink:
 
     def add(self, values: Mapping[str, NDArray[Any]], reader: RowReader) -> None:
         """Takes the gradients of one probe of a batch; lets go of all where one is not finite."""
-        parts = [reader.read(use.answers(values[name]), self.layer.m) for use, name in self.uses]
+        parts = [reader.read(use.answers(values[name]), self._held.m) for use, name in self.uses]
         self.lost = self.lost or not all(np.isfinite(part.values).all() for part in parts)
         if self.lost:
             self._held.forget_metric()
@@ -152,8 +152,9 @@ class _Graph:
             if all(use.output in whole for use in layer.uses)
         ]
         self.gradients = list(dict.fromkeys(name for sink in self.sinks for _, name in sink.uses))
-        without = len(layers) - len(self.sinks)
-        self.notes = [_unreached_note(without, len(layers), gradients.ended, seeded)] if without else []
+        ranked = [layer for layer in layers if not layer.kind.picks]
+        without = len(ranked) - sum(not sink.layer.kind.picks for sink in self.sinks)
+        self.notes = [_unreached_note(without, len(ranked), gradients.ended, seeded)] if without else []
         if self.sinks:
             made, folder = model.in_memory(probe(gradients.proto, self.gradients))
             # Forward and back read a weight in two layouts: packed for both, a large model would be there thrice.
@@ -192,7 +193,7 @@ def _probe(
         advance(len(indices))
     for sink in graph.sinks:
         sink.flush()
-    lost = [sink.layer.name for sink in graph.sinks if sink.lost]
+    lost = [sink.layer.name for sink in graph.sinks if sink.lost and not sink.layer.kind.picks]
     why = "their gradients are not finite, their ranks go by measured sensitivity"
     return len(digests), [f"no output metric for {_shown(lost)}: {why}"] if lost else []
 
@@ -205,6 +206,8 @@ def _batch_size(model: Model, layers: Sequence[Layer], statistics: Mapping[str, 
     """So many samples at a time that what the graph holds stays within bounds."""
     count, feed = samples.one()
     values = activation_bytes(model.proto, {name: array.shape for name, array in feed.items()}) / count
-    rows = sum(statistics[layer.name].count * (layer.m + layer.n) for layer in layers) / max(len(samples), 1)
+    known = [(statistics[layer.name].count, layer) for layer in layers]
+    entries = sum(count * (layer.n if layer.kind.picks else layer.m + layer.n) for count, layer in known)
+    rows = entries / max(len(samples), 1)
     held = max(_HELD * values, 4 * _HELD_BY_ROWS * rows, 1)
     return int(np.clip(MOST_BYTES / held, 1, samples.batch_size))

@@ -14,6 +14,7 @@ from onnx_dalr._version import __version__
 from onnx_dalr.errors import InputError
 from onnx_dalr.factorize import DENSE, PAIR, UNTOUCHED, Form, parse_form
 from onnx_dalr.factorize.formats import FORMATS
+from onnx_dalr.factorize.joined import JOINED
 from onnx_dalr.factorize.structures import STRUCTURES
 from onnx_dalr.plan.choice import Choice, Point
 from onnx_dalr.request.target import KEEP
@@ -178,11 +179,15 @@ def _check_form(entry: dict[str, Any], where: str) -> None:
     except ValueError as error:
         raise InputError(f"{where}: {error}", _FORM) from error
     for what, name, known in (
-        ("structure", form.structure, (DENSE, *STRUCTURES)),
+        ("structure", form.structure, (DENSE, *STRUCTURES, *JOINED)),
         ("format", form.format, FORMATS),
     ):
         if name not in known:
             raise InputError(f"{where}: {str(form)!r} has an unknown {what}, {name!r}", f"known: {', '.join(known)}")
+    if form.structure in JOINED:
+        if not JOINED[form.structure].fits(form):
+            raise InputError(f"{where}: {str(form)!r} is no form of {form.structure!r}", _FORM)
+        return
     wanted = 0 if form.structure == DENSE else len(STRUCTURES[form.structure].smallest)
     if len(form.rank) != wanted:
         raise InputError(f"{where}: {str(form)!r} has {len(form.rank)} ranks, not {wanted}", _FORM)

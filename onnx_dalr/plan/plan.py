@@ -10,12 +10,12 @@ from pathlib import Path
 from onnx import ModelProto
 
 from onnx_dalr.candidate.candidate import build
-from onnx_dalr.factorize.form import Form
+from onnx_dalr.factorize.form import KEPT, Form
 from onnx_dalr.files import write_text
 from onnx_dalr.graph.layers import find
 from onnx_dalr.graph.storage.model import load
 from onnx_dalr.learn.gathering import check_fits
-from onnx_dalr.learn.learn import learn_from, needs_in
+from onnx_dalr.learn.learn import learn_from, looked_at_in, needs_in
 from onnx_dalr.learn.statistics_set import StatisticsSet, load_statistics
 from onnx_dalr.plan import file
 from onnx_dalr.plan.choice import Choice, Point
@@ -125,7 +125,8 @@ class Plan(Shown):
         options = options_of(self.method, self.settings, self.choices, make_options())
         context = Context(load(model), options, Silent())
         wanted = check_plan(self.choices, self.model, context.original)
-        found, _ = find(context.original, in_one_piece=not options.keeps)
+        in_one_piece = any(choice.form.format != KEPT for choice in self.choices)
+        found, _ = find(context.original, in_one_piece=in_one_piece)
         layers = [layer for layer in found if layer.name in wanted]
         held = stats if isinstance(stats, StatisticsSet) else load_statistics(Path(stats))
         name = "the set of statistics" if isinstance(stats, StatisticsSet) else str(stats)
@@ -135,7 +136,7 @@ class Plan(Shown):
             model=context.original.content_hash,
             method=options.method,
             settings=held.settings,
-            layers=[layer for layer in layers if not layer.in_one_piece],
+            layers=looked_at_in(context, layers),
             needs=partial(needs_in, context),
         )
         learned = learn_from(context, layers, held)

@@ -10,10 +10,12 @@ from onnx_dalr.candidate.forms import NODES, bytes_in_format, bytes_of, largest_
 from onnx_dalr.candidate.small import stays_small
 from onnx_dalr.choose.analysis import Analysis
 from onnx_dalr.factorize import UNTOUCHED
+from onnx_dalr.factorize.joined import is_one
 from onnx_dalr.files import together
 from onnx_dalr.graph.layers import find
 from onnx_dalr.graph.storage.model import save
 from onnx_dalr.learn.learn import Learned
+from onnx_dalr.learn.picked import notes_of_use
 from onnx_dalr.learn.trust import DEFAULT
 from onnx_dalr.plan.plan import Plan
 from onnx_dalr.progress import REWRITING, SAVING
@@ -52,6 +54,7 @@ def produce(analysis: Analysis, plan: Plan, destination: Destination) -> Result:
             small = stays_small(context, analysis.layers, made)
         made = small.candidate
         context.notes.extend(small.notes)
+    context.notes.extend(notes_of_use(context, analysis.layers, plan.forms, learned, sets))
     proto = made.proto
     layer_results = tuple(_layer_results(analysis, learned, plan))
     factors = _factors(learned, plan)
@@ -135,7 +138,7 @@ def _layer_results(analysis: Analysis, learned: Learned, plan: Plan) -> Iterator
             nodes=layer.nodes,
             m=layer.m,
             n=layer.n,
-            rank=form.rank[0] if len(form.rank) == 1 else None,
+            rank=form.rank[0] if len(form.rank) == 1 and not is_one(form) else None,
             form=form,
             break_even=largest_rank(layer, method),
             params_before=layer.params,

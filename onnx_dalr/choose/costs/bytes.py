@@ -13,6 +13,7 @@ from onnx_dalr.choose.costs.base import Allot
 from onnx_dalr.choose.space import SearchSpace, family
 from onnx_dalr.errors import TargetError
 from onnx_dalr.factorize import UNTOUCHED, Form
+from onnx_dalr.factorize.joined import JOINED
 from onnx_dalr.graph.layers import Layer
 from onnx_dalr.units import format_bytes, format_share
 
@@ -129,7 +130,7 @@ class BytesBudget:
         while True:
             cost, layer, form = next(iter(allocate.steps_up(self.ladders, forms)), (math.inf, 0, UNTOUCHED))
             slack -= cost + _NEARLY
-            if slack < 0 or form.untouched or family(form) != family(forms[layer]):
+            if slack < 0 or form.untouched or form.structure in JOINED or family(form) != family(forms[layer]):
                 return forms
             forms = [*forms[:layer], form, *forms[layer + 1 :]]
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -19,7 +19,7 @@ class Decoding:
 
     Attributes:
         op: Its name among the standard operators.
-        operand: Key, among the arrays of the `Encoded`, of its second operand; None where it has none.
+        operand: Key, among the arrays and parts of the `Encoded`, of its second operand; None where it has none.
         attributes: Of the node. "to" of a Cast is a type as numpy names it, or None for what the layer computes in:
             such a Cast is left out where the numbers are of that type already. "shape" of a Reshape is written as
             the constant that the operator takes it from.
@@ -41,17 +41,27 @@ class Encoded:
         values: The numbers that these stand for, [out, in, *kernel]: what the weight is taken for before it is written.
         steps: Applied to the array "", in order.
         canonical: Arrays have shapes of their own, and only what the last step makes is [out, in, *kernel].
+        parts: What else it is made of, by the same endings: each is made into float32, or into the numbers of rows that
+            it holds, before a step reads it. The steps begin with the part "" where there is one. Canonical alone.
     """
 
     arrays: Mapping[str, NDArray[Any]]
     values: NDArray[Any]
     steps: tuple[Decoding, ...] = ()
     canonical: bool = False
+    parts: Mapping[str, Encoded] = field(default_factory=dict)
 
     @property
-    def is_packed(self) -> bool:
-        """Whether its numbers are not stored as floating ones."""
-        return self.arrays[""].dtype.kind != "f"
+    def packed(self) -> int:
+        """How many of its numbers are not stored as floating ones."""
+        own = "" in self.arrays and self.arrays[""].dtype.kind != "f" and self.values.dtype.kind == "f"
+        return own * self.values.size + sum(part.packed for part in self.parts.values())
+
+    def stored(self) -> Iterator[NDArray[Any]]:
+        """All that is stored, parts included."""
+        yield from self.arrays.values()
+        for part in self.parts.values():
+            yield from part.stored()
 
 
 def rounding(encoded: Encoded, values: NDArray[Any]) -> float:

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from onnx import NodeProto
 
 from onnx_dalr.factorize.formats import Decoding
+from onnx_dalr.factorize.joined import Joined
 from onnx_dalr.factorize.shape import Shape
 from onnx_dalr.factorize.structures import STRUCTURES, Structure
 from onnx_dalr.graph.handle import MAIN, Handle, Scope
@@ -138,6 +139,8 @@ class Kind(Protocol):
     """
 
     ops: ClassVar[tuple[str, ...]]
+    picks: ClassVar[bool] = False
+    """Whether its data are the numbers of outputs, and not multiplied: y = Wᵀ x, x with a single 1."""
 
     def read(self, node: NodeProto, handle: Handle, index: GraphIndex) -> Use | Refused:
         """Takes a node as a Use, or says why it is none."""
@@ -209,3 +212,7 @@ class Kind(Protocol):
     def structures(self, shape: Shape) -> tuple[Structure, ...]:
         """How such a weight can be taken apart."""
         return tuple(structure for structure in STRUCTURES.values() if structure.applies(shape))
+
+    def joined(self) -> tuple[Joined, ...]:
+        """How such a weight can be stored in several ways at once."""
+        return ()
