@@ -10,6 +10,7 @@ from rich.text import Text
 
 from onnx_dalr.errors import one_line
 from onnx_dalr.factorize import KEPT
+from onnx_dalr.factorize.joined import JOINED
 from onnx_dalr.plan.choice import REFUSED
 from onnx_dalr.report.advice import next_steps
 from onnx_dalr.report.figures import few_samples, memory_text, outputs_table, quality_rows, size_rows, speed_text
@@ -130,7 +131,8 @@ def _layers(
     if not verbose:  # what was asked for and not done is said in any case
         refused = [one for one in layers if one.form.untouched and REFUSED in one.reason]
         yield from reason_lines((one.name, one.form, one.reason) for one in refused)
-    plainly = [one.name for one in changed if one.form.format != KEPT and not one.rows]
+    alone = (one for one in changed if one.form.format != KEPT and one.form.structure not in JOINED)
+    plainly = [one.name for one in alone if not one.rows]
     if plainly and not verbose:
         what = f"{len(plainly)} that no samples are captured for"
         yield Text.assemble(("rounded to nearest ", "bold"), what, (f" ({some(plainly)})", "dim"))

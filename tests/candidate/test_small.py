@@ -55,7 +55,7 @@ def stays(original: Model, format: str) -> tuple[ModelProto, ModelProto]:
     picked = pick_then_unpack(made.proto, {layer.weight: layer.m for layer in layers if layer.in_one_piece})
     names = frozenset(layer.name for layer in layers if layer.weight in picked)
     context = Context(original, make_options(weights="int8", memory="small", device="cpu"), Silent())
-    return plain, stays_small(context, layers, Candidate(made.proto, made.tensors, 0, names)).candidate.proto
+    return plain, stays_small(context, layers, Candidate(made.proto, made.tensors, names)).candidate.proto
 
 
 def said(proto: ModelProto, feeds: dict[str, np.ndarray], **config: str) -> list[np.ndarray]:

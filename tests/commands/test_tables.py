@@ -16,6 +16,7 @@ from onnx_dalr import InputError, Plan
 from onnx_dalr.candidate.candidate import build, outline
 from onnx_dalr.choose.analysis import Analysis
 from onnx_dalr.factorize import Form, parse_form
+from onnx_dalr.graph.storage.model import count_params
 from onnx_dalr.learn.statistics_set import StatisticsSet
 from onnx_dalr.session.session import open_session
 from tests.graph.helpers import model as model_of
@@ -117,6 +118,10 @@ def test_a_small_size_is_met_by_use_and_the_report_says_how(model: ModelProto, t
     assert "% of what the select samples pick" in note
     assert str(row.form) in str(result)
     made = onnx.load(tmp_path / "small.onnx")
+    saved = sum(layer.params_before - layer.params_after for layer in result.layers)
+    assert count_params(made) == result.params_after == result.params_before - saved
+    facts = onnx_dalr.inspect(tmp_path / "small.onnx")
+    assert {tensor.kind for tensor in facts.tensors if tensor.name.startswith("E.dalr_W")} >= {"embedding, int8"}
     feed = samples(50, seed=9)
     before, after = answers(model, feed), answers(made, feed)
     assert np.sqrt(np.square(before - after).sum() / np.square(before).sum()) < 0.15

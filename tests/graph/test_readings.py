@@ -145,8 +145,9 @@ def test_of_others_nothing_is_known(name: str) -> None:
     text, constants = UNREAD[name]
     (layer,) = layers_of(model(text, **constants))
     assert not layer.can_be_read
-    with pytest.raises(LookupError, match="not known"):
-        layer.uses[-1].rows(np.zeros((1, 16, 20), np.float32))
+    if not layer.kind.picks:  # which rows of a table are picked is known, not what they are multiplied by
+        with pytest.raises(LookupError, match="not known"):
+            layer.uses[-1].rows(np.zeros((1, 16, 20), np.float32))
 
 
 def test_a_kernel_behind_a_transpose_sees_what_the_node_sees() -> None:

@@ -22,7 +22,8 @@ QUANTIZED = ("dynamic.onnx", "static.onnx")
 
 def follow(folder: Path, model: Path, calib: Any, params: str) -> None:
     """Runs the fenced Python block of the document in a folder, its first lines' names given by the caller."""
-    (code,) = re.findall(r"```python\n(.*?)```", RECIPE.read_text(encoding="utf-8"), re.DOTALL)
+    blocks = re.findall(r"```python\n(.*?)```", RECIPE.read_text(encoding="utf-8"), re.DOTALL)
+    (code,) = [block for block in blocks if "quantize_dynamic" in block]
     setup, separator, recipe = code.partition("# The recipe\n")
     assert separator, "the block tells its settings apart from the recipe"
     given = {"model": str(model), "calib": calib, "params": params, "folder": folder}

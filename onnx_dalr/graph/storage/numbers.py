@@ -222,13 +222,20 @@ class _Walk:
             self._read(picks, data.root)
             left = of.size_of((*rows, *indices))
             return [self._made(data, node.output[0], handle, shape=(*rows, *indices), count=min(left, data.count))]
+        if data.joined and picks is not None and indices and len(indices) == 1:
+            self._read(picks, data.root)
+            return [self._made(data, node.output[0], handle, shape=None)]
         return None
 
     def _concatenated(self, inputs: Sequence[Value | None], node: NodeProto, handle: Handle) -> Sequence[Value] | None:
         """Parts of the same numbers, side by side."""
         parts = [value for value in inputs if value is not None]
         roots = {id(value.root) for value in parts}
-        if len(parts) < len(inputs) or len(roots) > 1 or parts[0].root is None or len(node.output) != 1:
+        if len(parts) < len(inputs) or len(node.output) != 1:
+            return None
+        if len(roots) > 1:
+            return self._joined(parts, node, handle)
+        if parts[0].root is None:
             return None
         every = all(value.part for value in parts)
         count, bits = max(value.count for value in parts), parts[0].bits
@@ -238,11 +245,27 @@ class _Walk:
         made.made = (handle, tuple(range(len(inputs))))
         return [made]
 
+    def _joined(self, parts: Sequence[Value], node: NodeProto, handle: Handle) -> Sequence[Value] | None:
+        """Floats of several stored constants that become one weight: side by side, or multiplied together."""
+        if not all(value.root is not None and value.floats and not value.picked for value in parts):
+            return None
+        for value in parts:
+            value.use()
+        largest = max(parts, key=lambda value: value.count)
+        made = self._made(largest, node.output[0], handle, shape=None, joined=True)
+        made.made = (handle, tuple(range(len(parts))))
+        for value in parts:
+            if value is not largest:
+                value.reads.append(made)
+        return [made]
+
     def _combined(self, node: NodeProto, inputs: Sequence[Value | None], handle: Handle) -> Sequence[Value] | None:
         """An operator of two constants, of which the smaller says what is done to the numbers of the other."""
         if len(inputs) != 2 or len(node.output) != 1 or inputs[0] is None or inputs[1] is None:
             return None
         op, one, other = node.op_type, inputs[0], inputs[1]
+        if op in of.MIXING and min(one.count, other.count) > of.TINY:
+            return self._joined([one, other], node, handle)
         ranked = [(value.root is not None, value.count, -at) for at, value in enumerate((one, other))]
         main = 0 if ranked[0] >= ranked[1] else 1
         data, side = (one, other)[main], (one, other)[1 - main]

@@ -113,19 +113,21 @@ class Value:
         picked: Some rows of it are, by indices.
         done: What comes after is no step any more.
         part: It may be only some of the bits of its root.
+        joined: It is made of several roots, of which its own is the one with the most numbers.
         made: The node that makes it, and which of its inputs are the numbers.
         reads: For each node that reads it: the root that it serves there, or what it becomes; None for anything else.
     """
 
     __slots__ = (
-        *("place", "shape", "count", "tensor", "root", "bits", "floats", "picked", "done", "part", "made", "reads"),
+        *("place", "shape", "count", "tensor", "root", "bits", "floats", "picked", "done", "part", "joined", "made"),
+        "reads",
     )
 
     def __init__(self, place: Place, shape: Shape, count: int, *, tensor: TensorProto | None, floats: bool) -> None:
         self.place, self.shape, self.count, self.tensor, self.floats = place, shape, count, tensor, floats
         self.root: Root | None = None
         self.bits = 0
-        self.picked = self.done = self.part = False
+        self.picked = self.done = self.part = self.joined = False
         self.made: tuple[Handle, tuple[int, ...]] | None = None
         self.reads: list[Root | Value | None] = []
 
@@ -133,6 +135,7 @@ class Value:
         """What a node makes of it, which reads it for that."""
         made = Value(place, self.shape, self.count, tensor=None, floats=self.floats)
         made.root, made.bits, made.picked, made.part = self.root, self.bits, self.picked, self.part
+        made.joined = self.joined
         made.made = (by, (0,))
         for name, value in changes.items():
             setattr(made, name, value)
