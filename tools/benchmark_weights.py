@@ -47,7 +47,7 @@ def measured(case: WeightCase, way: Way, folder: Path, made_by: str) -> WeightRe
         measures = case.test(session)
         latency = measure_latency(open_session(case.model, "cpu"), session, one(case.feeds), 1, seconds=4.0)
     except Exception as error:  # other people's tools raise anything, and the table is to say what
-        text = " ".join(f"{type(error).__name__}: {error}".split())
+        text = " ".join(f"{type(error).__name__}: {error}".split()).replace(f"{folder}{os.sep}", "")
         return replace(record, error=text if len(text) <= _LONGEST else f"{text[:_LONGEST]} …")
     finally:
         for file in written.parent.glob(f"{written.name}*"):

@@ -186,6 +186,11 @@ def _draw(axis: Any, case: str, records: Sequence[WeightRecord]) -> None:
             sizes = [r.bytes / 1e6 for r in found]
             axis.plot(sizes, lost, marker=marker, markersize=5, linestyle=line, color=colour, label=kind)
     axis.set_xscale("log")
+    from matplotlib.ticker import LogLocator  # noqa: PLC0415 - only for plots
+
+    axis.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axis.xaxis.set_major_formatter("{x:g}")
+    axis.xaxis.set_minor_formatter("")
     axis.set_yscale("log")
     axis.set_xlabel("MB on disk", fontsize=8)
     axis.set_ylabel(label, fontsize=8)
