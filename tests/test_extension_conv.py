@@ -1,4 +1,4 @@
-"""A structure of convolutions is one file, and a kind to find them another: a toy of each, from end to end."""
+"""A structure of convolutions is one file: a toy of one, from end to end."""
 
 from __future__ import annotations
 
@@ -11,16 +11,12 @@ import numpy as np
 import onnx
 import pytest
 from numpy.typing import NDArray
-from onnx import ModelProto, NodeProto
+from onnx import ModelProto
 
 import onnx_dalr
 from onnx_dalr.factorize import UNTOUCHED, Form, Method, Need, Rank, Settings, Shape, Statistics
 from onnx_dalr.factorize.gram import Float64
 from onnx_dalr.factorize.structures import STRUCTURES, Piece, Pieces, Slot
-from onnx_dalr.graph.handle import Handle
-from onnx_dalr.graph.index import GraphIndex, attribute
-from onnx_dalr.graph.kinds import KINDS, Refused, Use
-from onnx_dalr.graph.kinds.conv1x1 import Conv1x1, Geometry
 from onnx_dalr.graph.layers import find
 from onnx_dalr.graph.storage.model import Model
 from onnx_dalr.session.session import open_session
@@ -39,49 +35,20 @@ net (float[N,6,12,12] x) => (float[N,4] y) {
 
 
 @dataclass(frozen=True)
-class Conv3x3(Conv1x1):
-    """A convolution with zeros around it and steps, without groups."""
-
-    def read(self, node: NodeProto, handle: Handle, index: GraphIndex) -> Use | Refused:
-        weight = index.stored(node.input[1])
-        if weight is None or math.prod(weight.tensor.dims[2:]) == 1:
-            return Refused("not one of these")
-        strides, pads = attribute(node, "strides", [1, 1]), attribute(node, "pads", [0] * 4)
-        return Use(
-            kind=self,
-            op=node.op_type,
-            node=handle,
-            node_name=node.name,
-            data=node.input[0],
-            weight=weight.name,
-            layout=None,
-            output=node.output[0],
-            home=weight.home,
-            bias=node.input[2],
-            extra=Geometry(tuple(strides), tuple(pads)),
-        )
-
-    def matrix(self, stored: NDArray[Any], use: Use) -> NDArray[Any]:
-        del use
-        return stored.reshape(len(stored), -1)
-
-    def rows(self, tensor: NDArray[Any], use: Use) -> NDArray[Any]:
-        top, left, bottom, right = use.extra.pads
-        padded = np.pad(tensor, [(0, 0), (0, 0), (top, bottom), (left, right)])
-        windows = np.lib.stride_tricks.sliding_window_view(padded, (3, 3), axis=(2, 3))
-        down, across = use.extra.strides
-        return windows[:, :, ::down, ::across].transpose(0, 2, 3, 1, 4, 5).reshape(len(tensor), -1, 9 * tensor.shape[1])
-
-
-@dataclass(frozen=True)
 class Separable:
     """A kh×1 kernel, then a 1×kw one, from the weights alone."""
 
-    name: str = "v"
+    name: str = "toy"
     smallest: Rank = (1,)
 
     def applies(self, shape: Shape) -> bool:
         return len(shape.kernel) == 2 and min(shape.kernel) > 1
+
+    def serves(self, method: Method) -> bool:  # noqa: ARG002
+        return True
+
+    def lighter_needs(self, shape: Shape, method: Method) -> Need | None:  # noqa: ARG002
+        return None
 
     def ranks(self, shape: Shape, room: int) -> Sequence[Rank]:
         one = sum(slot.shape.params for slot in self.slots(shape, (1,)))
@@ -151,9 +118,10 @@ class Separated:
 
 @pytest.fixture
 def network(monkeypatch: pytest.MonkeyPatch) -> ModelProto:
-    """A network with a 3×3 convolution, in a house that knows these."""
-    monkeypatch.setattr("onnx_dalr.graph.kinds.KINDS", (*KINDS, Conv3x3()))
-    monkeypatch.setitem(STRUCTURES, "v", Separable())
+    """A network with a 3×3 convolution, in a house that knows one way to take it apart."""
+    for name in set(STRUCTURES) - {"pair"}:
+        monkeypatch.delitem(STRUCTURES, name)
+    monkeypatch.setitem(STRUCTURES, "toy", Separable())
     random = np.random.default_rng(0)
     arrays = {"K": (32, 6, 3, 3), "b": (32,), "W": (4, 32), "d": (4,)}
     return tiny.with_weights(TEXT, {k: random.standard_normal(s).astype(np.float32) for k, s in arrays.items()})
@@ -169,13 +137,13 @@ def test_a_structure_of_convolutions(network: ModelProto) -> None:
         plan = analysis.plan(params="70%")
         small = plan.apply(network, stats=analysis.stats)
     form, _ = plan.forms
-    assert (form.structure, form.format) == ("v", "keep")
+    assert (form.structure, form.format) == ("toy", "keep")
     nodes = {node.name: {entry.name: list(entry.ints) for entry in node.attribute} for node in small.graph.node}
     assert nodes["conv.dalr_V"] == {"pads": [1, 0, 1, 0], "strides": [2, 1]}
     assert nodes["conv.dalr_H"] == {"pads": [0, 1, 0, 1]}
     onnx.checker.check_model(small, full_check=True)
     full = max(Separable().ranks(Shape(32, 54, (3, 3)), 10**6))
-    whole = replaced(network, Form("v", full))
+    whole = replaced(network, Form("toy", full))
     np.testing.assert_allclose(answers(whole), answers(network), rtol=1e-3, atol=1e-4)
 
 

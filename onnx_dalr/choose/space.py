@@ -134,20 +134,23 @@ class SearchSpace:
     def _worth(self, layer: Layer, menu: Menu, price: Pricing) -> set[Form]:
         """Forms with a rank that may be chosen, and that no form of another structure or format beats for its price.
 
-        Within one structure and format a rank more loses no more, and what fills a budget takes rung by rung: between
-        two of them that holds only for what is left here. A joined structure has more than one way to be larger.
+        By what they do to the network's output, where that is known: structures that lose as much of a layer's own
+        output lose it in different directions. Within one structure and format a rank more loses no more, and what
+        fills a budget takes rung by rung: between two of them that holds only for what is left here. A joined
+        structure has more than one way to be larger.
         """
         allowed, spectra = [form for form in menu if self.target.allows(form)], self.spectra(layer)
         if spectra is None or len({family(form) for form in allowed if form != menu[-1]}) < 2:
             return set(allowed)
         least: dict[tuple[str, str], float] = {}
         kept: set[Form] = set()
-        for _, tail, form in sorted((price(form), spectra.tail(form), form) for form in allowed):
+        lost = spectra.effect if spectra.has_effect else spectra.tail
+        for _, loss, form in sorted((price(form), lost(form), form) for form in allowed):
             if form == menu[-1] or all(
-                tail < other for name, other in least.items() if form.structure in JOINED or name != family(form)
+                loss < other for name, other in least.items() if form.structure in JOINED or name != family(form)
             ):
                 kept.add(form)
-            least[family(form)] = min(tail, least.get(family(form), tail))
+            least[family(form)] = min(loss, least.get(family(form), loss))
         return kept
 
     @cached_property

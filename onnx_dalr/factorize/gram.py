@@ -37,4 +37,9 @@ def add_gram(into: Float64, rows: Float64) -> None:
 
 def symmetric(upper: Float64) -> Float64:
     """The full symmetric matrix of which `add_gram` filled the upper block triangle."""
-    return np.triu(upper) + np.triu(upper, 1).T
+    full = np.triu(upper)
+    for start in range(0, len(full), _TILE):  # a tile at a time, since it may be as large as memory allows
+        stop = min(start + _TILE, len(full))
+        full[stop:, start:stop] = full[start:stop, stop:].T
+        full[start:stop, start:stop] += np.triu(full[start:stop, start:stop], 1).T
+    return full

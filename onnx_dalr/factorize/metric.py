@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -92,6 +92,21 @@ def two_sided(W: NDArray[Any], stats: Statistics, a: float, s: float) -> Spectru
         metric_tails=unit * np.append(np.cumsum(gains[::-1])[::-1], 0.0),
         metric_shrinkage=s,
     )
+
+
+def metric_share(W: NDArray[Any], stats: Statistics, asked: float | Literal["auto"] | None) -> float | None:
+    """The share s that a setting comes to; None where there is no metric, 1 where it has no say in the factors.
+
+    Args:
+        W: [m, n].
+        stats: Of the layer.
+        asked: s in [0, 1], "auto" by the number of probes, or None for no metric.
+    """
+    if asked is None or stats.metric_probes == 0:
+        return None
+    if stats.metric_trace <= 0:
+        return 1.0
+    return metric_shrinkage(W, stats) if asked == "auto" else asked
 
 
 def metric_shrinkage(W: NDArray[Any], stats: Statistics) -> float:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -87,6 +87,22 @@ class Moment:
     def through(self, W: NDArray[Any]) -> Moment:
         """W C Wᵀ: the moment of y = W x."""
         return Moment.of(self.times(W) @ W.T)
+
+    def mean_over(self, choices: Sequence[NDArray[np.intp]]) -> Moment:
+        """The mean of the moments of choices among the inputs, each in its own order; itself where one is all of them.
+
+        Args:
+            choices: Of one length each.
+        """
+        if len(choices) == 1 and len(choices[0]) == self.n:
+            return self
+        total = np.zeros((len(choices[0]), len(choices[0])))
+        for choice in choices:
+            for inputs, block in self:
+                (at,) = np.nonzero((choice >= inputs.start) & (choice < inputs.stop))
+                own = choice[at] - inputs.start
+                total[np.ix_(at, at)] += block[np.ix_(own, own)]
+        return Moment.of(total / len(choices))
 
     def power(self, W: NDArray[Any]) -> float:
         """Tr[W C Wᵀ]: the mean of ‖y‖²."""

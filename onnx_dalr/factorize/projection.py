@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from onnx_dalr.factorize.gram import Float64
 from onnx_dalr.factorize.linalg import Side, eigenvectors, quadratic, smaller_side, tail
-from onnx_dalr.factorize.metric import metric_shrinkage, two_sided
+from onnx_dalr.factorize.metric import metric_share, two_sided
 from onnx_dalr.factorize.shrinkage import oas, ridge_of
 from onnx_dalr.factorize.spectrum import Spectrum
 from onnx_dalr.factorize.statistics import Need, Statistics
@@ -72,10 +72,10 @@ def dalr(
     if stats.learned_nothing:
         return _blind(W, stats)
     a = oas(stats.count, stats.n, stats.trace, stats.trace_of_square) if shrinkage is None else shrinkage
-    if metric is None or stats.metric_probes == 0:
+    s = metric_share(W, stats, metric)
+    if s is None:
         return _one_sided(W, stats, a)
-    s = metric_shrinkage(W, stats) if metric == "auto" else metric
-    if s < 1 and stats.metric_trace > 0:
+    if s < 1:
         return two_sided(W, stats, a, s)
     # t_G·I weighs all outputs alike: the factors are those without a metric, their tails in its unit all the same.
     plain = _one_sided(W, stats, a)

@@ -15,6 +15,7 @@ from onnx_dalr.factorize.formats import Encoded, Format, rounding
 from onnx_dalr.factorize.gram import Float64
 from onnx_dalr.factorize.moment import Moment
 from onnx_dalr.factorize.structures import Piece
+from onnx_dalr.factorize.unrolled import extent_of, unrolled, windows
 
 _RIDGE = 1e-4
 
@@ -41,14 +42,14 @@ def rounded(
 ) -> tuple[tuple[Encoded, ...], Float64]:
     """The pieces of a weight as a format stores them, and what is to be added to its bias (methods.md §9.3).
 
-    The first piece is rounded by the moment of the layer's inputs, every other by that of what the rounded ones before
-    it make of them. The last of several is fitted to that first: with P the product of those before it and P̂ of the
-    rounded ones, A P C P̂ᵀ (P̂ C P̂ᵀ)⁻¹ takes the place of A, so that it absorbs their error. What rounding does to the
-    mean goes to the bias.
+    Every piece is rounded by the moment of what it sees: the first by that of the layer's inputs, every other by that
+    of what the rounded ones before it make of them, of kernels over all places that they slide to in one patch. The
+    last of several is fitted to that first: with P what the pieces before it make of a patch and P̂ of the rounded ones,
+    A P C P̂ᵀ (P̂ C P̂ᵀ)⁻¹ takes the place of A, so that it absorbs their error. What rounding does to the mean goes to the
+    bias.
 
     Args:
-        pieces: In the order in which data meet them. All are rounded plainly where nothing is `seen`, and where kernels
-            are among several.
+        pieces: In the order in which data meet them. All are rounded plainly where nothing is `seen`.
         format: How numbers are stored.
         dtype: Element type of the layer's weight.
         seen: What enters the layer; None where that is not known.
@@ -57,22 +58,28 @@ def rounded(
         Each piece as it is stored, and (W' − Ŵ)μ, [m], W' the product of the pieces as they were given; zeros where
         nothing is seen.
     """
-    if seen is None or (len(pieces) > 1 and any(piece.values.ndim != 2 for piece in pieces)):
+    if seen is None:
         return tuple(format.encode(piece.values, dtype) for piece in pieces), np.zeros(len(pieces[-1].values))
     made: list[Encoded] = []
-    exact = product = np.zeros((0, 0))
+    exact = product = None
+    grid = extent_of([piece.values.shape[2:] for piece in pieces])
     moment = seen.moment
     for number, piece in enumerate(pieces):
         values = piece.values.astype(np.float64)
-        wanted = values.reshape(len(values), -1) if not number else values @ exact
-        if number and number == len(pieces) - 1:
-            values = _fitted(values, wanted, product, seen.moment)
-        made.append(format.encode(values, dtype, moment))
-        read = made[-1].values.astype(np.float64).reshape(len(values), -1)
-        exact, product = wanted, read if not number else read @ product
+        wanted = unrolled(values, exact, grid)
+        if exact is not None and product is not None and number == len(pieces) - 1:
+            A = values.reshape(len(values), -1)
+            whole = wanted.reshape(len(A), -1)
+            values = _fitted(A, whole, product.reshape(A.shape[1], -1), seen.moment).reshape(values.shape)
+        places = windows(values.shape, grid)
+        made.append(format.encode(values, dtype, moment.mean_over(places)))
+        product = unrolled(made[-1].values.astype(np.float64), product, grid)
+        exact, grid = wanted, product.shape[1:-1]
         if number < len(pieces) - 1:
-            moment = moment.through(read)
-    return tuple(made), (exact - product) @ seen.mean
+            moment = seen.moment.through(product.reshape(-1, product.shape[-1]))
+    assert exact is not None
+    assert product is not None
+    return tuple(made), (exact - product).reshape(len(exact), -1) @ seen.mean
 
 
 def losses(

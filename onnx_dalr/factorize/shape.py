@@ -31,6 +31,11 @@ class Shape:
         return (self.m, self.channels, *self.kernel)
 
     @property
+    def taps(self) -> int:
+        """Positions that a kernel sees at once: Πkernel, 1 of a matrix."""
+        return math.prod(self.kernel)
+
+    @property
     def channels(self) -> int:
         """Inputs without taps: n / Πkernel."""
-        return self.n // math.prod(self.kernel)
+        return self.n // self.taps

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from onnx_dalr.factorize.fields import take, take_integer
 from onnx_dalr.factorize.gram import SKETCH_WIDTH, Float64, add_gram, product, sketch_matrix, symmetric
 from onnx_dalr.factorize.moment import Moment, add_blocks, blocks_shape
 
@@ -38,6 +39,9 @@ class Need(Flag):
     BLOCKS = 32
     """Second moment of x, n×1024 at most: the blocks along its diagonal."""
 
+    CHANNELS = 64
+    """Second moment of the channels of x, summed over the taps of a kernel, C×C: of what lies within a tap alone."""
+
 
 SPARED = Need.METRIC | Need.BLOCKS
 """What statistics may lack: without gradients there is no metric, without a moment rounding is to nearest."""
@@ -49,6 +53,7 @@ _OPTIONAL = {
     "sketch": Need.SKETCH,
     "metric": Need.METRIC,
     "blocks": Need.BLOCKS,
+    "channels": Need.CHANNELS,
 }
 """The sums that are not always there, and what each is kept for."""
 
@@ -78,6 +83,8 @@ class Statistics:
         rows: With ROWS and fewer than n rows: the rows, [count, n] float64; else None.
         metric: Over gradient rows g, with METRIC: Σ g gᵀ, [m, m], or, where m > n, Σ (Wᵀg)(Wᵀg)ᵀ, [n, n]: only
             Wᵀ G W enters a factorization (methods.md §3), and unlike coordinates of a QR it adds up. Else None.
+        taps: Numbers of a channel in one row, its inputs ordered as (channel, tap); told apart with CHANNELS alone.
+        channels: Σ over rows and taps of the moment of the channels, [n/taps, n/taps], kept with CHANNELS; else None.
         blocks: The blocks along the diagonal of Σ x xᵀ, [count, size, size], kept with BLOCKS; else None.
         metric_rows: Gradient rows that entered.
         metric_probes: Samples times probes behind them, however many rows each brought; 0 means there is no metric.
@@ -85,8 +92,9 @@ class Statistics:
         metric_spread: [2], Σ ‖g‖⁴ over rows, and Σ (Σ ‖g‖²)² over probes, the inner sum over the rows of one.
     """
 
-    def __init__(self, m: int, n: int, needs: Need) -> None:
+    def __init__(self, m: int, n: int, needs: Need, taps: int = 1) -> None:
         self.m, self.n, self.needs = m, n, needs
+        self.taps = taps if Need.CHANNELS in needs else 1
         self.count = 0
         self.total: Float64 = np.zeros(n)
         self.squares: Float64 = np.zeros(n)
@@ -97,6 +105,7 @@ class Statistics:
         self._rows: list[Float64] | None = [] if Need.ROWS in needs and Need.INPUT not in needs else None
         self.metric: Float64 | None = np.zeros((min(m, n), min(m, n))) if Need.METRIC in needs else None
         self.blocks: Float64 | None = np.zeros(blocks_shape(n)) if Need.BLOCKS in needs else None
+        self.channels: Float64 | None = np.zeros((n // self.taps,) * 2) if Need.CHANNELS in needs else None
         self.metric_rows = self.metric_probes = 0
         self.metric_power = 0.0
         self.metric_spread: Float64 = np.zeros(2)
@@ -124,6 +133,10 @@ class Statistics:
             add_gram(self.input, wide)
         if self.blocks is not None:
             add_blocks(self.blocks, wide)
+        if self.channels is not None:
+            by_tap = wide.reshape(len(wide), -1, self.taps)
+            for tap in range(self.taps):
+                add_gram(self.channels, np.ascontiguousarray(by_tap[:, :, tap]))
         if self._rows is not None:
             self._keep_rows([wide])
         if self.output is not None and self.output_total is not None:
@@ -207,9 +220,9 @@ class Statistics:
         Raises:
             ValueError: The two are not of the same layer shape or do not keep the same sums.
         """
-        if (self.m, self.n, self.needs) != (other.m, other.n, other.needs):
+        if (self.m, self.n, self.needs, self.taps) != (other.m, other.n, other.needs, other.taps):
             raise ValueError("statistics of different layers or needs do not add up")
-        both = Statistics(self.m, self.n, self.needs)
+        both = Statistics(self.m, self.n, self.needs, self.taps)
         both._rows = [] if both._rows is not None else None
         for part in (self, other):
             both.count += part.count
@@ -219,7 +232,7 @@ class Statistics:
             both.metric_probes += part.metric_probes
             both.metric_power += part.metric_power
             both.metric_spread += part.metric_spread
-            for name in ("output_total", "output", "sketch", "metric", "blocks"):
+            for name in ("output_total", "output", "sketch", "metric", "blocks", "channels"):
                 mine, more = getattr(both, name), getattr(part, name)
                 if mine is not None and more is not None:
                     mine += more
@@ -270,33 +283,36 @@ class Statistics:
             ValueError: A field is missing, unknown, of a wrong type or shape, or out of range; the message names it.
         """
         fields = dict(arrays)
-        integers = {name: _take_integer(fields, name) for name in ("needs", *_INTEGERS)}
+        integers = {name: take_integer(fields, name) for name in ("needs", *_INTEGERS)}
         if integers["needs"] >= 2 * max(need.value for need in Need):
             raise ValueError(f"field 'needs' is {integers['needs']}, which this version does not know")
-        stats = cls(integers["m"], integers["n"], Need(integers["needs"]))
+        channels = np.shape(fields.get("channels", ()))[:1]  # how many there are says how many taps: that has no field
+        taps = max(integers["n"] // (channels[0] or 1), 1) if channels else 1
+        stats = cls(integers["m"], integers["n"], Need(integers["needs"]), taps)
         stats.count, stats.metric_rows, stats.metric_probes = (
             integers[name] for name in ("count", "metric_rows", "metric_probes")
         )
-        stats.metric_power = float(_take(fields, "metric_power", ()))
+        stats.metric_power = float(take(fields, "metric_power", ()))
         if stats._rows is not None and "rows" in fields:
-            stats._rows = [_take(fields, "rows", (stats.count, stats.n))]
+            stats._rows = [take(fields, "rows", (stats.count, stats.n))]
         elif stats._rows is not None:
             stats._fold_rows()
         for name in (*_ALWAYS, *_OPTIONAL):
             mine = getattr(stats, name)
             if mine is not None:
-                setattr(stats, name, _take(fields, name, mine.shape))
+                setattr(stats, name, take(fields, name, mine.shape))
         if fields:
             raise ValueError(f"field {sorted(fields)[0]!r} does not belong to statistics that need {stats.needs}")
         return stats
 
     @staticmethod
-    def bytes_needed(m: int, n: int, needs: Need, rows: int) -> int:
+    def bytes_needed(m: int, n: int, needs: Need, rows: int, taps: int = 1) -> int:
         """Bytes these statistics hold once `rows` rows have entered."""
         held = 16 * n + 8 * SKETCH_WIDTH * n * (Need.SKETCH in needs)
         held += 8 * (m * m + m) * (Need.OUTPUT in needs)
         held += 8 * min(m, n) ** 2 * (Need.METRIC in needs)
         held += 8 * math.prod(blocks_shape(n)) * (Need.BLOCKS in needs)
+        held += 8 * (n // taps) ** 2 * (Need.CHANNELS in needs)
         held += 8 * n * n * (Need.INPUT in needs or (Need.ROWS in needs and rows >= n))
         held += 8 * n * rows * (Need.ROWS in needs and Need.INPUT not in needs and rows < n)
         return int(held)
@@ -319,7 +335,16 @@ class Statistics:
     def input_covariance(self) -> Float64:
         """C = (X−μ)(X−μ)ᵀ/p, [n, n]."""
         assert self.input is not None
-        return symmetric(self.input) / self.count - np.outer(self.mean, self.mean)
+        found = symmetric(self.input)
+        found /= self.count
+        return np.subtract(found, np.outer(self.mean, self.mean), out=found)
+
+    @property
+    def channel_covariance(self) -> Float64:
+        """The mean over the taps of the covariance of the channels, [C, C]."""
+        assert self.channels is not None
+        means = self.mean.reshape(-1, self.taps)
+        return (symmetric(self.channels) / self.count - means @ means.T) / self.taps
 
     @property
     def output_covariance(self) -> Float64:
@@ -372,25 +397,3 @@ class Statistics:
     def learned_nothing(self) -> bool:
         """One row or a constant input: t ≤ 1e-12·‖μ‖²/n leaves no covariance to learn from."""
         return self.trace <= 1e-12 * float(self.mean @ self.mean)
-
-
-def _take(fields: dict[str, NDArray[Any]], name: str, shape: tuple[int, ...]) -> Float64:
-    """Takes a copy of an array of numbers of this shape out of the fields."""
-    if name not in fields:
-        raise ValueError(f"field {name!r} is missing")
-    array = np.asarray(fields.pop(name))
-    if array.shape != shape:
-        raise ValueError(f"field {name!r} has the shape {list(array.shape)}, not {list(shape)}")
-    if (array.dtype.kind, array.dtype.itemsize) != ("f", 8):
-        raise ValueError(f"field {name!r} holds {array.dtype}, not float64")
-    return np.array(array, np.float64, order="C")
-
-
-def _take_integer(fields: dict[str, NDArray[Any]], name: str) -> int:
-    """Takes a number that counts something out of the fields."""
-    if name not in fields:
-        raise ValueError(f"field {name!r} is missing")
-    array = np.asarray(fields.pop(name))
-    if array.shape != () or array.dtype.kind not in "iu" or array < 0:
-        raise ValueError(f"field {name!r} is not a whole number of 0 or more")
-    return int(array)

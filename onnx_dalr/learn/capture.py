@@ -129,7 +129,7 @@ def _rows(
     Nobody has to look at a weight in one piece: what is not finite there is no reason to stop.
     """
     layer = sink.layer
-    if not layer.in_one_piece or layer.kind.picks:
+    if layer.kind.picks or not (layer.in_one_piece or layer.shape.taps > 1):
         rows = reader.read(use.rows(tensor), sink.width)
         return rows.values, rows.masked
     masked = True
@@ -142,7 +142,7 @@ def _rows(
         return everyone(shape) if real is None else np.flatnonzero(real)
 
     few = use.some_rows(tensor, pick)
-    return few[np.isfinite(few).all(axis=1)], masked
+    return few[np.isfinite(few).all(axis=1)] if layer.in_one_piece else few, masked
 
 
 class _Sink:

@@ -13,12 +13,12 @@ from onnx_dalr.request.context import Context
 from onnx_dalr.samples.sets import SampleSet, Sets
 
 _MOST_BYTES = 1 << 28
-"""Of what enters layers in one piece, held at a time: most of the activations of a network of convolutions."""
+"""Of what enters these, held at a time: most of the activations of a network of convolutions."""
 
 
 def in_small_batches(context: Context, layers: Sequence[Layer], samples: SampleSet) -> SampleSet:
-    """The samples so few at a time that what enters layers in one piece fits into memory beside all else."""
-    tensors = {use.data for layer in layers if layer.in_one_piece for use in layer.uses}
+    """The samples so few at a time that what enters kernels and layers in one piece fits into memory."""
+    tensors = {use.data for layer in layers if layer.in_one_piece or layer.shape.taps > 1 for use in layer.uses}
     if not tensors or samples.batch_size == 1:
         return samples
     count, feed = samples.one()

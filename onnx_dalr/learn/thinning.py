@@ -1,4 +1,4 @@
-"""Which rows are looked at of a weight in one piece: few are enough to round by, and kernels see very many."""
+"""Which rows are looked at of weights that see very many: of kernels, and of what is only rounded."""
 
 from __future__ import annotations
 
@@ -13,12 +13,18 @@ from onnx_dalr.samples.base import Batch
 
 ROWS_AN_INPUT = 2
 FEWEST, MOST = 2048, 8192
-"""Rows of a layer, from all samples together."""
+"""Rows of a layer that is only rounded, from all samples together."""
+
+PATCHES_AN_INPUT = 16
+FEWEST_PATCHES = 32768
+"""Rows of a kernel that is taken apart: neighbours have most of their entries in common, and tell the same twice."""
 
 
 def rows_wanted(layer: Layer) -> int:
     """How many rows of all samples its moment is made of, at most or hardly more."""
-    return int(np.clip(ROWS_AN_INPUT * layer.n, FEWEST, MOST))
+    if layer.in_one_piece:
+        return int(np.clip(ROWS_AN_INPUT * layer.n, FEWEST, MOST))
+    return max(PATCHES_AN_INPUT * layer.n, FEWEST_PATCHES)
 
 
 class Thinner:

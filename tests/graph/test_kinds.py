@@ -17,7 +17,7 @@ from onnx_dalr.graph.contents import contents
 from onnx_dalr.graph.handle import Handle
 from onnx_dalr.graph.index import GraphIndex
 from onnx_dalr.graph.kinds import Refused, Replacement, Use
-from onnx_dalr.graph.kinds.conv1x1 import Conv1x1
+from onnx_dalr.graph.kinds.conv import Conv
 from onnx_dalr.graph.kinds.matrices import MatrixLayout, RightMatrix
 from onnx_dalr.graph.kinds.operands import constant_matrix, constant_operand
 from onnx_dalr.graph.layers import find, matrix
@@ -139,7 +139,7 @@ def test_a_new_kind_is_a_class_and_a_line(monkeypatch: pytest.MonkeyPatch) -> No
 
 
 @dataclass(frozen=True)
-class Conv3x3(Conv1x1):
+class Conv3x3(Conv):
     """Another kind for Conv, as far as finding goes."""
 
     def read(self, node: NodeProto, handle: Handle, index: GraphIndex) -> Use | Refused:
@@ -162,6 +162,6 @@ def test_of_kinds_that_read_one_operator_the_first_that_takes_a_node_has_it(monk
     )
     monkeypatch.setattr(kinds, "KINDS", (*kinds.KINDS, Conv3x3()))
     layers, (skipped,) = find(Model(proto))
-    assert [(layer.name, layer.kind) for layer in layers] == [("three", Conv3x3()), ("one", Conv1x1())]
+    assert [(layer.name, layer.kind) for layer in layers] == [("three", Conv3x3()), ("one", Conv())]
     assert layers[0].shape == Shape(8, 54, (3, 3))
     assert skipped.reason == "5×5 convolution: only 1×1 is supported"

@@ -153,6 +153,10 @@ class Structure(Protocol):
         """Whether a weight of this shape can be taken apart so."""
         ...
 
+    def serves(self, method: Method) -> bool:
+        """Whether a method has a form of it: what does not is left out of the menu."""
+        ...
+
     def ranks(self, shape: Shape, room: int) -> Sequence[Rank]:
         """Every rank at which its pieces have fewer than `room` parameters, the fewest first."""
         ...
@@ -163,6 +167,10 @@ class Structure(Protocol):
 
     def needs(self, shape: Shape, method: Method) -> Need:
         """The statistics that `decompose` reads; a caller that has gradients adds METRIC where the method takes one."""
+        ...
+
+    def lighter_needs(self, shape: Shape, method: Method) -> Need | None:
+        """What `decompose` makes do with where `needs` does not fit into memory; None where with nothing less."""
         ...
 
     def compose(self, pieces: Sequence[Piece]) -> NDArray[Any]:

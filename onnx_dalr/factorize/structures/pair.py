@@ -29,6 +29,11 @@ class Pair:
         """To every matrix, which a 1×1 kernel is."""
         return set(shape.kernel) <= {1}
 
+    def serves(self, method: Method) -> bool:
+        """Every method: this is what they are made for."""
+        del method
+        return True
+
     def ranks(self, shape: Shape, room: int) -> Sequence[Rank]:
         """1 … below break-even: k(m+n) < room."""
         one = sum(slot.shape.params for slot in self.slots(shape, self.smallest))
@@ -41,6 +46,11 @@ class Pair:
     def needs(self, shape: Shape, method: Method) -> Need:
         """What the method's Spectrum reads."""
         return method.needs(shape.m, shape.n)
+
+    def lighter_needs(self, shape: Shape, method: Method) -> Need | None:
+        """Nothing less: what it reads is that of the smaller side already."""
+        del shape, method
+        return None
 
     def compose(self, pieces: Sequence[Piece]) -> NDArray[Any]:
         """A B."""

@@ -7,13 +7,14 @@ from onnx import NodeProto
 from onnx_dalr.graph.handle import Handle
 from onnx_dalr.graph.index import GraphIndex
 from onnx_dalr.graph.kinds.base import Kind, Link, Refused, Replacement, Use
-from onnx_dalr.graph.kinds.conv1x1 import Conv1x1
+from onnx_dalr.graph.kinds.conv import Conv
+from onnx_dalr.graph.kinds.conv_transpose import ConvTranspose
 from onnx_dalr.graph.kinds.gemm import Gemm
 from onnx_dalr.graph.kinds.matmul import MatMul
 
 __all__ = ["KINDS", "Kind", "Link", "Refused", "Replacement", "Use", "operators", "read"]
 
-KINDS: tuple[Kind, ...] = (Gemm(), MatMul(), Conv1x1())
+KINDS: tuple[Kind, ...] = (Gemm(), MatMul(), Conv(), ConvTranspose())
 
 
 def operators() -> frozenset[str]:

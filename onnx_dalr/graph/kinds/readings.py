@@ -118,11 +118,7 @@ class Patches:
 
     def rows(self, tensor: NDArray[Any], pick: Pick) -> NDArray[Any]:
         """The picked rows, [p, n]: nothing else is gathered."""
-        lengths = zip(self.windows, tensor.shape[2:], strict=True)
-        tables = [
-            window.back_over(length) if self.transposed else window.over(length, self.same)
-            for window, length in lengths
-        ]
+        tables = self._tables(tensor)
         shape = (len(tensor), *map(len, tables))
         sample, *places = np.unravel_index(pick(shape), shape)
         rank = len(tables)
@@ -137,6 +133,17 @@ class Patches:
         found[~inside] = 0
         rows: NDArray[Any] = np.moveaxis(found, -1, 1).reshape(len(found), -1)
         return rows
+
+    def shape(self, tensor: NDArray[Any]) -> tuple[int, ...]:
+        """How many rows there are along each axis: samples, then positions."""
+        return (len(tensor), *map(len, self._tables(tensor)))
+
+    def _tables(self, tensor: NDArray[Any]) -> list[NDArray[np.intp]]:
+        lengths = zip(self.windows, tensor.shape[2:], strict=True)
+        return [
+            window.back_over(length) if self.transposed else window.over(length, self.same)
+            for window, length in lengths
+        ]
 
 
 def patches(node: NodeProto, dims: Sequence[int]) -> Patches | None:

@@ -1,0 +1,85 @@
+"""ConvTranspose with one group: a MatMul whose rows are what lies under its kernel at each position it makes."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from numpy.typing import NDArray
+from onnx import NodeProto, helper
+
+from onnx_dalr.factorize.formats import Decoding
+from onnx_dalr.factorize.shape import Shape
+from onnx_dalr.factorize.structures import Structure
+from onnx_dalr.graph.kinds.base import Replacement, Use
+from onnx_dalr.graph.kinds.conv import Conv
+from onnx_dalr.graph.kinds.geometry import Geometry
+from onnx_dalr.graph.kinds.readings import patches
+
+_STRUCTURES = ("out", "in")
+"""A kernel for each axis would make zeros between positions twice, and compute with them."""
+
+
+@dataclass(frozen=True)
+class ConvTranspose(Conv):
+    """Its constant is [C, M, *kernel], and so are those of its pieces."""
+
+    ops: ClassVar[tuple[str, ...]] = ("ConvTranspose",)
+
+    def refusal(self, node: NodeProto, dims: Sequence[int]) -> str | None:
+        """Why a node with a constant of these dimensions is no layer."""
+        if reason := super().refusal(node, dims):
+            return reason
+        if math.prod(dims[2:]) == 1:
+            return "1×1 transposed convolution is not supported"
+        if patches(node, dims) is None:
+            return "transposed convolution that is told its padding by `auto_pad` or `output_shape`, not by `pads`"
+        return None
+
+    def outputs(self, dims: Sequence[int]) -> int:
+        """How many there are."""
+        return dims[1]
+
+    def shape(self, dims: Sequence[int], use: Use) -> Shape:
+        """Of the kernel."""
+        return Shape(dims[1], dims[0] * math.prod(dims[2:]), tuple(dims[2:]))
+
+    def matrix(self, stored: NDArray[Any], use: Use) -> NDArray[Any]:
+        """The kernel, outputs first, its channels and taps in one axis."""
+        return stored.swapaxes(0, 1).reshape(stored.shape[1], -1)
+
+    def unmatrix(self, W: NDArray[Any], dims: Sequence[int], use: Use) -> NDArray[Any]:
+        """With these axes apart, inputs first."""
+        return W.reshape(dims[1], dims[0], *dims[2:]).swapaxes(0, 1)
+
+    def row_count(self, entries: float, shape: Shape, use: Use) -> float:
+        """Positions that it makes."""
+        geometry: Geometry = use.extra
+        return entries / shape.channels * math.prod(geometry.strides)
+
+    def operand(self, array: NDArray[Any], dims: Sequence[int]) -> NDArray[Any]:
+        """[in, out, *kernel], of whatever belongs to [out, in, *kernel]."""
+        if array.ndim == 2 and array.shape[1] == dims[0] * math.prod(dims[2:]):
+            array = array.reshape(len(array), dims[0], *dims[2:])
+        return super().operand(array, dims).swapaxes(0, 1)
+
+    def laying_out(self, shape: Sequence[int], dims: Sequence[int]) -> tuple[Decoding, ...]:
+        """The same, of floats that are made when the model is loaded."""
+        full = (*shape, *[1] * (len(dims) - len(shape)))
+        steps = () if len(full) == len(shape) else (Decoding("Reshape", attributes={"shape": full}),)
+        return (*steps, Decoding("Transpose", attributes={"perm": [1, 0, *range(2, len(full))]}))
+
+    def nodes(self, use: Use, node: NodeProto, new: Replacement) -> list[NodeProto]:
+        """A ConvTranspose for every link, the bias on the last."""
+        nodes = super().nodes(use, node, new)
+        more = [window.more for window in use.extra.patches.windows]
+        if any(more):  # it goes where the strides go
+            carrier = next(made for made in nodes if any(entry.name == "strides" for entry in made.attribute))
+            carrier.attribute.append(helper.make_attribute("output_padding", more))
+        return nodes
+
+    def structures(self, shape: Shape) -> tuple[Structure, ...]:
+        """Those with one kernel, that of the layer."""
+        return tuple(structure for structure in super().structures(shape) if structure.name in _STRUCTURES)
