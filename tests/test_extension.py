@@ -185,11 +185,11 @@ def test_a_format(
 
 
 @dataclass(frozen=True)
-class Macs(Params):
-    """Multiply-adds of the layers on the fit samples."""
+class Seen(Params):
+    """What the layers multiply by on the fit samples, once they were run."""
 
-    name: str = "macs"
-    measure: str = "multiply-adds"
+    name: str = "seen"
+    measure: str = "numbers seen"
     needs_samples: bool = True
 
     def price(self, space: SearchSpace, layer: Layer, form: Form) -> float:
@@ -200,17 +200,17 @@ class Macs(Params):
 
 
 def test_a_cost(model: ModelProto, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(COSTS, "macs", Macs())
-    monkeypatch.setitem(LIMITS, "macs", parse_amount)
-    with onnx_dalr.analyze(model, calib=X, task="regress", target=make_target(macs="60%")) as analysis:
-        plan = analysis.plan_for(make_target(macs="60%"))
+    monkeypatch.setitem(COSTS, "seen", Seen())
+    monkeypatch.setitem(LIMITS, "seen", parse_amount)
+    with onnx_dalr.analyze(model, calib=X, task="regress", target=make_target(seen="60%")) as analysis:
+        plan = analysis.plan_for(make_target(seen="60%"))
         spent = sum(
             params_of(layer, form, METHODS["dalr"]) for layer, form in zip(analysis.layers, plan.forms, strict=True)
         )
         assert 0.5 < spent / sum(layer.params for layer in analysis.layers) <= 0.6
-        assert plan.target == "macs 60%"
-        with pytest.raises(TargetError, match=r"--macs 0.1% cannot be reached: .* .the closest is --macs "):
-            analysis.plan_for(make_target(macs="0.1%"))
+        assert plan.target == "seen 60%"
+        with pytest.raises(TargetError, match=r"--seen 0.1% cannot be reached: .* .the closest is --seen "):
+            analysis.plan_for(make_target(seen="0.1%"))
 
 
 # What renders a report.

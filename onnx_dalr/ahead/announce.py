@@ -14,6 +14,7 @@ from onnx_dalr.ahead.forecast import Extent, Speed, Work, forecast, moments
 from onnx_dalr.choose import allocate
 from onnx_dalr.choose.costs import COSTS
 from onnx_dalr.choose.effects import TIMES_MEASURED, is_affordable, samples_for
+from onnx_dalr.choose.families import most_families
 from onnx_dalr.choose.search import make_plan, most_trials
 from onnx_dalr.choose.space import space_of
 from onnx_dalr.factorize import Settings, Statistics
@@ -106,7 +107,7 @@ def announce_time(
     )
     if target is not None and task is not None and len(sets.select):
         factors = max((each.factors for each in extents), default=1)
-        work = replace(work, trials=most_trials(target.name, factors, len(layers)))
+        work = replace(work, trials=most_trials(target.name, factors, len(layers), most_families(layers)))
         unknown = [layer for layer in layers if layer.in_one_piece or not metric]
         if target.name not in ("rank", "energy") and unknown and is_affordable(unknown, context.original.size):
             few = min(samples_for(unknown, rows), len(sets.select))

@@ -165,14 +165,19 @@ def _made(
 
 
 def _substitution(context: Context, layer: Layer, learned: Learned, form: Form, factors: str) -> Substitution:
-    """A layer in a form; what has been rounded is remembered, since search asks for the same again and again."""
-    if form.format == KEPT:
-        pieces = pieces_of(context.original, layer, learned, form, factors)
-        return Substitution.of(layer, pieces.pieces, FORMATS[KEPT], pieces.shift)
-    made: Substitution = learned.rounded.get(
-        (layer.name, form, factors), lambda: _rounded(context, layer, learned, form, factors), _weight
+    """A layer in a form; what takes long to make is remembered, since search asks for the same again and again."""
+    if form.format == KEPT and layer.shape.taps == 1:  # made of the spectrum at once
+        return _kept(context, layer, learned, form, factors)
+    make = _kept if form.format == KEPT else _rounded
+    made: Substitution = learned.made.get(
+        (layer.name, form, factors), lambda: make(context, layer, learned, form, factors), _weight
     )
     return made
+
+
+def _kept(context: Context, layer: Layer, learned: Learned, form: Form, factors: str) -> Substitution:
+    pieces = pieces_of(context.original, layer, learned, form, factors)
+    return Substitution.of(layer, pieces.pieces, FORMATS[KEPT], pieces.shift)
 
 
 def _rounded(context: Context, layer: Layer, learned: Learned, form: Form, factors: str) -> Substitution:

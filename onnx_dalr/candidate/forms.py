@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 from onnx_dalr.factorize import DENSE, KEPT, UNTOUCHED, Form, Method
@@ -9,6 +10,7 @@ from onnx_dalr.factorize.formats import FORMATS
 from onnx_dalr.factorize.joined import JOINED, is_one
 from onnx_dalr.factorize.structures import slots_of
 from onnx_dalr.graph.layers import Layer
+from onnx_dalr.graph.macs import MultiplyAdds
 
 NODES = 300
 """Bytes of what makes floats of the numbers of one constant: nodes and names."""
@@ -34,6 +36,7 @@ def forms_of(layer: Layer, method: Method, formats: Sequence[str] = (KEPT,)) -> 
             Form(structure.name, rank, format)
             for format in formats
             for structure in layer.structures
+            if structure.serves(method)
             for rank in structure.ranks(layer.shape, room)
         ),
         *(form for joined in layer.joined for form in joined.forms(layer.shape, formats)),
@@ -60,6 +63,23 @@ def bytes_of(layer: Layer, form: Form, method: Method) -> int:
     return stored + _growth(layer, form, method) * layer.dtype.itemsize
 
 
+def macs_of(layer: Layer, form: Form, known: MultiplyAdds) -> float:
+    """Multiply-adds of a layer in a form, of one sample: every piece at its own positions, in every use.
+
+    Nothing where the sizes are not known, and nothing of a layer in one piece: in any form of these it takes as many.
+    """
+    if layer.in_one_piece:
+        return 0.0
+    slots = slots_of(layer.shape, form)
+    pieces = [slot.axes for slot in slots]
+    try:
+        positions = [use.kind.positions(pieces, layer.shape, use, known.sizes) for use in layer.uses]
+    except LookupError:
+        return 0.0
+    counts = map(sum, zip(*positions, strict=True))
+    return math.fsum(slot.shape.params * count for slot, count in zip(slots, counts, strict=True)) / known.samples
+
+
 def bytes_in_format(layer: Layer, form: Form, format: str, method: Method) -> int:
     """Bytes of the values of a layer in a form if its numbers were stored otherwise; as they are if that is less."""
     return min(bytes_of(layer, form._replace(format=format), method), bytes_of(layer, form, method))
@@ -71,9 +91,11 @@ def largest_rank(layer: Layer, method: Method) -> int:
 
 
 def at_rank(layer: Layer, rank: int | None, format: str = KEPT) -> Form:
-    """What `--rank` means for a layer: its first structure at that rank; for None, or without any, in one piece."""
-    whole = rank is None or not layer.structures
-    return Form(DENSE, (), format) if whole else Form(layer.structures[0].name, (rank,), format)  # type: ignore[arg-type]
+    """What `--rank` means for a layer: its first structure with it on all sides; for None or without, in one piece."""
+    if rank is None or not layer.structures:
+        return Form(DENSE, (), format)
+    first = layer.structures[0]
+    return Form(first.name, (rank,) * len(first.smallest), format)
 
 
 def at_share(layer: Layer, share: float) -> Form | None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -85,6 +85,10 @@ class Ladder:
         if len(at) > 1 and self.costs[at[1]] == self.costs[0]:
             at = at[1:]  # as cheap, and loses less
         return [Rung(self.forms[place], float(self.costs[place]), float(fall[place])) for place in at]
+
+    def kept(self) -> Ladder:
+        """The one with its dearest choice alone."""
+        return replace(self, forms=self.forms[-1:], places=self.places[-1:], costs=self.costs[-1:])
 
     def below(self, cost: float) -> int:
         """Position of the dearest choice of at most `cost`; of the cheapest where all cost more."""
@@ -247,17 +251,33 @@ def _is_above(costs: NDArray[np.float64], fall: NDArray[np.float64], a: int, b: 
 
 
 def _fill(ladders: Sequence[Ladder], falls: Sequence[NDArray[np.float64]], places: list[int], left: float) -> Forms:
-    """Single steps, the best gain for its cost first, until none fits."""
+    """Single steps to the next choice that loses no more, the best gain for its cost first, until none fits."""
+    following = list(map(_next_no_worse, falls))
     while True:
         steps = []
         for layer, (one, fall, place) in enumerate(zip(ladders, falls, places, strict=True)):
-            if place + 1 == len(one.forms):
+            to = following[layer][place]
+            if to == len(one.forms):
                 continue
-            cost = float(one.costs[place + 1] - one.costs[place])
+            cost = float(one.costs[to] - one.costs[place])
             if cost <= left:
-                steps.append((float(fall[place] - fall[place + 1]) / max(cost, _FREE), layer, cost))
+                steps.append((float(fall[place] - fall[to]) / max(cost, _FREE), layer, cost, to))
         if not steps:
             return [one.forms[place] for one, place in zip(ladders, places, strict=True)]
-        _, layer, cost = max(steps, key=lambda step: step[0])
-        places = [*places[:layer], places[layer] + 1, *places[layer + 1 :]]
+        _, layer, cost, to = max(steps, key=lambda step: step[0])
+        places = [*places[:layer], to, *places[layer + 1 :]]
         left -= cost
+
+
+def _next_no_worse(fall: NDArray[np.float64]) -> list[int]:
+    """By place: the first above it that loses no more, or the number of places where there is none.
+
+    A ladder of several structures need not fall from rung to rung by every curve.
+    """
+    found = [len(fall)] * len(fall)
+    waiting: list[int] = []
+    for place in range(len(fall)):
+        while waiting and fall[waiting[-1]] >= fall[place]:
+            found[waiting.pop()] = place
+        waiting.append(place)
+    return found

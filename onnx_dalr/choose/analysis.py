@@ -65,6 +65,7 @@ class Analysis(Shown):
         rank: int | str | Sequence[int | str] | None = None,
         size: str | float | None = None,
         params: str | float | None = None,
+        macs: str | float | None = None,
         max_drop: str | float | None = None,
         max_error: str | float | None = None,
         energy: str | float | None = None,
@@ -80,6 +81,7 @@ class Analysis(Shown):
                 "GLOB=64" and "GLOB=keep" pin single layers.
             size: Target: bytes on disk of the whole artifact, "12MB", "40%" or a number.
             params: Target: parameters of the whole model, "6M", "40%" or a number.
+            macs: Target: multiply-adds of the whole model for one sample, "300M", "50%" or a number.
             max_drop: Target: score that may be lost, "1%" or 0.01. The default target, with 1 %.
             max_error: Target: relative error of the worst output, 0.02.
             energy: Target: share of each layer's own output variance to keep, 0.99 (LRDKT's rule).

@@ -8,7 +8,9 @@ from dataclasses import replace
 from functools import partial
 
 from onnx_dalr.candidate.candidate import replacement
+from onnx_dalr.choose.costs.macs import MACS
 from onnx_dalr.choose.effects import MeasuredEffects, MetricEffects, is_affordable, samples_for
+from onnx_dalr.choose.families import most_families
 from onnx_dalr.choose.scoring import scorer
 from onnx_dalr.choose.search import make_plan, most_trials
 from onnx_dalr.choose.space import SearchSpace, space_of
@@ -39,6 +41,12 @@ def decide(
         NothingToGainError: All layers stay as they are.
     """
     space = space_of(context, target, layers, learned)
+    if target.name == MACS and context.macs is not None and context.macs.unknown:
+        first, *others = context.macs.unknown
+        context.notes.append(
+            f"the multiply-adds of {first!r}{f' and {len(others)} more nodes' if others else ''} are not counted: how "
+            "large what they multiply is cannot be told"
+        )
     if sets is None or task is None or not len(sets.select):
         return _changing(make_plan(space, None))
     made: list[MeasuredEffects] = []
@@ -57,8 +65,9 @@ def decide(
             + (", at the rate of a typical layer that has one" if known else "")
         )
     several = sum(one.gives for one in space.ladders)
+    most = most_trials(target.name, len(space.names_of_factors), several, most_families(layers))
     judge = Judge(
-        scorer(context, space, sets, task, most_trials(target.name, len(space.names_of_factors), several)),
+        scorer(context, space, sets, task, most),
         lambda posed: MetricEffects(posed, measuring if affordable else None),
     )
     with context.phase("decide"), _labels_hinted(task, sets):

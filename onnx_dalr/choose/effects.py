@@ -16,9 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from onnx_dalr.choose.allocate import Curve, Forms, Menu
-from onnx_dalr.choose.space import SearchSpace, family
+from onnx_dalr.choose.space import SearchSpace, family, has_one_rank
 from onnx_dalr.factorize import Form
-from onnx_dalr.factorize.joined import JOINED
 from onnx_dalr.factorize.spectra import Spectra
 from onnx_dalr.graph.layers import Layer
 from onnx_dalr.graph.overridable import Override
@@ -184,7 +183,7 @@ def _scaled(menu: Menu, spectra: Spectra, points: Mapping[int, float]) -> Curve:
         known = [place for place in places if place in points]
         along = np.log([math.prod(menu[place].rank) for place in places])
         ranks = np.log([math.prod(menu[place].rank) for place in known])
-        if menu[places[0]].structure in JOINED:  # its ranks are of several kinds, and its tails of one
+        if not has_one_rank(menu[places[0]]):  # its ranks are of several kinds, and its tails of one
             along, ranks = np.log(tails[places]), np.log(tails[known])
         by_rank = np.argsort(ranks)
         known, ranks = [known[at] for at in by_rank], ranks[by_rank]

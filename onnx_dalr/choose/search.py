@@ -12,6 +12,7 @@ from onnx_dalr.choose import allocate
 from onnx_dalr.choose.allocate import Curve, Forms, Ladder
 from onnx_dalr.choose.costs import COSTS, Budget
 from onnx_dalr.choose.effects import all_known_effects
+from onnx_dalr.choose.families import families
 from onnx_dalr.choose.space import SearchSpace, family
 from onnx_dalr.choose.tolerance import EVALUATIONS, MORE_FOR_FACTORS, ToleranceSearch, criteria
 from onnx_dalr.choose.trials import BEST_EFFORT, BY_EFFECT, EQUAL, Judge, Trials, plan_of
@@ -24,7 +25,7 @@ from onnx_dalr.request.target import MEASURED
 _TRIED_RATIOS = (0.25, 0.06)  # where the factors are chosen before the forms are known; four bits alone are an eighth
 
 ALLOCATIONS = 4
-"""Ways to spend one budget: those of `criteria`, and one ratio for all."""
+"""Ways to spend one budget: those of `criteria`, and one ratio for all; beside them each of `families` is one."""
 
 
 def make_plan(space: SearchSpace, judge: Judge | None) -> Plan:
@@ -51,18 +52,19 @@ def make_plan(space: SearchSpace, judge: Judge | None) -> Plan:
     return replace(won, choices=tuple(replace(choice, reason=reasons[choice.layer]) for choice in won.choices))
 
 
-def most_trials(name: str, factors: int, layers: int) -> int:
+def most_trials(name: str, factors: int, layers: int, families: int = 0) -> int:
     """How many models are scored for a target at most.
 
     Args:
         name: Of the target.
         factors: How many factors by name there are to choose from.
         layers: Between which a budget is to be divided.
+        families: Of allocations that differ by structure.
     """
     chosen = factors if factors > 1 else 0
     if name in MEASURED:
-        return EVALUATIONS + (MORE_FOR_FACTORS if chosen else 0)
-    return chosen + (ALLOCATIONS if name in COSTS and layers > 1 else 0)
+        return EVALUATIONS + (MORE_FOR_FACTORS if chosen else 0) + families
+    return chosen + (ALLOCATIONS + families if name in COSTS and layers > 1 else 0)
 
 
 def _to_try(space: SearchSpace) -> Forms:
@@ -93,10 +95,13 @@ def _as_asked(space: SearchSpace, judge: Judge | None) -> Plan:
 
 
 def _by_energy(space: SearchSpace, judge: Judge | None) -> Plan:
-    """LRDKT's rule: the smallest rank whose share of the layer's own energy reaches one threshold for all."""
+    """LRDKT's rule: the smallest rank whose share of the layer's own energy reaches one threshold for all.
+
+    Of several structures the cheapest form that reaches it, whatever it loses beyond that.
+    """
     del judge
     lost = space.curves(Spectra.energy_lost)
-    forms = allocate.at_error(space.ladders, lost, 1 - space.target.value)
+    forms = allocate.at_error(space.every_ladder, lost, 1 - space.target.value)
     return plan_of(space, forms, f"the smallest rank that keeps {space.target.value:g} of the output's variance")
 
 
@@ -104,7 +109,8 @@ def _by_cost(space: SearchSpace, judge: Judge | None) -> Plan:
     """Several allocations of one budget; the least distortion on the select samples wins."""
     cost, amount = COSTS[space.target.name], space.target.amount
     assert amount is not None
-    budget = cost.budget(space, amount.of(cost.whole(space)))
+    limit = amount.of(cost.whole(space))
+    budget = cost.budget(space, limit)
     equal = budget.meet(lambda limit: _equal(budget, limit))
     if equal is None and space.target.best_effort:
         return plan_of(space, allocate.smallest(budget.ladders), f"{BEST_EFFORT}: the smallest ranks there are")
@@ -114,12 +120,12 @@ def _by_cost(space: SearchSpace, judge: Judge | None) -> Plan:
     alone = sum(form != one.forms[-1] and one.gives for form, one in pairs) < 2
 
     def spent(curves: list[Curve]) -> Forms:
-        return budget.meet(lambda limit: allocate.best(budget.ladders, curves, limit)) or equal
+        return _spent(budget, curves) or equal
 
     if judge is None or judge.effects is None or alone:
         known = None if alone else all_known_effects(space)
-        forms, why = (equal, EQUAL) if known is None else (spent(known), BY_EFFECT)
-        return plan_of(space, forms, f"{why}, so that the model meets its {cost.measure}")
+        chosen, why = (equal, EQUAL) if known is None else (spent(known), BY_EFFECT)
+        return plan_of(space, chosen, f"{why}, so that the model meets its {cost.measure}")
     effects = judge.effects(space)
     effects.near(equal)
     effects.near(_halved(budget.ladders, equal))
@@ -127,8 +133,17 @@ def _by_cost(space: SearchSpace, judge: Judge | None) -> Plan:
     trials = Trials(space, judge)
     for name, curves in criteria(space.tails, effects.curves()).items():
         trials.enter(name, spent(curves))
+    for name, other in families(space).items():
+        forms = _spent(cost.budget(other, limit), effects.curves())
+        if forms is not None:
+            trials.enter(name, forms)
     trials.enter(EQUAL, equal)
     return trials.result()
+
+
+def _spent(budget: Budget, curves: list[Curve]) -> Forms | None:
+    """The best allocation of a budget by these curves."""
+    return budget.meet(lambda limit: allocate.best(budget.ladders, curves, limit))
 
 
 def _equal(budget: Budget, limit: float) -> Forms | None:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import numpy as np
@@ -16,6 +16,7 @@ from onnx_dalr.factorize import Form, Method
 from onnx_dalr.factorize.joined import JOINED
 from onnx_dalr.factorize.spectra import Spectra
 from onnx_dalr.graph.layers import Layer
+from onnx_dalr.graph.macs import MultiplyAdds
 from onnx_dalr.graph.storage.model import saved_size
 from onnx_dalr.learn.learn import Learned
 from onnx_dalr.learn.trust import DEFAULT
@@ -46,6 +47,8 @@ class SearchSpace:
         factors: Name of the factors, of those that were learned.
         weights: In which formats numbers may be stored.
         priced: Bytes of forms, where formats make these what counts if no target says it; None for parameters.
+        macs: What the model multiplies for one sample; None where no sample is known.
+        only: By layer name: the structures it may get, none for a layer that stays in one piece; the others get any.
     """
 
     target: Target
@@ -58,6 +61,8 @@ class SearchSpace:
     factors: str = DEFAULT
     weights: tuple[WeightRule, ...] = ()
     priced: Callable[[Layer, Form], float] | None = None
+    macs: MultiplyAdds | None = None
+    only: Mapping[str, frozenset[str]] = field(default_factory=dict)
 
     def with_factors(self, name: str) -> SearchSpace:
         """The space with the factors of this name."""
@@ -118,38 +123,51 @@ class SearchSpace:
         """Parameters of a layer in a form."""
         return float(params_of(layer, form, self.method))
 
-    def ladders_at(self, price: Callable[[Layer, Form], float]) -> list[Ladder]:
+    @cached_property
+    def every_ladder(self) -> list[Ladder]:
+        """The choices of each layer, those among them that others beat by what they are expected to lose."""
+        return self.ladders_at(self.priced or self.params_of, beaten_too=True)
+
+    def ladders_at(self, price: Callable[[Layer, Form], float], *, beaten_too: bool = False) -> list[Ladder]:
         """The choices of each layer at a price, the pinned ones pinned."""
         priced: list[Pricing] = [lambda form, layer=layer: price(layer, form) for layer in self.layers]  # type: ignore[misc]
-        return [self._ladder(*each) for each in zip(self.layers, self.menus, priced, strict=True)]
+        each = zip(self.layers, self.menus, priced, strict=True)
+        return [self._ladder(*one, beaten_too=beaten_too) for one in each]
 
-    def _ladder(self, layer: Layer, menu: Menu, price: Pricing) -> Ladder:
+    def _ladder(self, layer: Layer, menu: Menu, price: Pricing, *, beaten_too: bool) -> Ladder:
         rule = rule_for(layer, self.target.ranks)
         if rule is None:
-            worth = self._worth(layer, menu, price)
+            allowed = [form for form in menu if self._allows(layer, form)]
+            worth = set(allowed if beaten_too else self._worth(layer, allowed, price))
             return allocate.ladder(menu, price, allowed=lambda form: form in worth)
         form = at_rank(layer, rule.rank, menu[-1].format)
         return allocate.pinned(menu, (form if form in menu else menu[-1],), price)
 
-    def _worth(self, layer: Layer, menu: Menu, price: Pricing) -> set[Form]:
-        """Forms with a rank that may be chosen, and that no form of another structure or format beats for its price.
+    def _allows(self, layer: Layer, form: Form) -> bool:
+        """Whether a form may be chosen at all."""
+        own = not form.rank or form.structure in self.only.get(layer.name, (form.structure,))
+        return own and self.target.allows(form)
+
+    def _worth(self, layer: Layer, allowed: Sequence[Form], price: Pricing) -> Sequence[Form]:
+        """The last of the forms, and those of the others that none of another structure or format beats for its price.
 
         By what they do to the network's output, where that is known: structures that lose as much of a layer's own
         output lose it in different directions. Within one structure and format a rank more loses no more, and what
-        fills a budget takes rung by rung: between two of them that holds only for what is left here. A joined
-        structure has more than one way to be larger.
+        fills a budget takes rung by rung: between two of them that holds only for what is left here, and where there is
+        more than one way to be larger it does not hold within one either.
         """
-        allowed, spectra = [form for form in menu if self.target.allows(form)], self.spectra(layer)
-        if spectra is None or len({family(form) for form in allowed if form != menu[-1]}) < 2:
-            return set(allowed)
-        least: dict[tuple[str, str], float] = {}
-        kept: set[Form] = set()
+        spectra, whole = self.spectra(layer), allowed[-1]
+        families = {family(form) for form in allowed if form != whole}
+        if spectra is None or (len(families) < 2 and all(has_one_rank(form) for form in allowed if form.rank)):
+            return allowed
         lost = spectra.effect if spectra.has_effect else spectra.tail
+        least: dict[tuple[str, str], float] = {}
+        kept: list[Form] = []
         for _, loss, form in sorted((price(form), lost(form), form) for form in allowed):
-            if form == menu[-1] or all(
-                loss < other for name, other in least.items() if form.structure in JOINED or name != family(form)
+            if form == whole or all(
+                loss < other for name, other in least.items() if name != family(form) or not has_one_rank(form)
             ):
-                kept.add(form)
+                kept.append(form)
             least[family(form)] = min(loss, least.get(family(form), loss))
         return kept
 
@@ -184,6 +202,11 @@ class SearchSpace:
     def largest_rank(self, layer: Layer) -> int:
         """The largest rank that makes a layer smaller."""
         return largest_rank(layer, self.method)
+
+
+def has_one_rank(form: Form) -> bool:
+    """Whether a rank more is the one way in which it can be larger."""
+    return len(form.rank) < 2 and form.structure not in JOINED
 
 
 def family(form: Form) -> tuple[str, str]:
@@ -223,4 +246,5 @@ def space_of(context: Context, target: Target, layers: Sequence[Layer], learned:
         weigh,
         weights=options.weights,
         priced=None if options.keeps or not target.prices_formats else stored,
+        macs=context.macs,
     )

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
 from onnx_dalr.choose import allocate
 from onnx_dalr.choose.allocate import Curve, Forms, Ladder
+from onnx_dalr.choose.families import families
 from onnx_dalr.choose.space import SearchSpace
 from onnx_dalr.choose.trials import (
     BEST_EFFORT,
@@ -33,6 +35,29 @@ _ROUNDING = 1e-12  # 2.9 % is a little less than 29 of 1000
 _STARTING_RATIOS = (0.5, 0.15)
 
 
+@dataclass(frozen=True, eq=False)
+class _Allocation:
+    """One way to spend a budget.
+
+    Attributes:
+        ladders: What each layer may become.
+        curves: By which the budget is spent; None for one ratio.
+    """
+
+    ladders: Sequence[Ladder]
+    curves: list[Curve] | None
+
+    def spend(self, budget: float) -> Forms:
+        """The forms it makes of a budget; the cheapest where it cannot be met."""
+        if self.curves is None:
+            return allocate.within(self.ladders, budget) or allocate.smallest(self.ladders)
+        return allocate.best(self.ladders, self.curves, budget) or allocate.smallest(self.ladders)
+
+    def cost(self, forms: Forms) -> float:
+        """What forms that it made cost."""
+        return allocate.total(self.ladders, forms)
+
+
 class ToleranceSearch:
     """Bisects the budget of the layers, on a logarithmic scale, for the smallest model within a tolerance.
 
@@ -44,7 +69,8 @@ class ToleranceSearch:
     Why a logarithmic scale: nobody knows beforehand whether a half or a hundredth of the layers will do, and halves of
     an interval of sizes would spend the few evaluations among the large ones. Why the first model that passes meets
     other allocations of its cost, and no later one does: which of them predicts best shows near the size where quality
-    breaks, and asking again at every size would halve how finely the size is found.
+    breaks, and asking again at every size would halve how finely the size is found. Families of structures are asked
+    there too, for as many evaluations more as there are of them.
     """
 
     def __init__(self, space: SearchSpace, judge: Judge | None, what: str, lost: Callable[[Trial], float]) -> None:
@@ -54,7 +80,9 @@ class ToleranceSearch:
             )
         self._space, self._judge, self._what, self._lost = space, judge, what, lost
         self._trials = Trials(space, judge)
-        self._most = EVALUATIONS + (MORE_FOR_FACTORS if len(space.names_of_factors) > 1 else 0)
+        self._families = families(space) if judge.effects is not None else {}
+        more = MORE_FOR_FACTORS if len(space.names_of_factors) > 1 else 0
+        self._most = EVALUATIONS + more + len(self._families)
         self._best: Plan | None = None
         self._closest: tuple[float, Plan] | None = None
 
@@ -80,8 +108,8 @@ class ToleranceSearch:
         refused, accepted = -math.inf, math.inf  # what the largest and the smallest of them cost
         while self._has_trials_left and high > _CLOSE * low:
             middle = math.sqrt(low * high)
-            forms = self._spend(allocations[name], middle + fixed)
-            cost = allocate.total(ladders, forms)
+            forms = allocations[name].spend(middle + fixed)
+            cost = allocations[name].cost(forms)
             # A budget is not spent to the last parameter: what it buys may be no smaller, or larger, than another's.
             if cost >= accepted:
                 high = middle
@@ -95,7 +123,7 @@ class ToleranceSearch:
                         effects.near(self._trials.forms(name))
                         allocations = self._allocations(effects)
                 self._best = self._trials.entered[name]
-                accepted = allocate.total(ladders, self._trials.forms(name))
+                accepted = allocations[name].cost(self._trials.forms(name))
         if self._best is None:
             self._last_resort(name, most)
         return self._result(name)
@@ -119,24 +147,25 @@ class ToleranceSearch:
                 effects.near(allocate.at_ratio(self._space.ladders, ratio, small_too=True))
         return effects
 
-    def _allocations(self, effects: Effects | None) -> dict[str, list[Curve] | None]:
-        """Curves to spend a budget by, None for one ratio."""
-        tails = self._space.tails
-        by_curves = {BY_ERROR: tails} if effects is None else criteria(tails, effects.curves())
-        return {**by_curves, EQUAL: None}
+    def _allocations(self, effects: Effects | None) -> dict[str, _Allocation]:
+        """Ways to spend a budget, by name."""
+        tails, ladders = self._space.tails, self._space.ladders
+        if effects is None:
+            return {BY_ERROR: _Allocation(ladders, tails), EQUAL: _Allocation(ladders, None)}
+        curves = effects.curves()
+        return {
+            **{name: _Allocation(ladders, each) for name, each in criteria(tails, curves).items()},
+            **{name: _Allocation(space.ladders, curves) for name, space in self._families.items()},
+            EQUAL: _Allocation(ladders, None),
+        }
 
-    def _spend(self, curves: list[Curve] | None, budget: float) -> Forms:
-        ladders = self._space.ladders
-        forms = allocate.within(ladders, budget) if curves is None else allocate.best(ladders, curves, budget)
-        return forms or allocate.smallest(ladders)
-
-    def _chosen(self, first: str, allocations: Mapping[str, list[Curve] | None], refused: float, cost: float) -> str:
+    def _chosen(self, first: str, allocations: Mapping[str, _Allocation], refused: float, cost: float) -> str:
         """The least distortion of what costs and loses no more than the first to pass, and more than was refused."""
         lost = self._lost(self._trials.trial(first))
         within = [first]
-        for name, curves in allocations.items():
-            forms = self._spend(curves, cost)
-            if name != first and allocate.total(self._space.ladders, forms) > refused and self._has_trials_left:
+        for name, allocation in allocations.items():
+            forms = allocation.spend(cost)
+            if name != first and refused < allocation.cost(forms) <= cost and self._has_trials_left:
                 trial = self._trials.enter(name, forms)
                 within += [name] if self._lost(trial) <= lost else []
         return self._trials.winner(within)

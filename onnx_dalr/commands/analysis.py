@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 
 from onnx_dalr.ahead.announce import announce_size
 from onnx_dalr.choose.analysis import Analysis
@@ -11,6 +12,7 @@ from onnx_dalr.commands.asked import Asked
 from onnx_dalr.commands.layers import choose_layers
 from onnx_dalr.commands.learning import analyzed, refuse_by_sizes
 from onnx_dalr.commands.opening import announce_samples, draw_thumbnails, opened_samples
+from onnx_dalr.look.macs import on_a_sample
 from onnx_dalr.request.context import Context
 from onnx_dalr.request.target import make_target
 
@@ -29,6 +31,7 @@ def analysis_of(context: Context, asked: Asked) -> Iterator[Analysis]:
         announce_samples(context, sets, from_files=bool(asked.stats))
         if asked.only is None:
             announce_size(context, asked.target or make_target(), layers)
+        context = replace(context, macs=on_a_sample(context.original, context.options, sets))
         refuse_by_sizes(context, asked, layers, sets)
         draw_thumbnails(sets, asked)
         # No name here for what was learned: while it waits, this frame would hold what the analysis is told to forget.

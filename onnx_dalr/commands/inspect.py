@@ -1,4 +1,4 @@
-"""Where the bytes of a model are, what of it is eligible, and why the rest is not. Runs nothing, reads no weights."""
+"""Where the bytes of a model are and its multiply-adds, what is eligible, why the rest is not. It runs nothing."""
 
 from __future__ import annotations
 
@@ -8,11 +8,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from onnx import ModelProto
 
 from onnx_dalr.ahead.reachable import reachable
-from onnx_dalr.factorize import METHODS
+from onnx_dalr.candidate.forms import macs_of
+from onnx_dalr.factorize import METHODS, UNTOUCHED
 from onnx_dalr.graph.contents import Content, contents
 from onnx_dalr.graph.layers import Layer, Skipped, find, node_name
+from onnx_dalr.graph.macs import MultiplyAdds
 from onnx_dalr.graph.roles import in_general, role
-from onnx_dalr.graph.storage.model import load, metadata
+from onnx_dalr.graph.storage.model import Model, load, metadata
+from onnx_dalr.look.macs import as_declared
 from onnx_dalr.request.options import PathLike
 from onnx_dalr.results.inspect import (
     OTHER,
@@ -23,6 +26,8 @@ from onnx_dalr.results.inspect import (
     TensorFacts,
     is_small,
 )
+
+_COMPUTED = "both operands are computed"
 
 
 def inspect(model: PathLike | ModelProto) -> Inspection:
@@ -41,25 +46,41 @@ def inspect(model: PathLike | ModelProto) -> Inspection:
     layers, skipped = find(found)
     size, stock = found.size, contents(found)
     names = {tensor.name for tensor in stock.tensors if not tensor.where}
-    tensors = _tensors(stock.tensors, layers, skipped, size)
+    declared = as_declared(found)
+    counted = declared.counted if declared is not None and not declared.counted.unknown else None
+    work = None if counted is None else _Work(dict(counted.by_node))
+    tensors = _tensors(stock.tensors, layers, skipped, size, work)
     return Inspection(
         path=found.path,
         bytes=size,
         params=found.params,
         opsets={entry.domain: entry.version for entry in found.proto.opset_import},
-        layers=tuple(sorted((_layer(layer, size) for layer in layers), key=lambda entry: -entry.bytes)),
+        layers=tuple(sorted((_layer(layer, size, counted) for layer in layers), key=lambda entry: -entry.bytes)),
         skipped=tuple(skipped),
         optimized=metadata(found.proto),
         reachable=reachable([layer for layer in layers if layer.weight in names], size, METHODS["dalr"]),
-        kinds=_kinds(tensors, size),
+        kinds=(*_kinds(tensors, size), *_without_weights(found, work)),
         tensors=tensors,
         other_bytes=stock.other,
         remark_bytes=stock.remarks,
         unclaimed_bytes=stock.unclaimed,
+        macs=None if counted is None else counted.whole,
+        counted_as_one=declared.open_axes if declared is not None and counted is not None else (),
     )
 
 
-def _layer(layer: Layer, size: int) -> LayerFacts:
+class _Work:
+    """Multiply-adds of nodes, each to be taken once: a recurrent node has two weights."""
+
+    def __init__(self, left: dict[str, int]) -> None:
+        self.left = left
+
+    def take(self, made: Iterable[str]) -> int:
+        """Of those nodes that are left, by the name of what a node makes first."""
+        return sum(self.left.pop(name, 0) for name in made)
+
+
+def _layer(layer: Layer, size: int, counted: MultiplyAdds | None) -> LayerFacts:
     return LayerFacts(
         name=layer.name,
         weight=layer.weight,
@@ -72,20 +93,25 @@ def _layer(layer: Layer, size: int) -> LayerFacts:
         bytes=layer.params * layer.dtype.itemsize,
         share=layer.params * layer.dtype.itemsize / size,
         break_even=layer.break_even(compensated=True),
+        macs=None if counted is None else round(macs_of(layer, UNTOUCHED, counted)),
     )
 
 
 def _tensors(
-    stored: Iterable[Content], layers: Sequence[Layer], skipped: Sequence[Skipped], size: int
+    stored: Iterable[Content], layers: Sequence[Layer], skipped: Sequence[Skipped], size: int, work: _Work | None
 ) -> tuple[TensorFacts, ...]:
     by_weight = {layer.weight: layer for layer in layers}
     reasons = {(entry.op, entry.name): entry.reason for entry in skipped}
-    facts = [_tensor(tensor, by_weight, reasons, size) for tensor in stored]
+    facts = [_tensor(tensor, by_weight, reasons, size, work) for tensor in stored]
     return tuple(sorted(facts, key=lambda entry: -entry.bytes))
 
 
 def _tensor(
-    tensor: Content, layers: Mapping[str, Layer], reasons: Mapping[tuple[str, str], str], size: int
+    tensor: Content,
+    layers: Mapping[str, Layer],
+    reasons: Mapping[tuple[str, str], str],
+    size: int,
+    work: _Work | None,
 ) -> TensorFacts:
     found = role(tensor, layers, reasons)
     layer = None if found.reason or not found.weight else layers.get(tensor.name)
@@ -108,7 +134,13 @@ def _tensor(
         break_even=layer.break_even(compensated=True) if layer else None,
         reason=found.reason,
         format=tensor.packed.format if tensor.packed else None,
+        macs=None if work is None else _taken(work, tensor) if found.weight else 0,
     )
+
+
+def _taken(work: _Work, tensor: Content) -> int:
+    """Of the nodes that multiply by a tensor."""
+    return work.take(name for reader in tensor.readers for name in reader.node.output[:1])
 
 
 def _kinds(tensors: Iterable[TensorFacts], size: int) -> tuple[KindFacts, ...]:
@@ -126,7 +158,18 @@ def _kinds(tensors: Iterable[TensorFacts], size: int) -> tuple[KindFacts, ...]:
             count=len(found),
             bytes=sum(tensor.bytes for tensor in found),
             share=sum(tensor.bytes for tensor in found) / size,
+            macs=None if None in (all_macs := [tensor.macs for tensor in found]) else sum(filter(None, all_macs)),
         )
         for (kind, eligible, reason), found in groups.items()
     ]
     return tuple(sorted(made, key=lambda entry: (not entry.eligible, -entry.bytes)))
+
+
+def _without_weights(model: Model, work: _Work | None) -> tuple[KindFacts, ...]:
+    """Nodes that multiply by nothing that is stored, by operator: what no weight has taken of the multiply-adds."""
+    groups: dict[str, list[int]] = defaultdict(list)
+    for node in model.proto.graph.node if work is not None else ():
+        if work is not None and (macs := work.take(node.output[:1])):
+            groups[node.op_type].append(macs)
+    made = [KindFacts(op, False, _COMPUTED, len(each), 0, 0.0, sum(each)) for op, each in groups.items()]
+    return tuple(sorted(made, key=lambda entry: -(entry.macs or 0)))

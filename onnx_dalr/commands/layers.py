@@ -9,7 +9,7 @@ from onnx_dalr.errors import NothingToGainError
 from onnx_dalr.factorize import KEPT
 from onnx_dalr.graph.layers import Layer, Skipped, find
 from onnx_dalr.request.context import Context
-from onnx_dalr.request.selection import check_pattern, check_ranks, formats_of, left_out, select
+from onnx_dalr.request.selection import check_pattern, check_ranks, formats_of, left_out, select, taken_apart_as_asked
 
 
 def choose_layers(context: Context, asked: Asked) -> tuple[list[Layer], list[Skipped]]:
@@ -23,6 +23,7 @@ def choose_layers(context: Context, asked: Asked) -> tuple[list[Layer], list[Ski
     if asked.target is not None:
         check_ranks(asked.target, found, skipped)
     layers, skipped = select(found, skipped, context.options.include, context.options.exclude)
+    layers = [taken_apart_as_asked(layer, context.options.structures) for layer in layers]
     if asked.only is not None:
         unknown = sorted(asked.only - {layer.name for layer in layers})
         if unknown:

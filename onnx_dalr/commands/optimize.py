@@ -38,6 +38,7 @@ def optimize(
     rank: int | str | Sequence[int | str] | None = None,
     size: str | float | None = None,
     params: str | float | None = None,
+    macs: str | float | None = None,
     max_drop: str | float | None = None,
     max_error: str | float | None = None,
     energy: str | float | None = None,
@@ -53,6 +54,7 @@ def optimize(
     ridge: str | float | None = None,
     shrinkage: str | float | None = None,
     metric: bool = True,
+    structures: str | Iterable[str] = "auto",
     weights: str | Iterable[str] = "keep",
     memory: str = "keep",
     include: str | Iterable[str] = (),
@@ -99,6 +101,7 @@ def optimize(
             and "GLOB=keep" pin single layers.
         size: Target: bytes on disk of the whole artifact, "12MB", "40%" or a number.
         params: Target: parameters of the whole model, "6M", "40%" or a number.
+        macs: Target: multiply-adds of the whole model for one sample, "300M", "50%" or a number.
         max_drop: Target: score that may be lost, "1%" or 0.01. The default target, with 1 %.
         max_error: Target: relative error of the worst output, 0.02.
         energy: Target: share of each layer's own output variance to keep, 0.99 (LRDKT's rule).
@@ -115,6 +118,8 @@ def optimize(
         ridge: λ of dalr-2017: relative, 1e-3, or "abs:1000".
         shrinkage: How far `dalr` shrinks the covariance, 0 to 1; None for OAS, and a choice where samples are few.
         metric: Whether `dalr` weighs a layer's outputs by what they do to the network's, from gradients.
+        structures: How weights may be taken apart: "auto" for any way there is, "spatial" for kernels one axis after
+            the other and matrices in pairs, or names such as "out,in"; "GLOB=spatial" for some layers (one or a list).
         weights: How numbers are stored: "keep" for the element type they have, "float16", "int8", "int4", or "auto" for
             any of them, layer by layer; "GLOB=int8" for some layers (one or a list).
         memory: "keep" for weights that are floats while the model runs, "small" for int8 and int4 that stay packed then

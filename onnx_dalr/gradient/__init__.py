@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from onnx_dalr.gradient.footprint import activation_bytes, entries_on
+from onnx_dalr.gradient.footprint import activation_bytes, entries_on, sizes_on
 from onnx_dalr.gradient.walk import Ended, Gradients, differentiate
 
-__all__ = ["Ended", "Gradients", "activation_bytes", "differentiate", "entries_on"]
+__all__ = ["Ended", "Gradients", "activation_bytes", "differentiate", "entries_on", "sizes_on"]

@@ -9,6 +9,7 @@ from onnx import ModelProto, ValueInfoProto, helper
 
 from onnx_dalr.gradient.facts import Facts, facts_about
 from onnx_dalr.gradient.order import in_order
+from onnx_dalr.graph.shapes import Sizes
 
 _SMALL = 1 << 16  # bytes: axes, shapes and pads have fewer, weights that take memory have more
 
@@ -30,6 +31,11 @@ def activation_bytes(proto: ModelProto, shapes: Mapping[str, Sequence[int]]) -> 
 def entries_on(proto: ModelProto, shapes: Mapping[str, Sequence[int]]) -> dict[str, int]:
     """How many numbers each tensor of the main graph holds on a feed of these shapes, as far as that can be told."""
     return {name: _entries(dims) for name, dims in _facts_on(proto, shapes).dims.items()}
+
+
+def sizes_on(proto: ModelProto, shapes: Mapping[str, Sequence[int]]) -> Sizes:
+    """The sizes of the tensors of the main graph on a feed of these shapes, as far as they can be told."""
+    return _facts_on(proto, shapes).dims
 
 
 def _facts_on(proto: ModelProto, shapes: Mapping[str, Sequence[int]]) -> Facts:

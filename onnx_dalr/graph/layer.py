@@ -34,6 +34,7 @@ class Layer:
         home: The scope in which the weight is stored; every use is in it or in a body inside.
         why_whole: Why it is not taken apart: what its nodes are skipped for where layers in one piece are not asked
             for. Empty where it can be.
+        only: Names of the structures that it may be taken apart in; empty for all that apply.
     """
 
     name: str
@@ -46,6 +47,7 @@ class Layer:
     plain_growth: int
     home: Scope = MAIN
     why_whole: str = ""
+    only: tuple[str, ...] = ()
 
     @property
     def in_one_piece(self) -> bool:
@@ -70,7 +72,8 @@ class Layer:
     @property
     def structures(self) -> tuple[Structure, ...]:
         """How it can be taken apart."""
-        return () if self.in_one_piece else self.kind.structures(self.shape)
+        every = () if self.in_one_piece else self.kind.structures(self.shape)
+        return tuple(structure for structure in every if not self.only or structure.name in self.only)
 
     @property
     def joined(self) -> tuple[Joined, ...]:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from onnx import TensorShapeProto, TypeProto, ValueInfoProto
 
 Dims = tuple[int | None, ...]
+
+Sizes = Mapping[str, Dims]
+"""Of tensors by name; None for an axis that only the run decides."""
 
 
 def declared(kind: TypeProto.Tensor) -> Dims | None:
@@ -34,3 +37,15 @@ def opened(values: Iterable[ValueInfoProto]) -> list[ValueInfoProto]:
 
 def _axes(value: ValueInfoProto) -> Iterable[TensorShapeProto.Dimension]:
     return value.type.tensor_type.shape.dim if value.type.HasField("tensor_type") else ()
+
+
+def exactly(sizes: Sizes, name: str) -> tuple[int, ...]:
+    """The size of a tensor.
+
+    Raises:
+        LookupError: It is not known, or not all of it.
+    """
+    found = tuple(size for size in sizes[name] if size is not None and size >= 0)
+    if len(found) < len(sizes[name]):
+        raise LookupError(name)
+    return found

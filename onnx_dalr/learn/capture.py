@@ -150,7 +150,7 @@ class _Sink:
 
     def __init__(self, model: Model, layer: Layer, needs: Need) -> None:
         self.layer, self.width = layer, layer.n
-        self.statistics = Statistics(layer.m, layer.n, needs)
+        self.statistics = Statistics(layer.m, layer.n, needs, layer.shape.taps)
         self._model = model
         rows = CHUNK_ROWS // 4 if layer.in_one_piece else CHUNK_ROWS  # there are fewer of them, and each is long
         self._chunk = max(1, min(rows, CHUNK_BYTES // (8 * layer.n)))
@@ -161,7 +161,8 @@ class _Sink:
     def bytes_after_flush(self) -> int:
         """Bytes of the statistics once the waiting rows are in them."""
         held = self.statistics
-        return Statistics.bytes_needed(held.m, held.n, held.needs, held.count + self._count)
+        rows = held.count + self._count
+        return Statistics.bytes_needed(held.m, held.n, held.needs, rows, taps=self.layer.sees.taps)
 
     def add(self, rows: NDArray[Any], check_memory: Callable[[], None]) -> None:
         if not np.isfinite(rows).all():
@@ -241,8 +242,12 @@ def needs_of(layer: Layer, method: Method, *, metric: bool = False, rounded: boo
     """
     if layer.in_one_piece and not layer.kind.picks:
         return Need.BLOCKS if rounded else Need.NONE
-    read = (structure.needs(layer.shape, method) for structure in layer.structures)
-    needs = reduce(or_, read, Need.METRIC if metric else Need.NONE)
+    weighed = Need.METRIC if metric else Need.NONE
+    served = [structure for structure in layer.structures if structure.serves(method)]
+    needs = reduce(or_, (structure.needs(layer.shape, method) for structure in served), weighed)
+    if layer.shape.taps > 1 and _bytes_needed(layer, needs) > memory_limit():
+        lighter = (structure.lighter_needs(layer.shape, method) for structure in served)
+        needs = reduce(or_, filter(None, lighter), weighed)
     if layer.kind.picks:
         return needs
     return needs | Need.BLOCKS if rounded and Need.INPUT not in needs else needs
@@ -264,7 +269,7 @@ def groups_within(
     held = 0
     for layer in layers:
         needs = needs_of(layer, method, metric=metric, rounded=rounded(layer))
-        needed = Statistics.bytes_needed(layer.sees.m, layer.sees.n, needs, layer.n if Need.ROWS in needs else 0)
+        needed = _bytes_needed(layer, needs)
         if groups[-1] and held + needed > limit:
             groups.append([])
             held = 0
@@ -273,10 +278,15 @@ def groups_within(
     return groups
 
 
+def _bytes_needed(layer: Layer, needs: Need) -> int:
+    rows = layer.n if Need.ROWS in needs else 0
+    return Statistics.bytes_needed(layer.sees.m, layer.sees.n, needs, rows, taps=layer.sees.taps)
+
+
 def has_room_for_metric(layers: Sequence[Layer], method: Method) -> bool:
     """Whether memory takes the gradients too; of a layer too large for both, the metric is what goes."""
     needs = [(layer, needs_of(layer, method, metric=True)) for layer in layers]
-    needed = sum(Statistics.bytes_needed(layer.sees.m, layer.sees.n, need, 0) for layer, need in needs)
+    needed = sum(_bytes_needed(layer, need & ~Need.ROWS) for layer, need in needs)
     return len(layers) > 1 or needed <= memory_limit()
 
 

@@ -17,12 +17,14 @@ class StatisticsFacts:
         n: Inputs of the layer.
         needs: The sums that are kept.
         rows: Rows that entered.
+        taps: Positions that a kernel sees at once.
     """
 
     m: int
     n: int
     needs: Need
     rows: int
+    taps: int = 1
 
 
 class LazyLayers(Mapping[str, Statistics]):

@@ -17,6 +17,7 @@ from onnx_dalr.factorize.joined.by_use import BY_USE
 from onnx_dalr.factorize.joined.table import Table, Use
 from onnx_dalr.factorize.rounding import Seen, losses
 from onnx_dalr.factorize.spectra import Spectra
+from onnx_dalr.factorize.structures import Structure, taken_apart
 from onnx_dalr.factorize.structures.whole import Whole
 from onnx_dalr.graph.layers import Layer, matrix
 from onnx_dalr.learn.capture import capture, groups_within, has_room_for_metric, needs_of
@@ -37,7 +38,7 @@ STATISTICS_FLOOR = 1 << 30
 """Bytes of statistics that are always allowed at a time; above, as much as the model itself."""
 
 MEMO = 1 << 29
-"""Bytes of rounded weights that are remembered."""
+"""Bytes of weights in forms that take long to make, which are remembered."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,7 +53,7 @@ class Learned:
         statistics: By layer name; empty where they were not to be kept.
         passes: Forward passes over the fit samples it took beyond the first.
         notes: What a user should know.
-        rounded: Layers in forms that have been rounded already.
+        made: Layers in forms that took long to make.
     """
 
     by_factors: dict[str, dict[str, Spectra]]
@@ -61,7 +62,7 @@ class Learned:
     statistics: Mapping[str, Statistics]
     passes: int
     notes: tuple[str, ...]
-    rounded: Memo = field(default_factory=lambda: Memo(MEMO))
+    made: Memo = field(default_factory=lambda: Memo(MEMO))
 
     def of(self, layer: str, factors: str = DEFAULT) -> Spectra:
         """Of a layer with factors by name; where it has enough samples there is one name, the default."""
@@ -286,6 +287,13 @@ def _seen(held: Statistics, formats: Sequence[Format]) -> Seen | None:
     return None if moment is None else Seen(moment, held.mean)
 
 
+def _says_enough(structure: Structure, layer: Layer, held: Statistics, method: Method) -> bool:
+    """Whether statistics are what a structure reads: all of it, or what it makes do with."""
+    lighter = structure.lighter_needs(layer.shape, method)
+    wanted = [structure.needs(layer.shape, method), *([] if lighter is None else [lighter])]
+    return any(not need & ~held.needs for need in wanted)
+
+
 def spectra_of(layer: Layer, W: NDArray[Any], held: Statistics, method: Method, settings: Settings) -> Spectra:
     """What a layer loses in every structure, as exactly as its weight is known.
 
@@ -296,5 +304,6 @@ def spectra_of(layer: Layer, W: NDArray[Any], held: Statistics, method: Method, 
         method: Of the factorization.
         settings: Of the method.
     """
-    made = {one.name: one.decompose(W, layer.shape, held, method, settings) for one in layer.structures}
+    structures = (one for one in layer.structures if _says_enough(one, layer, held, method))
+    made = taken_apart(structures, W, layer.shape, held, method, settings)
     return Spectra(made).compact() if W.dtype == np.float32 else Spectra(made)

@@ -89,6 +89,7 @@ def _header(parts: Mapping[str, Any], facts: Mapping[str, StatisticsFacts]) -> d
         "notes": parts["notes"],
         "layers": [
             {"name": name, "m": fact.m, "n": fact.n, "rows": fact.rows, "needs": [need.name for need in fact.needs]}
+            | ({"taps": fact.taps} if fact.taps > 1 else {})
             for name, fact in facts.items()
         ],
     }
@@ -119,7 +120,8 @@ def _read_header(path: Path) -> dict[str, Any]:
 
 def _facts(entry: Mapping[str, Any]) -> StatisticsFacts:
     needs = reduce(or_, (Need[name] for name in entry["needs"]), Need.NONE)
-    return StatisticsFacts(_count(entry["m"]), _count(entry["n"]), needs, _count(entry["rows"]))
+    m, n, rows, taps = (_count(entry.get(name, 1 if name == "taps" else None)) for name in ("m", "n", "rows", "taps"))
+    return StatisticsFacts(m, n, needs, rows, taps)
 
 
 def _text(value: object) -> str:
@@ -138,7 +140,7 @@ def _read_layer(path: Path, place: str, facts: StatisticsFacts) -> Statistics:
     """The statistics of one layer; nothing larger than its facts allow is ever made room for."""
     with _reading(path), zipfile.ZipFile(path) as archive:
         members = [info for info in archive.infolist() if info.filename.startswith(place)]
-        least = Statistics.bytes_needed(facts.m, facts.n, facts.needs, facts.rows)
+        least = Statistics.bytes_needed(facts.m, facts.n, facts.needs, facts.rows, taps=facts.taps)
         most = least + 8 * facts.n**2 * (Need.ROWS in facts.needs) + _SLACK
         if not least <= sum(info.file_size for info in members) <= most:
             raise ValueError(f"the arrays {place} are not those of a layer of {facts.m}x{facts.n}")

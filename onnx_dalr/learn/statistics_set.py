@@ -77,7 +77,7 @@ class StatisticsSet(Shown):
         if isinstance(self.layers, LazyLayers):
             return self.layers.facts[name]
         held = self.layers[name]
-        return StatisticsFacts(held.m, held.n, held.needs, held.count)
+        return StatisticsFacts(held.m, held.n, held.needs, held.count, held.taps)
 
     def restricted(self, needs: Mapping[str, Need]) -> StatisticsSet:
         """The set with no more than these sums, for the layers named here alone; each must keep all but SPARED ones."""

@@ -11,7 +11,7 @@ from onnx_dalr.quality.evaluate import Latency, OutputQuality, Quality
 from onnx_dalr.quality.intervals import Estimate, complement
 from onnx_dalr.quality.memory import Memory
 from onnx_dalr.report.parts import fitting_table
-from onnx_dalr.units import format_bytes, format_change, format_share
+from onnx_dalr.units import format_bytes, format_change, format_count, format_share
 
 ENOUGH = 30
 """Held-out samples from which a report does not begin with how few they are."""
@@ -48,18 +48,28 @@ def score_text(drop: Estimate) -> str:
     return f"lost {number_text(drop)}"
 
 
-def size_rows(bytes_: tuple[int, int], params: tuple[int, int], *, times: bool = False) -> Iterable[tuple[str, str]]:
+def size_rows(
+    bytes_: tuple[int, int],
+    params: tuple[int, int],
+    macs: tuple[int | None, int | None] = (None, None),
+    *,
+    times: bool = False,
+) -> Iterable[tuple[str, str]]:
     """(name, what there is to say) of both models' sizes.
 
     Args:
         bytes_: Of both on disk.
         params: Of both.
+        macs: Multiply-adds of both for a sample, where they are known.
         times: Say also how many times smaller the second is.
     """
     before, after = bytes_
     yield "size", format_change(before, after, f", {before / after:.1f}× smaller" if times and after else "")
     before, after = params
     yield "parameters", f"{before:,} → {after:,} ({format_share(after, before)})"
+    if macs[0] and macs[1] and macs[0] != macs[1]:
+        share = format_share(macs[1], macs[0])
+        yield "multiply-adds", f"{format_count(macs[0])} → {format_count(macs[1])} a sample ({share})"
 
 
 def quality_rows(quality: Quality, *, verbose: bool = False, of: str = "the original") -> Iterable[tuple[str, str]]:

@@ -14,7 +14,7 @@ from onnx_dalr.graph.layers import Skipped
 from onnx_dalr.graph.roles import in_short
 from onnx_dalr.report.names import cut, middle, shortened
 from onnx_dalr.report.parts import add_row, skipped_view, table
-from onnx_dalr.results.inspect import Inspection, TensorFacts, is_small
+from onnx_dalr.results.inspect import Inspection, KindFacts, TensorFacts, is_small
 from onnx_dalr.shown import PLAIN_WIDTH
 from onnx_dalr.units import format_bytes, format_count, format_share
 
@@ -26,14 +26,6 @@ _LEAST_REASON = 20
 _LONGEST_OP = 16
 _LONGEST_KIND = 28
 _SHOWN_RANKS = 8
-
-_KINDS = (
-    ("where the bytes are", "left"),
-    ("count", "right"),
-    ("bytes", "right"),
-    ("of file", "right"),
-    ("why not", "left"),
-)
 
 
 def inspection_view(
@@ -68,9 +60,11 @@ def _head(found: Inspection) -> str:
     opsets = ", ".join(f"{domain or 'onnx'} {version}" for domain, version in found.opsets.items())
     files = {tensor.file for tensor in found.tensors if tensor.file}
     beside = f" with {len(files)} data file{'s' if len(files) > 1 else ''}" if files else ""
+    as_one = f" ({' = '.join((*found.counted_as_one, '1'))})" if found.counted_as_one else ""
+    macs = f"{format_count(found.macs)} multiply-adds{as_one}, " if found.macs else ""
     return one_line(
         f"{found.path or 'model'}: {format_bytes(found.bytes)}{beside}, {format_count(found.params)} parameters, "
-        f"opset {opsets}"
+        f"{macs}opset {opsets}"
     )
 
 
@@ -108,26 +102,25 @@ def _form(noted: int | str, *, plain: bool) -> str:
 
 
 def _kinds(found: Inspection, width: int) -> Iterable[RenderableType]:
-    """The bytes of the file by what they are, and why not where it is a weight; below it where the line is short."""
-    rows = [
-        (f"eligible {kind.kind}" if kind.eligible else kind.kind, str(kind.count), kind.bytes, kind.reason or "")
-        for kind in found.kinds
-    ]
+    """The bytes of the file by what they are, and why not where it is a weight; below it where the line is short.
+
+    Beside them the share of the multiply-adds, where these are known.
+    """
     remarks = f"{format_bytes(found.remark_bytes)} of it doc strings and metadata"
     worth_saying = 2 * found.remark_bytes > found.other_bytes
-    rows.append(("graph, names and metadata", "", found.other_bytes, remarks if worth_saying else ""))
+    rows = [_kind_cells(kind, found) for kind in found.kinds]
+    rows.append(_cells("graph, names and metadata", found.other_bytes, found, remarks if worth_saying else ""))
     if found.unclaimed_bytes:
-        rows.append(("of no tensor, in data files", "", found.unclaimed_bytes, ""))
-    cells = [
-        (middle(one_line(kind), _LONGEST_KIND), count, format_bytes(size), format_share(size, found.bytes), reason)
-        for kind, count, size, reason in rows
-    ]
-    taken = sum(max(cell_len(row[at]) for row in (*cells, [heading for heading, _ in _KINDS])) + 2 for at in range(4))
-    beside = width - taken >= _LEAST_REASON and any(row[4] for row in cells)
-    made = table(*_KINDS[: 4 + beside])
+        rows.append(_cells("of no tensor, in data files", found.unclaimed_bytes, found))
+    headings = ["where the bytes are", "count", "bytes", "of file", "of macs", "why not"]
+    columns = [at for at in range(5) if found.macs or headings[at] != "of macs"]
+    taken = sum(max(cell_len(row[at]) for row in (*rows, headings)) + 2 for at in columns)
+    beside = width - taken >= _LEAST_REASON and any(row[-1] for row in rows)
+    columns += [5] if beside else []
+    made = table(*((headings[at], "left" if at in (0, 5) else "right") for at in columns))
     made.columns[0].no_wrap = True
-    for row in cells:
-        add_row(made, *row[: 4 + beside])
+    for row in rows:
+        add_row(made, *(row[at] for at in columns))
     yield made
     if not beside:
         for reason in dict.fromkeys(filter(None, (kind.reason for kind in found.kinds))):
@@ -135,6 +128,19 @@ def _kinds(found: Inspection, width: int) -> Iterable[RenderableType]:
             yield Text.assemble(("why not ", "bold"), one_line(f"{kinds}: {reason}"))
         if worth_saying:
             yield Text.assemble(("graph ", "bold"), remarks)
+
+
+def _kind_cells(kind: KindFacts, found: Inspection) -> tuple[str, ...]:
+    """A row of what is stored; of nodes that multiply by nothing stored there are no bytes."""
+    name = middle(one_line(f"eligible {kind.kind}" if kind.eligible else kind.kind), _LONGEST_KIND)
+    size = (format_bytes(kind.bytes), format_share(kind.bytes, found.bytes)) if kind.bytes else ("", "")
+    macs = format_share(kind.macs, found.macs) if kind.macs and found.macs else ""
+    return name, str(kind.count), *size, macs, kind.reason or ""
+
+
+def _cells(name: str, size: int, found: Inspection, more: str = "") -> tuple[str, ...]:
+    """A row of what is no tensor."""
+    return name, "", format_bytes(size), format_share(size, found.bytes), "", more
 
 
 # The largest.

@@ -67,7 +67,7 @@ def _facts(result: Result, *, verbose: bool) -> Iterator[tuple[str, str]]:
     else:
         yield "written", "nothing (dry run)" if result.dry_run else "nothing: the model is in memory"
     sizes = (result.bytes_before, result.bytes_after), (result.params_before, result.params_after)
-    yield from size_rows(*sizes, times=True)
+    yield from size_rows(*sizes, (result.macs_before, result.macs_after), times=True)
     if result.quality is None:
         yield "quality", "not measured: no samples were held out"
     else:

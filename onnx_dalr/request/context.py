@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
+from onnx_dalr.graph.macs import MultiplyAdds
 from onnx_dalr.graph.storage.model import Model
 from onnx_dalr.progress import Progress
 from onnx_dalr.request.options import Options
@@ -23,6 +24,7 @@ class Context:
         options: How.
         progress: Where to report to.
         file: Name of the file to be written, as far as it is known: external data is referred to by it.
+        macs: What the original multiplies for one sample; None where no sample is known.
         seconds: Wall time by phase so far.
         notes: What a reader of the report should know, so far.
     """
@@ -31,6 +33,7 @@ class Context:
     options: Options
     progress: Progress
     file: str = UNNAMED
+    macs: MultiplyAdds | None = None
     seconds: dict[str, float] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
 

@@ -14,6 +14,7 @@ from onnx_dalr.factorize import METHODS, Method, Ridge, Settings
 from onnx_dalr.quality.score import UserScore, load_score
 from onnx_dalr.quality.task import TaskName
 from onnx_dalr.request.option import SHARED
+from onnx_dalr.request.structures import StructureRule, read_structures
 from onnx_dalr.request.table import of_function
 from onnx_dalr.request.weights import MemoryName, WeightRule, only_keeps, read_rules
 from onnx_dalr.samples import GivenLabels, ImageSettings
@@ -29,6 +30,7 @@ class Options:
 
     method: Method
     settings: Settings = Settings()  # noqa: RUF009 - frozen
+    structures: tuple[StructureRule, ...] = ()
     weights: tuple[WeightRule, ...] = ()
     memory: MemoryName = "keep"
     include: tuple[str, ...] = ()
@@ -82,6 +84,7 @@ def make_options(
     ridge: str | float | None = None,
     shrinkage: str | float | None = None,
     metric: bool = True,
+    structures: str | Iterable[str] = "auto",
     weights: str | Iterable[str] = "keep",
     memory: str = "keep",
     include: str | Iterable[str] = (),
@@ -110,6 +113,7 @@ def make_options(
             shrinkage=None if shrinkage is None else _parse_shrinkage(shrinkage),
             metric="auto" if metric else None,
         ),
+        structures=read_structures(structures),
         weights=read_rules(weights),
         memory=_known("memory", memory),
         include=(include,) if isinstance(include, str) else tuple(include),
@@ -178,6 +182,7 @@ class Shared(TypedDict, total=False):
     ridge: str | float | None
     shrinkage: str | float | None
     metric: bool
+    structures: str | Iterable[str]
     weights: str | Iterable[str]
     memory: str
     include: str | Iterable[str]

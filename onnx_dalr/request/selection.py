@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Sequence
+from dataclasses import replace
 
 from onnx_dalr.errors import InputError
 from onnx_dalr.graph.layers import Layer, Skipped
+from onnx_dalr.request.structures import StructureRule, structures_for
 from onnx_dalr.request.target import RankRule, Target, matches
 from onnx_dalr.request.weights import WeightRule, formats_for
 
@@ -85,6 +87,16 @@ def rule_for(layer: Layer, rules: Sequence[RankRule]) -> RankRule | None:
 def formats_of(layer: Layer, rules: Sequence[WeightRule], *, priced: bool = True) -> tuple[str, ...]:
     """The formats in which a layer's numbers may be stored, or the one of them where formats have no price."""
     return formats_for(names_of(layer), rules, priced=priced)
+
+
+def taken_apart_as_asked(layer: Layer, rules: Sequence[StructureRule]) -> Layer:
+    """The layer with the structures alone that it may get; in one piece where none of these applies to it."""
+    names = structures_for(names_of(layer), rules)
+    if not names or layer.in_one_piece:
+        return layer
+    asked = replace(layer, only=names)
+    refused = f"--structures {','.join(names)}: none of these applies to it"
+    return asked if asked.structures else replace(layer, why_whole=refused)
 
 
 def left_out(layer: Layer, reason: str) -> Skipped:

@@ -40,6 +40,7 @@ class LayerFacts:
         bytes: Bytes of the weight.
         share: Of the file.
         break_even: The largest rank that saves parameters, with an adjusted bias.
+        macs: Multiply-adds of its nodes; None where those of the model are not known.
     """
 
     name: str
@@ -53,6 +54,7 @@ class LayerFacts:
     bytes: int
     share: float
     break_even: int
+    macs: int | None = None
 
 
 @dataclass(frozen=True)
@@ -77,6 +79,8 @@ class TensorFacts:
         break_even: Of that layer.
         reason: Why a weight is in no layer; None for what is in one, and for biases, shapes and the like.
         format: "int8", "int4", …: what the floats are stored as that it stands for; None where it is what it says.
+        macs: Multiply-adds of the nodes that multiply by it, each counted for one weight; None where those of the model
+            are not known.
     """
 
     name: str
@@ -96,6 +100,7 @@ class TensorFacts:
     break_even: int | None
     reason: str | None
     format: str | None = None
+    macs: int | None = None
 
     @property
     def is_weight(self) -> bool:
@@ -105,15 +110,17 @@ class TensorFacts:
 
 @dataclass(frozen=True)
 class KindFacts:
-    """All tensors of a kind that are, or are not, eligible for one reason.
+    """All tensors of a kind that are, or are not, eligible for one reason; or nodes that multiply without a weight.
 
     Attributes:
-        kind: As of its tensors; constants that are no weights are in two kinds, the small and the others.
+        kind: As of its tensors; constants that are no weights are in two kinds, the small and the others. Of nodes
+            without a weight their operator.
         eligible: They are weights of layers.
         reason: Why not, without what holds for a single node.
         count: How many.
         bytes: Together.
         share: Of the file.
+        macs: Multiply-adds, together; None where those of the model are not known.
     """
 
     kind: str
@@ -122,6 +129,7 @@ class KindFacts:
     count: int
     bytes: int
     share: float
+    macs: int | None = None
 
 
 @dataclass(frozen=True, repr=False)
@@ -144,6 +152,8 @@ class Inspection(Shown):
         other_bytes: What is no tensor: nodes, names, shapes, metadata.
         remark_bytes: What of it are doc strings and metadata, which runtimes do not read.
         unclaimed_bytes: What lies in data files and belongs to no tensor.
+        macs: Multiply-adds of one run; None where the file does not say how large a sample is, or what is inside.
+        counted_as_one: Axes that the file leaves open, tokens say, which count as one in `macs`.
     """
 
     path: Path | None
@@ -159,6 +169,8 @@ class Inspection(Shown):
     other_bytes: int
     remark_bytes: int
     unclaimed_bytes: int
+    macs: int | None = None
+    counted_as_one: tuple[str, ...] = ()
 
     def _brief(self) -> str:
         share = sum(layer.share for layer in self.layers)

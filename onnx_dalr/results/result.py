@@ -106,6 +106,8 @@ class Result(Shown):
         notes: What a reader should know.
         bytes_with_formats: About the size that these forms would have with `weights="auto"`, which may find smaller
             ones still; None where formats were chosen already.
+        macs_before: Multiply-adds of the original for one sample; None where not all of them are known.
+        macs_after: Of the new model.
         memory: Of both models in fresh processes; None where it was of no concern, or cannot be measured.
         model: The new model, where no output path was given.
     """
@@ -135,6 +137,8 @@ class Result(Shown):
     seconds: dict[str, float]
     notes: tuple[str, ...]
     bytes_with_formats: int | None = None
+    macs_before: int | None = None
+    macs_after: int | None = None
     memory: Memory | None = None
     model: Any = field(default=None, repr=False, compare=False)
 

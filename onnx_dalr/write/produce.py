@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from onnx_dalr._version import __version__
 from onnx_dalr.candidate.candidate import build
-from onnx_dalr.candidate.forms import NODES, bytes_in_format, bytes_of, largest_rank, params_of
+from onnx_dalr.candidate.forms import NODES, bytes_in_format, bytes_of, largest_rank, macs_of, params_of
 from onnx_dalr.candidate.small import stays_small
 from onnx_dalr.choose.analysis import Analysis
 from onnx_dalr.factorize import UNTOUCHED
@@ -57,7 +57,7 @@ def produce(analysis: Analysis, plan: Plan, destination: Destination) -> Result:
     context.notes.extend(notes_of_use(context, analysis.layers, plan.forms, learned, sets))
     proto = made.proto
     layer_results = tuple(_layer_results(analysis, learned, plan))
-    factors = _factors(learned, plan)
+    factors, macs = _factors(learned, plan), _macs(analysis, plan)
     fitted, calibration, passes = learned.digests, learned.calibration, learned.passes
     with together() as files, destination.place(files) as written:
         destination.write_beside(files, analysis, plan)
@@ -84,6 +84,8 @@ def produce(analysis: Analysis, plan: Plan, destination: Destination) -> Result:
             bytes_after=size,
             params_before=original.params,
             params_after=made.params,
+            macs_before=macs[0],
+            macs_after=macs[1],
             layers=layer_results,
             skipped=tuple(analysis.skipped),
             samples=None if sets is None else sets.facts(calibration),
@@ -104,6 +106,16 @@ def produce(analysis: Analysis, plan: Plan, destination: Destination) -> Result:
         result = told_to(context.progress, facts)
         destination.write_report(files, result)
     return result
+
+
+def _macs(analysis: Analysis, plan: Plan) -> tuple[int, int] | tuple[None, None]:
+    """Multiply-adds for one sample, before and after; None where not all are known."""
+    known = analysis.context.macs
+    if known is None or known.unknown:
+        return None, None
+    pairs = zip(analysis.layers, plan.forms, strict=True)
+    saved = sum(macs_of(layer, UNTOUCHED, known) - macs_of(layer, form, known) for layer, form in pairs)
+    return known.whole, known.whole - round(saved)
 
 
 def _bytes_with_formats(analysis: Analysis, plan: Plan, size: int) -> int | None:

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from onnx_dalr.choose import allocate
-from onnx_dalr.choose.allocate import Curve, Forms
+from onnx_dalr.choose.allocate import Curve, Forms, Ladder
 from onnx_dalr.factorize import UNTOUCHED, Form
 from tests.choose.allocate_cases import (
     FEW,
@@ -140,36 +140,49 @@ def test_where_all_steps_cost_the_same_the_best_is_the_exact_optimum(
 
 @often
 @given(SOME_SIZES, st.sampled_from([convex, falling, jumping]), SEEDS, SHARES)
-def test_whatever_the_curves_the_budget_holds_and_no_further_step_fits(
+def test_whatever_the_curves_the_budget_holds_and_no_further_step_that_loses_no_more_fits(
     sizes: list[Size], shape: Callable[..., Curve], seed: int, share: float
 ) -> None:
     rng = np.random.default_rng(seed)
     budget = int(share * dense_cost(sizes))
-    forms = allocate.best(ladders(sizes), [shape(one, rng) for one in sizes], budget)
+    curves = [shape(one, rng) for one in sizes]
+    forms = allocate.best(ladders(sizes), curves, budget)
     if forms is None:
         assert budget < least_cost(sizes)
         return
     left = budget - cost_of(sizes, forms)
     assert left >= 0
-    for one, form in zip(sizes, forms, strict=True):
-        step = step_after(one, form)
-        assert step is None or step > left
+    for one, lost, form in zip(ladders(sizes), curves, forms, strict=True):
+        assert all(step > left for step in steps_worth_taking(one, lost, form))
+
+
+def steps_worth_taking(one: Ladder, curve: Curve, form: Form) -> list[float]:
+    """What it costs to get from a form to each dearer one that loses no more."""
+    at, lost = one.forms.index(form), one.distortions(curve)
+    return [float(one.costs[to] - one.costs[at]) for to in range(at + 1, len(one.forms)) if lost[to] <= lost[at]]
 
 
 @often
 @given(SOME_SIZES, st.sampled_from([convex, falling, jumping]), SEEDS, SHARES, st.floats(0, 1))
-def test_filling_raises_ranks_until_no_step_of_any_layer_fits(
+def test_filling_raises_ranks_until_no_step_of_any_layer_that_loses_no_more_fits(
     sizes: list[Size], shape: Callable[..., Curve], seed: int, share: float, start: float
 ) -> None:
     rng, made = np.random.default_rng(seed), ladders(sizes)
     before = allocate.within(made, start * share * dense_cost(sizes)) or allocate.smallest(made)
     budget = max(int(share * dense_cost(sizes)), cost_of(sizes, before))
-    forms = allocate.filled(made, [shape(one, rng) for one in sizes], before, budget)
+    curves = [shape(one, rng) for one in sizes]
+    forms = allocate.filled(made, curves, before, budget)
     left = budget - cost_of(sizes, forms)
     assert left >= 0
-    for one, low, high in zip(made, before, forms, strict=True):
+    for one, lost, low, high in zip(made, curves, before, forms, strict=True):
         assert one.forms.index(high) >= one.forms.index(low)
-    assert all(cost > left for cost, _, _ in allocate.steps_up(made, forms))
+        assert all(step > left for step in steps_worth_taking(one, lost, high))
+
+
+def test_filling_passes_over_what_loses_more() -> None:
+    made, rising = ladders([Size(10, 10)]), curve(4.0, 9.0, 3.0, 2.0)
+    assert allocate.filled(made, [rising], pairs(1), 59) == pairs(1)
+    assert allocate.filled(made, [rising], pairs(1), 60) == pairs(3)
 
 
 def test_filling_gives_to_the_layer_that_gains_most_for_its_cost() -> None:

@@ -240,8 +240,8 @@ ELSEWHERE = 5000
 
 
 @dataclass(frozen=True, eq=False)
-class MacsBudget:
-    """At most so many multiply-adds, some of which are not in layers."""
+class RunsBudget:
+    """At most so many runs of weights, some of which are not in layers."""
 
     space: SearchSpace
     limit: int
@@ -256,62 +256,62 @@ class MacsBudget:
 
     def refusal(self) -> TargetError:
         closest = ELSEWHERE + allocate.total(self.ladders, allocate.smallest(self.ladders))
-        return TargetError(f"--macs {self.limit} cannot be reached", f"the closest is --macs {closest:.0f}")
+        return TargetError(f"--runs {self.limit} cannot be reached", f"the closest is --runs {closest:.0f}")
 
 
 @dataclass(frozen=True)
-class Macs:
+class Runs:
     """Multiply-adds: a layer runs as often as its data ask for."""
 
-    name: str = "macs"
-    measure: str = "multiply-adds"
+    name: str = "runs"
+    measure: str = "runs of weights"
 
     def whole(self, space: SearchSpace) -> int:
         return ELSEWHERE + sum(TIMES[layer.name] * layer.params for layer in space.layers)
 
-    def budget(self, space: SearchSpace, limit: int) -> MacsBudget:
-        return MacsBudget(space, limit)
+    def budget(self, space: SearchSpace, limit: int) -> RunsBudget:
+        return RunsBudget(space, limit)
 
 
 @pytest.fixture
-def macs(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], SearchSpace]:
+def runs(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], SearchSpace]:
     """Registers the cost; makes the space of a target of that kind."""
-    monkeypatch.setitem(COSTS, "macs", Macs())
+    monkeypatch.setitem(COSTS, "runs", Runs())
 
     def space(amount: str) -> SearchSpace:
         known = posed()
-        target = Target("macs", amount=parse_amount(amount, "--macs"))  # type: ignore[arg-type]
+        target = Target("runs", amount=parse_amount(amount, "--runs"))  # type: ignore[arg-type]
         return SearchSpace(target, known.layers, known.learned, DALR, known.params, known.bytes, known.weigh)
 
     return space
 
 
-def macs_of(space: SearchSpace, plan: Plan) -> float:
-    return ELSEWHERE + allocate.total(MacsBudget(space, 0).ladders, list(plan.forms))
+def runs_of(space: SearchSpace, plan: Plan) -> float:
+    return ELSEWHERE + allocate.total(RunsBudget(space, 0).ladders, list(plan.forms))
 
 
 @pytest.mark.parametrize("amount", ["30%", "50%", "20k"])
-def test_a_new_cost_is_a_target(macs: Callable[[str], SearchSpace], amount: str) -> None:
-    space = macs(amount)
+def test_a_new_cost_is_a_target(runs: Callable[[str], SearchSpace], amount: str) -> None:
+    space = runs(amount)
     plan = make_plan(space, None)
-    assert plan.target == f"macs {space.target.amount}"
+    assert plan.target == f"runs {space.target.amount}"
     assert plan.compressed
-    assert plan.compressed[0].reason == f"{EQUAL}, so that the model meets its multiply-adds"
+    assert plan.compressed[0].reason == f"{EQUAL}, so that the model meets its runs of weights"
     assert space.target.amount is not None
-    assert macs_of(space, plan) <= space.target.amount.of(Macs().whole(space))
+    assert runs_of(space, plan) <= space.target.amount.of(Runs().whole(space))
 
 
-def test_it_is_divided_by_trials_like_every_other_and_where_it_counts(macs: Callable[[str], SearchSpace]) -> None:
-    scored, fixed, space = Scored(moved), Fixed(UNEVEN), macs("40%")
+def test_it_is_divided_by_trials_like_every_other_and_where_it_counts(runs: Callable[[str], SearchSpace]) -> None:
+    scored, fixed, space = Scored(moved), Fixed(UNEVEN), runs("40%")
     plan = make_plan(space, Judge(scored, lambda space: fixed))
-    assert 1 < len(scored.plans) <= most_trials("macs", 1, 3) == 4  # type: ignore[arg-type]
-    assert all(macs_of(space, each) <= 0.4 * Macs().whole(space) for each in scored.plans)
+    assert 1 < len(scored.plans) <= most_trials("runs", 1, 3) == 4  # type: ignore[arg-type]
+    assert all(runs_of(space, each) <= 0.4 * Runs().whole(space) for each in scored.plans)
     by_params = make_plan(posed(params="40%"), Judge(Scored(moved), lambda space: Fixed(UNEVEN)))
     assert ranks_of(plan) != ranks_of(by_params)
 
 
-def test_what_it_cannot_reach_it_refuses_in_its_own_words(macs: Callable[[str], SearchSpace]) -> None:
-    with pytest.raises(TargetError, match="--macs 500 cannot be reached") as error:
-        make_plan(macs("500"), None)
-    closest = error.value.hint.split("--macs ")[1]
-    assert list(make_plan(macs(closest), None).forms) == pairs(1, 1, 1)
+def test_what_it_cannot_reach_it_refuses_in_its_own_words(runs: Callable[[str], SearchSpace]) -> None:
+    with pytest.raises(TargetError, match="--runs 500 cannot be reached") as error:
+        make_plan(runs("500"), None)
+    closest = error.value.hint.split("--runs ")[1]
+    assert list(make_plan(runs(closest), None).forms) == pairs(1, 1, 1)

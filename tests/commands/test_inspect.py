@@ -99,7 +99,7 @@ def test_json_has_the_same_facts(tmp_path: Path) -> None:
     assert (facts["bytes"], facts["params"], facts["opsets"]) == (found.bytes, found.params, found.opsets)
     assert facts["optimized"] is None
     assert [tuple(entry) for entry in facts["layers"]] == [
-        ("name", "weight", "op", "uses", "m", "n", "dtype", "params", "bytes", "share", "break_even")
+        ("name", "weight", "op", "uses", "m", "n", "dtype", "params", "bytes", "share", "break_even", "macs")
     ] * 3
     for entry, fact in zip(facts["layers"], found.layers, strict=True):
         assert entry == {name: getattr(fact, name) for name in entry}
@@ -124,6 +124,7 @@ def test_json_has_the_same_facts(tmp_path: Path) -> None:
         "break_even": 26,
         "reason": None,
         "format": None,
+        "macs": 6000,
     }
     assert facts["kinds"][0] == {
         "kind": "Gemm",
@@ -132,6 +133,7 @@ def test_json_has_the_same_facts(tmp_path: Path) -> None:
         "count": 2,
         "bytes": 31200,
         "share": 31200 / found.bytes,
+        "macs": 10_800,
     }
     assert (facts["other_bytes"], facts["remark_bytes"], facts["unclaimed_bytes"]) == (found.other_bytes, 0, 0)
     assert facts["reachable"]["eligible"] == 34400
@@ -142,7 +144,7 @@ def test_every_byte_is_in_a_tensor_or_in_the_rest(tmp_path: Path) -> None:
     assert sum(tensor.bytes for tensor in found.tensors) + found.other_bytes == found.bytes
     assert [tensor.name for tensor in found.tensors] == ["W1", "W3", "W2", "b1", "W4", "W5"]
     assert sum(kind.bytes for kind in found.kinds) == sum(tensor.bytes for tensor in found.tensors)
-    assert sum(kind.count for kind in found.kinds) == len(found.tensors)
+    assert sum(kind.count for kind in found.kinds if kind.bytes) == len(found.tensors)
     for entry in (*found.tensors, *found.kinds):
         assert entry.share == pytest.approx(entry.bytes / found.bytes)
 
@@ -164,7 +166,38 @@ def test_kinds_sum_tensors_up_by_what_they_are_and_why_not(tmp_path: Path) -> No
         ("MatMul", True, None, 1, 3200),
         ("small constants", False, None, 1, 320),
         ("MatMul", False, "too small to gain at any rank", 2, 248),
+        ("MatMul", False, "both operands are computed", 1, 0),
     ]
+
+
+def test_every_multiply_add_is_of_a_kind(tmp_path: Path) -> None:
+    found = inspected(tmp_path)
+    assert [kind.macs for kind in found.kinds] == [4800 + 2 * 3000, 800, 0, 60 + 2, 100]
+    assert found.macs == sum(kind.macs or 0 for kind in found.kinds)
+    assert {layer.name: layer.macs for layer in found.layers} == {"hidden": 4800, "once": 6000, "out": 800}
+    assert f"{found.macs / 1000:.3g}k multiply-adds, opset" in str(found)
+    (row,) = [line for line in str(found).splitlines() if line.endswith("both operands are computed")]
+    assert row.split()[:4] == ["MatMul", "1", "0.9", "%"]
+
+
+def test_a_recurrent_node_is_counted_with_the_first_of_its_weights() -> None:
+    text = "g (float[T,N,40] x) => (float[T,1,N,30] y) { y = LSTM <hidden_size = 30> (x, W, R) }"
+    found = inspect(model(text, W=(1, 120, 40), R=(1, 120, 30), checked=False))
+    assert found.macs is None  # how long a sequence is the file leaves open
+    found = inspect(model(text.replace("[T,N,40]", "[7,1,40]"), W=(1, 120, 40), R=(1, 120, 30), checked=False))
+    assert found.macs == 7 * 120 * 70
+    assert [tensor.macs for tensor in found.tensors] == [7 * 120 * 70, 0]
+
+
+def test_of_tokens_one_is_counted_and_of_images_none() -> None:
+    text = "g (int64[N,length] x) => (float[N,length,20] y) { e = Gather (E, x)  y = MatMul (e, W) }"
+    found = inspect(model(text, E=(50, 10), W=(10, 20)))
+    assert (found.macs, found.counted_as_one) == (200, ("length",))
+    assert "200 multiply-adds (length = 1), opset" in str(found)
+    open_image = inspect(model("g (float[N,3,H,W] x) => (float[N,4,A,B] y) { y = Conv (x, K) }", K=(4, 3, 3, 3)))
+    assert open_image.macs is None
+    assert {kind.macs for kind in open_image.kinds} == {None}
+    assert "macs" not in str(open_image)
 
 
 def test_a_constant_is_small_by_itself_or_by_its_share_and_a_weight_in_use_never_is() -> None:

@@ -29,6 +29,8 @@ RESULT = {
     "bytes_after",
     "params_before",
     "params_after",
+    "macs_before",
+    "macs_after",
     "layers",
     "skipped",
     "samples",
@@ -251,10 +253,11 @@ def test_the_table_is_this_one(result: onnx_dalr.Result) -> None:
 
 def test_the_totals_are_these(result: onnx_dalr.Result) -> None:
     text = str(result)
-    assert "written     nothing: the model is in memory" in text
-    assert re.search(r"^size        2\.18 MB → 1\.16 MB \(53\.\d %, 1\.9× smaller\)$", text, re.MULTILINE)
-    assert re.search(r"^parameters  543,732 → 289,780 \(53\.3 %\)$", text, re.MULTILINE)
-    assert re.search(r"^asked for   rank fc6=8, fc7=300; method dalr$", text, re.MULTILINE)
+    assert "written        nothing: the model is in memory" in text
+    assert re.search(r"^size           2\.18 MB → 1\.16 MB \(53\.\d %, 1\.9× smaller\)$", text, re.MULTILINE)
+    assert re.search(r"^parameters     543,732 → 289,780 \(53\.3 %\)$", text, re.MULTILINE)
+    assert re.search(r"^multiply-adds  2\.04M → 1\.78M a sample \(87\.5 %\)$", text, re.MULTILINE)
+    assert re.search(r"^asked for      rank fc6=8, fc7=300; method dalr$", text, re.MULTILINE)
 
 
 def test_the_text_is_plain_and_has_no_trailing_blanks(result: onnx_dalr.Result) -> None:

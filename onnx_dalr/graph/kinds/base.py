@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol
@@ -17,6 +18,10 @@ from onnx_dalr.factorize.structures import STRUCTURES, Structure
 from onnx_dalr.graph.handle import MAIN, Handle, Scope
 from onnx_dalr.graph.index import GraphIndex
 from onnx_dalr.graph.kinds.readings import Pick
+from onnx_dalr.graph.shapes import Sizes, exactly
+
+Spanned = tuple[int, ...] | None
+"""The spatial axes that a kernel spans; all where None."""
 
 
 @dataclass(frozen=True)
@@ -188,6 +193,22 @@ class Kind(Protocol):
     def row_count(self, entries: float, shape: Shape, use: Use) -> float:
         """How many rows the data of a use feed into the weight where they have so many entries, without padding."""
         ...
+
+    def positions(self, pieces: Sequence[Spanned], shape: Shape, use: Use, sizes: Sizes) -> tuple[int, ...]:
+        """At how many positions each of the weights in place of one is applied, samples included.
+
+        This one serves kinds whose weights all meet the same rows.
+
+        Args:
+            pieces: Of each, in the order in which data meet them, the spatial axes it spans.
+            shape: Of the weight they take the place of.
+            use: The node.
+            sizes: Of the tensors of its graph.
+
+        Raises:
+            LookupError: The sizes that count are not known.
+        """
+        return (math.prod(exactly(sizes, use.output)) // shape.m,) * len(pieces)
 
     def operand(self, array: NDArray[Any], dims: Sequence[int]) -> NDArray[Any]:
         """A weight, [out, in] or [out, in, *kernel], as its nodes read it; `dims` are those of the one it replaces."""

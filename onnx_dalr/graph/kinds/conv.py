@@ -14,10 +14,12 @@ from onnx import NodeProto
 from onnx_dalr.factorize.shape import Shape
 from onnx_dalr.graph.handle import Handle
 from onnx_dalr.graph.index import GraphIndex
-from onnx_dalr.graph.kinds.base import Kind, Refused, Replacement, Use
+from onnx_dalr.graph.kinds.base import Kind, Refused, Replacement, Spanned, Use
 from onnx_dalr.graph.kinds.geometry import Geometry, grouped, shared_out
 from onnx_dalr.graph.kinds.operands import constant_operand, one_row
+from onnx_dalr.graph.kinds.positions import along_axes
 from onnx_dalr.graph.kinds.readings import Pick, everyone
+from onnx_dalr.graph.shapes import Sizes, exactly
 
 
 @dataclass(frozen=True)
@@ -102,6 +104,11 @@ class Conv(Kind):
         """Positions, without those it steps over."""
         geometry: Geometry = use.extra
         return entries / shape.channels / math.prod(geometry.strides)
+
+    def positions(self, pieces: Sequence[Spanned], shape: Shape, use: Use, sizes: Sizes) -> tuple[int, ...]:
+        """Of what it reads along axes that no kernel has spanned yet, of what it makes along the others."""
+        del shape
+        return along_axes(pieces, exactly(sizes, use.data), exactly(sizes, use.output))
 
     def operand(self, array: NDArray[Any], dims: Sequence[int]) -> NDArray[Any]:
         """A kernel: [out, in, *kernel], or [out, in, 1, …] of a matrix."""

@@ -13,10 +13,12 @@ from onnx import NodeProto, helper
 from onnx_dalr.factorize.formats import Decoding
 from onnx_dalr.factorize.shape import Shape
 from onnx_dalr.factorize.structures import Structure
-from onnx_dalr.graph.kinds.base import Replacement, Use
+from onnx_dalr.graph.kinds.base import Replacement, Spanned, Use
 from onnx_dalr.graph.kinds.conv import Conv
 from onnx_dalr.graph.kinds.geometry import Geometry
+from onnx_dalr.graph.kinds.positions import along_axes
 from onnx_dalr.graph.kinds.readings import patches
+from onnx_dalr.graph.shapes import Sizes, exactly
 
 _STRUCTURES = ("out", "in")
 """A kernel for each axis would make zeros between positions twice, and compute with them."""
@@ -58,6 +60,11 @@ class ConvTranspose(Conv):
         """Positions that it makes."""
         geometry: Geometry = use.extra
         return entries / shape.channels * math.prod(geometry.strides)
+
+    def positions(self, pieces: Sequence[Spanned], shape: Shape, use: Use, sizes: Sizes) -> tuple[int, ...]:
+        """Every input goes through all taps once; what follows the kernel meets what it makes."""
+        del shape
+        return along_axes(pieces, exactly(sizes, use.data), exactly(sizes, use.output), transposed=True)
 
     def operand(self, array: NDArray[Any], dims: Sequence[int]) -> NDArray[Any]:
         """[in, out, *kernel], of whatever belongs to [out, in, *kernel]."""

@@ -56,6 +56,21 @@ LAYERS = (
         flags=("--no-metric",),
     ),
     Option(
+        name="structures",
+        type="str | Iterable[str]",
+        default="auto",
+        text='How weights may be taken apart: "auto" for any way there is, "spatial" for kernels one axis after the '
+        'other and matrices in pairs, or names such as "out,in"; "GLOB=spatial" for some layers (one or a list).',
+        functions=_FUNCTIONS,
+        help="How weights may be taken apart: auto, spatial, or some of pair, out, in, v, h, tucker; repeatable "
+        "[default: auto].",
+        commands=_COMMANDS,
+        group=GROUP,
+        many=True,
+        metavar="WORD|GLOB=WORD",
+        words="onnx_dalr.request.structures:WORDS",
+    ),
+    Option(
         name="weights",
         type="str | Iterable[str]",
         default="keep",

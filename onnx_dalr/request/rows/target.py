@@ -36,6 +36,17 @@ TARGET = (
         metavar="6M|40%",
     ),
     Option(
+        name="macs",
+        limit=parse_amount,
+        type="str | float | None",
+        text='Target: multiply-adds of the whole model for one sample, "300M", "50%" or a number.',
+        functions=_FUNCTIONS,
+        help="Multiply-adds of the whole model for one sample.",
+        commands=_COMMANDS,
+        group=GROUP,
+        metavar="300M|50%",
+    ),
+    Option(
         name="max_drop",
         limit=parse_points,
         type="str | float | None",
