@@ -75,8 +75,8 @@ def answers(model: ModelProto) -> NDArray[Any]:
 class InTwo(PairSpectrum):
     """The pair with an orthogonal k×k matrix and its inverse in between: three matrices that come to the same."""
 
-    def pieces(self, rank: Rank) -> Pieces:
-        made = super().pieces(rank)
+    def pieces(self, rank: Rank, *, swept: bool = True) -> Pieces:
+        made = super().pieces(rank, swept=swept)
         B, A = (piece.values for piece in made.pieces)
         turn, _ = np.linalg.qr(np.random.default_rng(0).standard_normal((len(B), len(B))))
         return Pieces((Piece("B", turn @ B), Piece("T", turn.T), Piece("A", A)), made.shift)

@@ -108,7 +108,8 @@ class Separated:
     def energy_lost(self, rank: Rank) -> float:
         return self.error(rank) / self.power
 
-    def pieces(self, rank: Rank) -> Pieces:
+    def pieces(self, rank: Rank, *, swept: bool = True) -> Pieces:
+        del swept
         V, H = self.left[: rank[0]], self.right[:, : rank[0]]
         return Pieces((Piece("V", V, (0,)), Piece("H", H, (1,))), np.zeros(len(self.right)))
 

@@ -290,11 +290,12 @@ class _Prefix:
         if key not in self._done:
             start = time.perf_counter()
             rows = range(0, len(pixels), _BATCH)
-            parts = [outputs(self._session, {"image": _prepared(pixels[i : i + _BATCH])}) for i in rows]
+            parts = [outputs(self._session, {"image": prepared(pixels[i : i + _BATCH])}) for i in rows]
             self._done[key] = np.concatenate(parts), time.perf_counter() - start
         return self._done[key]
 
 
-def _prepared(pixels: Array) -> Array:
+def prepared(pixels: Array) -> Array:
+    """Images [N, 32, 32, 3] of bytes as the VGG takes them: [N, 3, 32, 32]."""
     scaled = (pixels / 255 - np.array(_MEAN)) / np.array(_STD)
     return np.asarray(scaled.transpose(0, 3, 1, 2).astype(np.float32))

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 from threadpoolctl import threadpool_limits
@@ -18,6 +19,7 @@ from onnx_dalr.choose.families import most_families
 from onnx_dalr.choose.search import make_plan, most_trials
 from onnx_dalr.choose.space import space_of
 from onnx_dalr.factorize import Settings, Statistics
+from onnx_dalr.factorize.refit import LARGEST, least_rows
 from onnx_dalr.graph.layers import Layer
 from onnx_dalr.learn.extent import rows_per_sample
 from onnx_dalr.learn.learn import groups_of
@@ -28,6 +30,7 @@ from onnx_dalr.quality.task import Task
 from onnx_dalr.request.context import Context
 from onnx_dalr.request.target import Target
 from onnx_dalr.samples.sets import Sets
+from onnx_dalr.tune.fronts import MOST_PASSES, enough_samples
 from onnx_dalr.units import format_bytes, format_duration, format_share
 
 LITTLE = 0.05
@@ -105,6 +108,8 @@ def announce_time(
         select=len(sets.select),
         report=len(sets.report) if written else None,
     )
+    if written and not given and context.options.refits and task is not None and len(sets.select):
+        work = replace(work, **_refits(extents, rows, looked_at, sets))
     if target is not None and task is not None and len(sets.select):
         factors = max((each.factors for each in extents), default=1)
         work = replace(work, trials=most_trials(target.name, factors, len(layers), most_families(layers)))
@@ -115,6 +120,16 @@ def announce_time(
     seconds = forecast(work, pace, _speed(context, work))
     context.progress.expect(seconds)
     context.progress.say(f"this takes {format_duration(sum(seconds.values()))}")
+
+
+def _refits(
+    extents: Sequence[Extent], rows: Mapping[str, float], layers: Sequence[Layer], sets: Sets
+) -> dict[str, Any]:
+    """What of the work is refitting: all layers but the first that have rows enough, if every one is compressed."""
+    pairs = zip(extents[1:], layers[1:], strict=True)
+    taken = [(one, layer) for one, layer in pairs if one.n <= LARGEST and one.rows * len(sets.fit) >= least_rows(one.n)]
+    samples = enough_samples([layer for _, layer in taken], rows, len(sets.fit))
+    return {"refitted": [one for one, _ in taken], "refits": min(len(taken), MOST_PASSES), "refit": samples}
 
 
 def _extent(context: Context, layer: Layer, rows: float, sets: Sets, *, metric: bool) -> Extent:

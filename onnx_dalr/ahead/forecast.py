@@ -9,7 +9,7 @@ matrices taken apart. It is off by a factor of two where it is good, and correct
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from onnx_dalr.look.pace import Pace
 from onnx_dalr.progress import (
@@ -18,6 +18,7 @@ from onnx_dalr.progress import (
     FACTORIZING,
     MEASURING,
     PROBING,
+    REFITTING,
     REWRITING,
     SAVING,
     SCORING,
@@ -32,6 +33,7 @@ _LOADS_OF_GRADIENTS = 3  # the original, and about twice as many nodes for the w
 _OTHER_FACTORS = 0.7  # of the first: they share some of the work, and have no metric or no covariance
 _KEPT = 0.2  # of the rank of a layer, in a typical candidate
 _SKETCH = 128
+_WAYS = 3  # to refit a layer, all of which are tried
 
 
 @dataclass(frozen=True)
@@ -85,6 +87,9 @@ class Work:
         measured: Passes over a few samples with a single layer compressed.
         few: These samples.
         report: Samples to verify on; None where no model is made.
+        refitted: Layers that may be refitted.
+        refits: Passes over fit and select samples that this takes.
+        refit: Fit samples of each of them.
     """
 
     layers: Sequence[Extent]
@@ -98,6 +103,9 @@ class Work:
     measured: int = 0
     few: int = 0
     report: int | None = None
+    refitted: Sequence[Extent] = ()
+    refits: int = 0
+    refit: int = 0
 
 
 def forecast(work: Work, pace: Pace, speed: Speed) -> dict[str, float]:
@@ -119,6 +127,8 @@ def forecast(work: Work, pace: Pace, speed: Speed) -> dict[str, float]:
         found[SCORING] = once + work.trials * each
     if work.report is not None:
         found[REWRITING] = factors + copied
+        if work.refits:
+            found[REFITTING] = _refitting(work, pace, speed, factors + copied)
         found[SAVING] = copied
         found[VERIFYING] = 3 * copied + 2 * pace.load + work.report * _compared(pace)
         found[TIMING] = _timing(pace)
@@ -151,6 +161,16 @@ def _probing(work: Work, pace: Pace, speed: Speed) -> float:
     added = speed.product * work.probes * sum(each.rows * _gradients(each) for each in work.layers)
     run = work.probed * (pace.read + (1 + 3 * work.probes) * pace.run)
     return work.passes * (_LOADS_OF_GRADIENTS * pace.load + run) + work.probed * added
+
+
+def _refitting(work: Work, pace: Pace, speed: Speed, made: float) -> float:
+    """Both models up to the layers of a group, which is half of each on average; then a candidate, which is scored."""
+    paired = work.refit + work.select
+    once = pace.load + work.select * (pace.read + pace.run)
+    each = 3 * pace.load + paired * (pace.read + pace.run) + made + work.select * (pace.run + _COMPARED)
+    added = speed.product * work.refit * sum(one.rows * (one.smaller + one.n) * one.n for one in work.refitted)
+    apart = _WAYS * sum(_spectra(replace(one, factors=1), speed) + speed.product * one.n**3 for one in work.refitted)
+    return once + work.refits * each + added + apart
 
 
 def moments(layer: Extent) -> int:

@@ -20,7 +20,7 @@ from onnx_dalr.errors import InputError
 from onnx_dalr.factorize import KEPT, UNTOUCHED, Form, Shape
 from onnx_dalr.factorize.formats import FORMATS, Encoded
 from onnx_dalr.factorize.joined import JOINED, is_one
-from onnx_dalr.factorize.rounding import rounded
+from onnx_dalr.factorize.rounding import Seen, rounded
 from onnx_dalr.factorize.structures import STRUCTURES, Piece, Pieces, slots_of
 from onnx_dalr.graph.handle import MAIN
 from onnx_dalr.graph.layers import Layer, matrix
@@ -46,11 +46,13 @@ class Candidate:
         proto: The model; external data of the original is still referred to.
         tensors: By layer name: names of the tensors that took its weight's place.
         picked: Names of the layers whose rows are picked before they are unpacked.
+        refitted: Names of the layers that are not what was learned of them, but fitted to the layers before them.
     """
 
     proto: ModelProto
     tensors: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     picked: frozenset[str] = frozenset()
+    refitted: frozenset[str] = frozenset()
 
     @property
     def params(self) -> int:
@@ -65,6 +67,9 @@ def build(
     forms: Sequence[Form],
     factors: str = DEFAULT,
     advance: Callable[[int], None] = lambda count: None,
+    instead: Mapping[str, Substitution] | None = None,
+    *,
+    swept: bool = True,
 ) -> Candidate:
     """The model with its layers in these forms.
 
@@ -75,9 +80,12 @@ def build(
         forms: A form for each of `layers`.
         factors: Name of the factors, of those that were learned.
         advance: Told of every layer that is done.
+        instead: By layer name: what takes a layer's place in its form, where that is not what was learned of it.
+        swept: With pieces as good as they get; a search takes those that are made at once.
     """
     text = note(context, layers, forms, learned.calibration)
-    return _rewritten(context, counted(_made(context, layers, learned, forms, factors), advance), text)
+    made = _made(context, layers, learned, forms, factors, instead or {}, swept=swept)
+    return _rewritten(context, counted(made, advance), text)
 
 
 def outline(
@@ -101,19 +109,25 @@ def outline(
     return _rewritten(context, empty, note(context, layers, forms, calibration))
 
 
-def pieces_of(original: Model, layer: Layer, learned: Learned, form: Form, factors: str = DEFAULT) -> Pieces:
+def pieces_of(
+    original: Model, layer: Layer, learned: Learned, form: Form, factors: str = DEFAULT, *, swept: bool = True
+) -> Pieces:
     """What takes the place of a layer's weight in a form, before it is stored in the form's format."""
     if is_one(form):
         (slot,) = slots_of(layer.shape, UNTOUCHED)
         return Pieces((slot.filled(matrix(original, layer).reshape(slot.shape.dims)),), np.zeros(layer.m))
-    return learned.of(layer.name, factors).of(form).pieces(form.rank)
+    return learned.of(layer.name, factors).of(form).pieces(form.rank, swept=swept)
 
 
 def replacement(context: Context, learned: Learned, layer: Layer, form: Form) -> tuple[NDArray[Any], NDArray[Any]]:
     """(W', [m, n], and what is added to the bias, [m]) of a layer in a form, without making a model of it."""
-    made = _substitution(context, layer, learned, form, DEFAULT)
+    return composed(substitution(context, layer, learned, form, DEFAULT, swept=False), form)
+
+
+def composed(made: Substitution, form: Form) -> tuple[NDArray[Any], NDArray[Any]]:
+    """(W', [m, n], and what is added to the bias, [m]) of a layer as it is stored in a form."""
     if is_one(form):
-        return made.parts[0].encoded.values.reshape(layer.m, layer.n), made.shift
+        return made.parts[0].encoded.values.reshape(made.layer.m, made.layer.n), made.shift
     read = [Piece(part.role, part.encoded.values, part.axes) for part in made.parts]
     return STRUCTURES[form.structure].compose(read), made.shift
 
@@ -156,35 +170,42 @@ def _rewritten(context: Context, substitutions: Iterable[Substitution], text: st
 
 
 def _made(
-    context: Context, layers: Sequence[Layer], learned: Learned, forms: Sequence[Form], factors: str
+    context: Context,
+    layers: Sequence[Layer],
+    learned: Learned,
+    forms: Sequence[Form],
+    factors: str,
+    instead: Mapping[str, Substitution],
+    *,
+    swept: bool,
 ) -> Iterator[Substitution]:
     """One layer's pieces at a time: in float64 those of all layers would be more than the model."""
     for layer, form in zip(layers, forms, strict=True):
         if not form.untouched:
-            yield _substitution(context, layer, learned, form, factors)
+            yield instead.get(layer.name) or substitution(context, layer, learned, form, factors, swept=swept)
 
 
-def _substitution(context: Context, layer: Layer, learned: Learned, form: Form, factors: str) -> Substitution:
+def substitution(
+    context: Context, layer: Layer, learned: Learned, form: Form, factors: str, *, swept: bool = True
+) -> Substitution:
     """A layer in a form; what takes long to make is remembered, since search asks for the same again and again."""
+
+    def make() -> Substitution:
+        if form.structure in JOINED:
+            return _joined(context, layer, learned, form, factors)
+        pieces = pieces_of(context.original, layer, learned, form, factors, swept=swept)
+        return stored(context, layer, form, pieces, learned.of(layer.name, factors).seen)
+
     if form.format == KEPT and layer.shape.taps == 1:  # made of the spectrum at once
-        return _kept(context, layer, learned, form, factors)
-    make = _kept if form.format == KEPT else _rounded
-    made: Substitution = learned.made.get(
-        (layer.name, form, factors), lambda: make(context, layer, learned, form, factors), _weight
-    )
+        return make()
+    made: Substitution = learned.made.get((layer.name, form, factors, swept), make, _weight)
     return made
 
 
-def _kept(context: Context, layer: Layer, learned: Learned, form: Form, factors: str) -> Substitution:
-    pieces = pieces_of(context.original, layer, learned, form, factors)
-    return Substitution.of(layer, pieces.pieces, FORMATS[KEPT], pieces.shift)
-
-
-def _rounded(context: Context, layer: Layer, learned: Learned, form: Form, factors: str) -> Substitution:
-    if form.structure in JOINED:
-        return _joined(context, layer, learned, form, factors)
-    made = pieces_of(context.original, layer, learned, form, factors)
-    seen = learned.of(layer.name, factors).seen
+def stored(context: Context, layer: Layer, form: Form, made: Pieces, seen: Seen | None) -> Substitution:
+    """Pieces in place of a layer's weight, rounded to the form's format by what is seen of its inputs."""
+    if form.format == KEPT:
+        return Substitution.of(layer, made.pieces, FORMATS[KEPT], made.shift)
     with threadpool_limits(1, user_api="blas"):
         encoded, shift = rounded(made.pieces, FORMATS[form.format], layer.dtype, seen)
     parts = tuple(Part(piece.role, one, piece.axes) for piece, one in zip(made.pieces, encoded, strict=True))

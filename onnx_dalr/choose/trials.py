@@ -24,7 +24,9 @@ BY_ERROR = "ranks by the own error of each layer"
 BY_EFFECT = "ranks by what each layer does to the output"
 MIXED = "ranks half by what each layer does to the output, half by its own error"
 _FEWEST = 5
-_LEVEL = 0.8413  # one standard error, where samples are many
+_ONE = 0.8413  # one standard error, where samples are many
+TWO = 0.9772
+"""Two standard errors, for what is to be changed only where it is sure to help."""
 
 
 @dataclass(frozen=True)
@@ -61,8 +63,10 @@ class Trial:
         """What counts against a tolerance."""
         return self.error if self.error_bound is None else self.error_bound
 
-    def clearly_beats(self, other: Trial) -> bool:
+    def clearly_beats(self, other: Trial, level: float = _ONE) -> bool:
         """Whether its distortion is less by more than one standard error of the paired differences, by Student's t.
+
+        Or by as many as the level says, the share of a normal distribution below them.
 
         The distortion of a few samples is made by one or two of them: a smaller mean alone says little, and what fewer
         than five say of each other says nothing.
@@ -73,7 +77,7 @@ class Trial:
         if n < _FEWEST:
             return False
         differences = np.subtract(other.distortions, self.distortions)
-        return gain > float(stats.t.ppf(_LEVEL, n - 1) * np.std(differences, ddof=1)) / math.sqrt(n)
+        return gain > float(stats.t.ppf(level, n - 1) * np.std(differences, ddof=1)) / math.sqrt(n)
 
 
 Scorer = Callable[[Plan], Trial]

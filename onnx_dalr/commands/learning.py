@@ -53,7 +53,8 @@ def analyzed(
         settings, learned = held.settings, learn_from(context, layers, held)
     else:
         assert sets is not None
-        learned = learn(context, layers, sets, task, keep=asked.keep)
+        refit = asked.written and context.options.refits and task is not None and len(sets.select) > 0
+        learned = learn(context, layers, sets, task, keep=asked.keep, refit=refit)
     context.notes.extend(learned.notes)
     unreached = {layer.name for layer in layers if not layer.in_one_piece and layer.name not in learned.rows}
     if unreached:

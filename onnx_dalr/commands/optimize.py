@@ -57,6 +57,7 @@ def optimize(
     structures: str | Iterable[str] = "auto",
     weights: str | Iterable[str] = "keep",
     memory: str = "keep",
+    refit: str = "auto",
     include: str | Iterable[str] = (),
     exclude: str | Iterable[str] = (),
     samples: int | None = None,
@@ -124,6 +125,8 @@ def optimize(
             any of them, layer by layer; "GLOB=int8" for some layers (one or a list).
         memory: "keep" for weights that are floats while the model runs, "small" for int8 and int4 that stay packed then
             where ONNX Runtime takes them so.
+        refit: "auto" to fit layers again, front to back, to what enters them once the layers before are compressed,
+            where that does better on the select samples; "off" to leave them.
         include: Globs on layer, node or weight names; only these layers.
         exclude: Globs; not these layers.
         samples: Use so many samples at most, drawn by `seed`.

@@ -15,6 +15,7 @@ from onnx_dalr.factorize import DENSE, Form, Method, Need, Settings, Statistics,
 from onnx_dalr.factorize.formats import FORMATS, Format
 from onnx_dalr.factorize.joined.by_use import BY_USE
 from onnx_dalr.factorize.joined.table import Table, Use
+from onnx_dalr.factorize.refit import LARGEST, least_rows
 from onnx_dalr.factorize.rounding import Seen, losses
 from onnx_dalr.factorize.spectra import Spectra
 from onnx_dalr.factorize.structures import Structure, taken_apart
@@ -54,6 +55,8 @@ class Learned:
         passes: Forward passes over the fit samples it took beyond the first.
         notes: What a user should know.
         made: Layers in forms that took long to make.
+        gradients: By layer name, of those that may be refitted: statistics that keep a metric, where there is one. None
+            where nothing is going to be.
     """
 
     by_factors: dict[str, dict[str, Spectra]]
@@ -63,6 +66,7 @@ class Learned:
     passes: int
     notes: tuple[str, ...]
     made: Memo = field(default_factory=lambda: Memo(MEMO))
+    gradients: dict[str, Statistics] | None = None
 
     def of(self, layer: str, factors: str = DEFAULT) -> Spectra:
         """Of a layer with factors by name; where it has enough samples there is one name, the default."""
@@ -74,7 +78,15 @@ class Learned:
         return fingerprint(self.digests)
 
 
-def learn(context: Context, layers: Sequence[Layer], sets: Sets, task: Task | None, *, keep: bool = False) -> Learned:
+def learn(
+    context: Context,
+    layers: Sequence[Layer],
+    sets: Sets,
+    task: Task | None,
+    *,
+    keep: bool = False,
+    refit: bool = False,
+) -> Learned:
     """Statistics and from them the Spectra of every layer, in as few passes over the samples as memory allows.
 
     Args:
@@ -83,12 +95,13 @@ def learn(context: Context, layers: Sequence[Layer], sets: Sets, task: Task | No
         sets: Of which the fit samples are run.
         task: What the outputs are; None for a model without any to seed gradients at.
         keep: Hold on to the statistics.
+        refit: Hold on to the metric of layers that may be refitted.
     """
     method, metric = context.options.method, context.options.wants_metric and task is not None
     looked_at = looked_at_in(context, layers)
     groups = groups_of(context, looked_at, metric=metric)
     kept: dict[str, Statistics] = {}
-    learned = Learned({}, {}, frozenset(), kept, 0, ())
+    learned = Learned({}, {}, frozenset(), kept, 0, (), gradients={} if refit else None)
     if not looked_at:
         learned = replace(learned, digests=frozenset(_digests(sets)))
     for number, group in enumerate(groups, start=1):
@@ -134,11 +147,35 @@ def learn(context: Context, layers: Sequence[Layer], sets: Sets, task: Task | No
         picked = {layer.name for layer in group if layer.kind.picks}
         learned.rows.update((name, each.count) for name, each in statistics.items() if name not in picked)
         kept.update(statistics if keep else {})
+        if learned.gradients is not None:
+            _keep_gradients(context, group, statistics, learned.gradients)
         add_spectra(context, group, statistics, learned.by_factors, part=part, keep=keep)
         learned = replace(
             learned, digests=frozenset(digests), passes=learned.passes + extra, notes=(*learned.notes, *notes)
         )
     return _with_others(context, layers, learned)
+
+
+def _keep_gradients(
+    context: Context, layers: Sequence[Layer], statistics: Mapping[str, Statistics], into: dict[str, Statistics]
+) -> None:
+    """Keeps the metric of layers that may be refitted, as far as no more is held than statistics take at a time."""
+    limit = statistics_limit(context)
+    held = sum(Statistics.bytes_needed(one.m, one.n, one.needs, 0) for one in into.values())
+    for layer in layers:
+        if layer.in_one_piece or layer.name not in statistics:
+            continue
+        found = statistics[layer.name]
+        needs = found.needs & Need.METRIC
+        needed = Statistics.bytes_needed(layer.m, layer.n, needs, 0)
+        if layer.n <= LARGEST and found.count >= least_rows(layer.n) and held + needed <= limit:
+            into[layer.name] = found.restricted(needs)
+            held += needed
+
+
+def statistics_limit(context: Context) -> int:
+    """Bytes of statistics at a time."""
+    return min(memory_limit(), max(STATISTICS_FLOOR, context.original.size))
 
 
 def _digests(sets: Sets) -> list[str]:
@@ -176,7 +213,7 @@ def _joined_forms(layer: Layer, formats: Sequence[str]) -> list[Form]:
 
 def groups_of(context: Context, layers: Sequence[Layer], *, metric: bool) -> list[list[Layer]]:
     """The layers in groups, each looked at in one pass over the samples: as many at a time as memory allows."""
-    limit = min(memory_limit(), max(STATISTICS_FLOOR, context.original.size))
+    limit = statistics_limit(context)
     looked_at = looked_at_in(context, layers)
     rounded = partial(_rounds, context)
     return groups_within(looked_at, context.options.method, limit, metric=metric, rounded=rounded) if looked_at else []

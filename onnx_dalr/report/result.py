@@ -77,6 +77,9 @@ def _facts(result: Result, *, verbose: bool) -> Iterator[tuple[str, str]]:
         yield "speed", speed_text(result.latency, result.provider)
     if result.memory:
         yield "memory", memory_text(result.memory)
+    if verbose and result.refitted:
+        names = some(result.refitted)
+        yield "refitted", f"{len(result.refitted)} to what the layers before them have become ({names})"
     yield "asked for", f"{result.target}; method {result.method}"
 
 

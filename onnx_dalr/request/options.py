@@ -16,7 +16,7 @@ from onnx_dalr.quality.task import TaskName
 from onnx_dalr.request.option import SHARED
 from onnx_dalr.request.structures import StructureRule, read_structures
 from onnx_dalr.request.table import of_function
-from onnx_dalr.request.weights import MemoryName, WeightRule, only_keeps, read_rules
+from onnx_dalr.request.weights import MemoryName, RefitName, WeightRule, only_keeps, read_rules
 from onnx_dalr.samples import GivenLabels, ImageSettings
 from onnx_dalr.samples.options import SampleOptions
 from onnx_dalr.session.session import DeviceName, Runtime
@@ -33,6 +33,7 @@ class Options:
     structures: tuple[StructureRule, ...] = ()
     weights: tuple[WeightRule, ...] = ()
     memory: MemoryName = "keep"
+    refit: RefitName = "auto"
     include: tuple[str, ...] = ()
     exclude: tuple[str, ...] = ()
     task: TaskName = "auto"
@@ -62,6 +63,11 @@ class Options:
         return self.memory == "small"
 
     @property
+    def refits(self) -> bool:
+        """Whether layers are fitted to what the layers before them have become; baselines stay what they are."""
+        return self.refit == "auto" and self.method.takes_metric
+
+    @property
     def concerns_memory(self) -> bool:
         """Whether memory at run time is worth measuring."""
         return self.small_memory or not self.keeps
@@ -87,6 +93,7 @@ def make_options(
     structures: str | Iterable[str] = "auto",
     weights: str | Iterable[str] = "keep",
     memory: str = "keep",
+    refit: str = "auto",
     include: str | Iterable[str] = (),
     exclude: str | Iterable[str] = (),
     task: str = "auto",
@@ -116,6 +123,7 @@ def make_options(
         structures=read_structures(structures),
         weights=read_rules(weights),
         memory=_known("memory", memory),
+        refit=_known("refit", refit),
         include=(include,) if isinstance(include, str) else tuple(include),
         exclude=(exclude,) if isinstance(exclude, str) else tuple(exclude),
         task=_known("task", task),
@@ -185,6 +193,7 @@ class Shared(TypedDict, total=False):
     structures: str | Iterable[str]
     weights: str | Iterable[str]
     memory: str
+    refit: str
     include: str | Iterable[str]
     exclude: str | Iterable[str]
     task: str

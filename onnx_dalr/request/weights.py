@@ -11,6 +11,9 @@ from onnx_dalr.factorize import KEPT
 from onnx_dalr.factorize.formats import FORMATS
 from onnx_dalr.request.target import matches
 
+RefitName = Literal["off", "auto"]
+"""Whether layers are fitted again to what enters them once the layers before are compressed."""
+
 MemoryName = Literal["keep", "small"]
 """What weights take while the model runs: what they took, as floats, or what they are stored in."""
 

@@ -108,6 +108,8 @@ class Result(Shown):
             ones still; None where formats were chosen already.
         macs_before: Multiply-adds of the original for one sample; None where not all of them are known.
         macs_after: Of the new model.
+        refitted: Names of the layers that were fitted again to what the layers before them have become; their errors
+            are those from before.
         memory: Of both models in fresh processes; None where it was of no concern, or cannot be measured.
         model: The new model, where no output path was given.
     """
@@ -139,6 +141,7 @@ class Result(Shown):
     bytes_with_formats: int | None = None
     macs_before: int | None = None
     macs_after: int | None = None
+    refitted: tuple[str, ...] = ()
     memory: Memory | None = None
     model: Any = field(default=None, repr=False, compare=False)
 

@@ -7,6 +7,7 @@ from typing import Protocol
 from onnx_dalr.candidate.candidate import Candidate
 from onnx_dalr.choose.analysis import Analysis
 from onnx_dalr.plan.plan import Plan
+from onnx_dalr.tune.front_to_back import refit
 
 
 class TuningStep(Protocol):
@@ -23,7 +24,7 @@ class TuningStep(Protocol):
         ...
 
 
-STEPS: dict[str, TuningStep] = {}
+STEPS: dict[str, TuningStep] = {"refit": refit}
 """By name, in the order in which they are taken."""
 
 

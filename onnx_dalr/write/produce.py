@@ -100,6 +100,7 @@ def produce(analysis: Analysis, plan: Plan, destination: Destination) -> Result:
             curve=plan.curve,
             seconds=dict(context.seconds),
             notes=(*context.notes, *verified.notes(fitted)),
+            refitted=tuple(layer.name for layer in analysis.layers if layer.name in made.refitted),
             bytes_with_formats=_bytes_with_formats(analysis, plan, size),
             model=proto if destination.output is None else None,
         )

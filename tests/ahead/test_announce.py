@@ -228,6 +228,8 @@ def test_what_sizes_alone_refuse_is_refused_before_a_sample_is_run(
         {"size": "70%", "method": "svd"},
         {"rank": 4, "holdout": 0.0},
         {"params": "60%", "calib": tiny.rows(400)},
+        {"rank": 8, "calib": tiny.rows(800)},
+        {"rank": 8, "calib": tiny.rows(800), "refit": "off"},
     ],
     ids=str,
 )
@@ -241,6 +243,16 @@ def test_the_phases_of_the_run_are_those_that_were_expected(
     inner = [phase for phase in heard.expected if phase in expected]
     assert sorted(inner) == sorted(expected)
     assert heard.line("this takes")
+
+
+def test_refitting_is_expected_where_there_are_rows_for_it(heard: Heard, model: ModelProto) -> None:
+    optimize(model, heard, rank=8, calib=tiny.rows(100))
+    assert "refitting" not in {*heard.expected, *heard.phases}
+    optimize(model, heard, rank=8, calib=tiny.rows(800))
+    assert "refitting" in heard.expected
+    assert "refitting" in heard.stages  # the second layer's; the third is too small for a rank
+    total, done = heard.steps["refitting"]
+    assert done == total
 
 
 def test_an_analysis_without_a_target_ends_with_the_factors(heard: Heard, model: ModelProto) -> None:

@@ -8,7 +8,17 @@ import pytest
 
 from onnx_dalr.ahead.forecast import Extent, Speed, Work, forecast, forecast_comparison
 from onnx_dalr.look.pace import Pace
-from onnx_dalr.progress import CAPTURING, COMPARING, FACTORIZING, MEASURING, PROBING, REWRITING, SCORING, VERIFYING
+from onnx_dalr.progress import (
+    CAPTURING,
+    COMPARING,
+    FACTORIZING,
+    MEASURING,
+    PROBING,
+    REFITTING,
+    REWRITING,
+    SCORING,
+    VERIFYING,
+)
 
 LAYERS = (Extent(512, 784), Extent(10, 512), Extent(600, 200, rows=9))
 PACE = Pace(load=0.1, read=1e-4, run=1e-3)
@@ -88,6 +98,15 @@ def test_probing_takes_seven_forward_passes_where_running_is_all() -> None:
     assert found[CAPTURING] == 300
     assert found[PROBING] == 7 * 300
     assert found[SCORING] == pytest.approx((1 + 12) * 100, rel=1e-3)  # the original once, and every candidate
+
+
+def test_refitting_runs_both_models_up_to_every_group_and_scores_what_comes_of_it() -> None:
+    found = forecast(replace(WORK, refitted=LAYERS[1:], refits=3, refit=200), Pace(0, 0, 1.0), Speed(0, 0))
+    assert list(found)[list(found).index(REWRITING) + 1] == REFITTING
+    assert found[REFITTING] == pytest.approx(100 + 3 * (200 + 100 + 100), rel=1e-2)
+    more = forecast(replace(WORK, refitted=LAYERS, refits=3, refit=200), Pace(0, 0, 1.0), Speed())
+    assert more[REFITTING] > found[REFITTING]
+    assert REFITTING not in forecast(WORK, PACE, Speed())
 
 
 def test_a_spectrum_goes_with_the_cube_of_the_smaller_side() -> None:

@@ -46,6 +46,7 @@ RESULT = {
     "seconds",
     "notes",
     "bytes_with_formats",
+    "refitted",
 }
 LAYER = {
     "name",

@@ -71,7 +71,7 @@ class ByObjective:
         """Of the pieces themselves: this makes them."""
         return self.objective.error(self.left(self.fit(rank)))
 
-    def fit(self, rank: Rank) -> Fit:
+    def fit(self, rank: Rank, *, sweeps: bool = True) -> Fit:
         """The first kernel and, as one, those after it, in the core.
 
         Raises:

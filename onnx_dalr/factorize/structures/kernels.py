@@ -122,18 +122,18 @@ class TwoKernelsByRank(ByObjective):
         """Share of what is to be expected on unseen rows: for every rank at once."""
         return self.tail(rank) / float(self.tails[0]) if self.tails[0] > 0 else 0.0
 
-    def fit(self, rank: Rank) -> Fit:
+    def fit(self, rank: Rank, *, sweeps: bool = True) -> Fit:
         """Least squares, and a sweep where something is left."""
         (K,) = rank
         if not 1 <= K <= len(self.first):
             raise ValueError(f"rank {K} is not within 1..{len(self.first)}")
         view = View(self.objective, self.split)
         fit = fitted(view, self.first[:K].astype(np.float64))
-        return fit if len(self.first) == K else swept(view, fit)
+        return swept(view, fit) if sweeps and len(self.first) > K else fit
 
-    def pieces(self, rank: Rank) -> Pieces:
+    def pieces(self, rank: Rank, *, swept: bool = True) -> Pieces:
         """B, then A."""
-        fit = self.fit(rank)
+        fit = self.fit(rank, sweeps=swept)
         A = self.objective.lift(fit.H)
         g = self.gauge(fit, A)
         B, A = fit.V * g[:, None], A / g[:, None]

@@ -75,8 +75,9 @@ class OutSpectrum(PairSpectrum):
 
     shape: Shape
 
-    def pieces(self, rank: Rank) -> Pieces:
+    def pieces(self, rank: Rank, *, swept: bool = True) -> Pieces:
         """B, then A."""
+        del swept  # they are the best there are
         made = self.spectrum.factors(rank[0])
         B = made.B.reshape(len(made.B), *self.shape.dims[1:])
         A = made.A.reshape(*made.A.shape, *([1] * len(self.shape.kernel)))

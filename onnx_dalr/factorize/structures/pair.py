@@ -128,8 +128,9 @@ class PairSpectrum:
         first = float(self.spectrum.errors[0])
         return self.error(rank) / first if first > 0 else 0.0
 
-    def pieces(self, rank: Rank) -> Pieces:
+    def pieces(self, rank: Rank, *, swept: bool = True) -> Pieces:
         """B, then A."""
+        del swept  # they are the best there are
         return pieces_of(self.spectrum.factors(rank[0]))
 
     def compact(self) -> PairSpectrum:

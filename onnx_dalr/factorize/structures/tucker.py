@@ -130,7 +130,7 @@ class TuckerByRank(ByObjective):
         whole = self.known[0, 0][0]
         return self.tail(rank) / whole if whole > 0 else 0.0
 
-    def fit(self, rank: Rank) -> Fit:
+    def fit(self, rank: Rank, *, sweeps: bool = True) -> Fit:
         """The best r2 directions of what the best second kernel makes, and a sweep where something is left."""
         r1, r2 = rank
         most = len(self.first), self.objective.r
@@ -138,11 +138,11 @@ class TuckerByRank(ByObjective):
             raise ValueError(f"ranks {r1}x{r2} are not within 1x1..{most[0]}x{most[1]}")
         view = View(self.objective, self.split)
         fit = narrowed(view, fitted(view, self.first[:r1].astype(np.float64)), r2)
-        return fit if rank == most else swept(view, fit, lambda wide: narrowed(view, wide, r2))
+        return swept(view, fit, lambda wide: narrowed(view, wide, r2)) if sweeps and rank != most else fit
 
-    def pieces(self, rank: Rank) -> Pieces:
+    def pieces(self, rank: Rank, *, swept: bool = True) -> Pieces:
         """B, M, A."""
-        fit = self.fit(rank)
+        fit = self.fit(rank, sweeps=swept)
         assert fit.directions is not None
         M = np.tensordot(fit.directions, self.objective.weigh(fit.H), axes=(0, 0))
         A = self.objective.lift(self.objective.unweigh(fit.directions))

@@ -40,12 +40,13 @@ class Whole:
         """Nothing is left out."""
         return self.error(rank)
 
-    def pieces(self, rank: Rank) -> Pieces:
+    def pieces(self, rank: Rank, *, swept: bool = True) -> Pieces:
         """There is no rank to ask for.
 
         Raises:
             LookupError: Always.
         """
+        del swept
         raise LookupError(f"a weight in one piece has no rank {rank}")
 
     def compact(self) -> Whole:

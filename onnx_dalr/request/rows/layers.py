@@ -98,6 +98,19 @@ LAYERS = (
         words="onnx_dalr.request.weights:MemoryName",
     ),
     Option(
+        name="refit",
+        type="str",
+        default="auto",
+        text='"auto" to fit layers again, front to back, to what enters them once the layers before are compressed, '
+        'where that does better on the select samples; "off" to leave them.',
+        functions=_FUNCTIONS,
+        help="auto, or off: fit layers again to what the layers before have become.",
+        commands=("optimize", "apply"),
+        group=GROUP,
+        metavar="WORD",
+        words="onnx_dalr.request.weights:RefitName",
+    ),
+    Option(
         name="include",
         type="str | Iterable[str]",
         default=(),
