@@ -41,11 +41,9 @@ from onnx import ModelProto
 
 import onnx_dalr
 from onnx_dalr.errors import DalrError, InputError
-from onnx_dalr.factorize import Factors
 from onnx_dalr.factorize.form import KEPT
 from onnx_dalr.factorize.formats import FORMATS
 from onnx_dalr.factorize.structures import Piece
-from onnx_dalr.factorize.structures.pair import pieces_of
 from onnx_dalr.graph.layers import Layer, find, matrix
 from onnx_dalr.graph.rewrite import Substitution, rewrite
 from onnx_dalr.graph.storage.model import Model, count_params, input_specs, is_valid, load, save
@@ -146,8 +144,9 @@ def exact(model: Model, layer: Layer) -> Substitution:
         fits = np.abs(W).max(initial=0) < 6e4
         pieces = [Piece("W", W.reshape(layer.shape.dims).astype(np.float32))]
         return Substitution.of(layer, pieces, FORMATS["float16" if fits else KEPT], np.zeros(layer.m))
-    made = pieces_of(Factors(np.eye(layer.m), W, np.zeros(layer.m)))
-    return Substitution.of(layer, made.pieces, FORMATS[KEPT], made.shift)
+    through = np.eye(layer.m).reshape(layer.m, layer.m, *[1] * len(layer.shape.kernel))
+    pieces = [Piece("B", W.reshape(layer.shape.dims)), Piece("A", through, ())]
+    return Substitution.of(layer, pieces, FORMATS[KEPT], np.zeros(layer.m))
 
 
 def _check_rewrite(

@@ -155,15 +155,42 @@ class Graph:
         if len(x.shape) < 3 or x.type != self.type or self.type == TensorProto.DOUBLE:  # no kernel
             return None
         axes, m = len(x.shape) - 2, self.rng.choice(self.sizes)
-        strides, pads = self.rng.choice([1, 1, 2]), self.rng.choice([0, 0, 1])
-        geometry: dict[str, Any] = (
-            {"strides": [strides] * axes, "pads": [pads] * 2 * axes} if self.rng.random() < 0.5 else {}
+        op, kernel = (
+            self.rng.choice(["Conv", "Conv", "ConvTranspose"]),
+            [self.rng.choice([1, 1, 2, 3]) for _ in range(axes)],
         )
-        spatial = [(axis + 2 * pads - 1) // strides + 1 if geometry else axis for axis in x.shape[2:]]
-        operands = [x.name, self.weight((m, x.shape[1], *[1] * axes))]
+        geometry = self._geometry(axes) if self.rng.random() < 0.6 else {}
+        if op == "Conv" and self.rng.random() < 0.15:
+            geometry = {"auto_pad": self.rng.choice(["SAME_UPPER", "SAME_LOWER", "VALID"])}
+        spatial = [self._length(op, axis, taps, x.shape[2 + axis], geometry) for axis, taps in enumerate(kernel)]
+        if min(spatial) < 1 or max(spatial) > 40:
+            return None
+        channels = (x.shape[1], m) if op == "ConvTranspose" else (m, x.shape[1])
+        operands = [x.name, self.weight((*channels, *kernel))]
         if self.rng.random() < 0.5:
             operands.append(self.constant((m,)).name)
-        return self.node("Conv", operands, (x.shape[0], m, *spatial), **geometry)
+        return self.node(op, operands, (x.shape[0], m, *spatial), **geometry)
+
+    def _geometry(self, axes: int) -> dict[str, Any]:
+        """Some of what there is to say of a kernel."""
+        every = {
+            "strides": [self.rng.choice([1, 2, 3]) for _ in range(axes)],
+            "dilations": [self.rng.choice([1, 1, 2]) for _ in range(axes)],
+            "pads": [self.rng.choice([0, 0, 1, 2]) for _ in range(2 * axes)],
+        }
+        return {name: each for name, each in every.items() if self.rng.random() < 0.6}
+
+    @staticmethod
+    def _length(op: str, axis: int, taps: int, length: int, geometry: dict[str, Any]) -> int:
+        """What a kernel makes of an axis of such a length."""
+        stride, dilation = (geometry.get(name, [1] * 9)[axis] for name in ("strides", "dilations"))
+        pads, span = geometry.get("pads", [0] * 9), dilation * (taps - 1) + 1
+        zeros = pads[axis] + pads[len(pads) // 2 + axis] if "pads" in geometry else 0
+        if op == "ConvTranspose":
+            return int((length - 1) * stride + span - zeros)
+        if geometry.get("auto_pad", "VALID") != "VALID":
+            return length
+        return int((length + zeros - span) // stride + 1)
 
     def _elementwise(self, x: Tensor) -> Tensor | None:
         same = [tensor for tensor in self.tensors if tensor.shape == x.shape and tensor.type == x.type]

@@ -86,24 +86,22 @@ def bytes_in_format(layer: Layer, form: Form, format: str, method: Method) -> in
 
 
 def largest_rank(layer: Layer, method: Method) -> int:
-    """The largest rank that makes a layer smaller; 0 where none does."""
+    """The largest rank that makes a layer smaller where no more than a rank is given; 0 where none does."""
     return layer.break_even(compensated=method.compensates)
 
 
 def at_rank(layer: Layer, rank: int | None, format: str = KEPT) -> Form:
-    """What `--rank` means for a layer: its first structure with it on all sides; for None or without, in one piece."""
-    if rank is None or not layer.structures:
+    """What `--rank` means for a layer: the first structure that can save, with it on all sides; else in one piece."""
+    first = layer.by_rank
+    if rank is None or first is None:
         return Form(DENSE, (), format)
-    first = layer.structures[0]
     return Form(first.name, (rank,) * len(first.smallest), format)
 
 
 def at_share(layer: Layer, share: float) -> Form | None:
-    """The largest rank of the layer's first structure with at most this share of its parameters; None for none."""
-    if not layer.structures:
-        return None
-    first = layer.structures[0]
-    ranks = first.ranks(layer.shape, int(share * layer.params) + 1)
+    """The largest rank of that structure with at most this share of the layer's parameters; None for none."""
+    first = layer.by_rank
+    ranks = first.ranks(layer.shape, int(share * layer.params) + 1) if first else ()
     return Form(first.name, ranks[-1]) if ranks else None
 
 

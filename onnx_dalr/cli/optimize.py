@@ -12,8 +12,8 @@ from onnx_dalr.cli.parameters import takes_its_options
 def optimize(**given: Any) -> None:
     """Make a model smaller for the data it will see.
 
-    Runs IN.onnx on samples of the target domain, factorizes the weights of its Gemm, MatMul and 1×1 Conv nodes, writes
-    OUT.onnx and measures that file on held-out samples.
+    Runs IN.onnx on samples of the target domain, factorizes the weights of its Gemm, MatMul, Conv and ConvTranspose
+    nodes, kernels of any size with one group, writes OUT.onnx and measures that file on held-out samples.
 
         onnx-dalr optimize in.onnx out.onnx --calib images/
     """

@@ -90,8 +90,9 @@ def optimize(
 ) -> Result:
     """Makes a model smaller for the data it will see.
 
-    Runs the model on the fit samples, factorizes the weights of its Gemm, MatMul and 1×1 Conv nodes, rewrites each
-    into two thin ones, and measures the file on disk against the original on samples no decision saw.
+    Runs the model on the fit samples, factorizes the weights of its Gemm, MatMul, Conv and ConvTranspose nodes, kernels
+    of any size with one group, rewrites each into two or three thin ones, and measures the file on disk against the
+    original on samples no decision saw.
 
     Args:
         model: Path of the original, or a ModelProto.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import operator
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from types import MappingProxyType
 
 from onnx import NodeProto
@@ -20,7 +21,8 @@ def reshaped_to(
 ) -> dict[str, Dims]:
     """Shapes of what Reshape makes, as far as its integers can be told.
 
-    Shape inference follows such integers too, but not through operators of opsets before 13.
+    Shape inference follows such integers too, but not through operators of opsets before 13. A damaged node, with
+    fewer operands or results than its operator has, tells nothing.
 
     Args:
         nodes: In an order of computation.
@@ -30,15 +32,20 @@ def reshaped_to(
     followed: dict[str, Integers] = dict(values)
     found: dict[str, Dims] = {}
     for node in nodes:
-        if node.op_type == "Shape" and node.input[0] in dims and not node.attribute:
-            followed[node.output[0]] = dims[node.input[0]]
-        elif node.op_type in _FOLLOWED and all(name in followed for name in node.input):
-            integers = _FOLLOWED[node.op_type](*(followed[name] for name in node.input), *_bounds(node))
-            if integers is not None:
-                followed[node.output[0]] = integers
-        elif node.op_type == "Reshape" and len(node.input) > 1 and node.input[1] in followed:
-            found[node.output[0]] = _shape(followed[node.input[1]], dims.get(node.input[0]))
+        with suppress(IndexError, TypeError):
+            _follow(node, followed, dims, found)
     return found
+
+
+def _follow(node: NodeProto, followed: dict[str, Integers], dims: Mapping[str, Dims], found: dict[str, Dims]) -> None:
+    if node.op_type == "Shape" and node.input[0] in dims and not node.attribute:
+        followed[node.output[0]] = dims[node.input[0]]
+    elif node.op_type in _FOLLOWED and all(name in followed for name in node.input):
+        integers = _FOLLOWED[node.op_type](*(followed[name] for name in node.input), *_bounds(node))
+        if integers is not None:
+            followed[node.output[0]] = integers
+    elif node.op_type == "Reshape" and len(node.input) > 1 and node.input[1] in followed:
+        found[node.output[0]] = _shape(followed[node.input[1]], dims.get(node.input[0]))
 
 
 def _bounds(node: NodeProto) -> Sequence[Integers]:

@@ -104,11 +104,17 @@ class Layer:
         """m·n."""
         return self.shape.params
 
+    @property
+    def by_rank(self) -> Structure | None:
+        """The structure that a rank alone stands for: the first that can be smaller than the weight."""
+        return next((structure for structure in self.structures if structure.ranks(self.shape, self.params)), None)
+
     def break_even(self, *, compensated: bool) -> int:
-        """The largest rank at which some structure and a new bias have fewer parameters; 0 where none has."""
-        room = self.params - self.growth(compensated=compensated)
-        ranks = (structure.ranks(self.shape, room) for structure in self.structures)
-        return max((saving[-1][0] for saving in ranks if saving), default=0)
+        """The largest rank at which that structure and a new bias have fewer parameters; 0 where there is none."""
+        if self.by_rank is None:
+            return 0
+        saving = self.by_rank.ranks(self.shape, self.params - self.growth(compensated=compensated))
+        return max((rank[0] for rank in saving), default=0)
 
 
 @dataclass(frozen=True)

@@ -67,7 +67,7 @@ def multiply_adds(model: Model, sizes: Sizes, samples: int = 1) -> MultiplyAdds:
             if scope != MAIN:
                 unknown.append(node_name(node))
                 continue
-            if node.output[0] not in fed:
+            if not fed.intersection(node.output[:1]):
                 continue
             try:
                 by_node[node.output[0]] = _COUNTED[node.op_type](node, partial(exactly, sizes))
@@ -137,14 +137,14 @@ def _einsum(node: NodeProto, of: Of) -> int:
     """Every combination of its indices.
 
     Raises:
-        LookupError: An ellipsis hides some.
+        LookupError: An ellipsis hides some, or the operands are not those it speaks of.
     """
-    operands = attribute(node, "equation", b"").decode().replace(" ", "").partition("->")[0]
-    if "." in operands:
+    operands = attribute(node, "equation", b"").decode().replace(" ", "").partition("->")[0].split(",")
+    shapes = [of(name) for name in node.input]
+    if any("." in indices for indices in operands) or list(map(len, operands)) != list(map(len, shapes)):
         raise LookupError(operands)
-    named = zip(operands.split(","), node.input, strict=True)
-    sizes = {index: size for indices, name in named for index, size in zip(indices, of(name), strict=True)}
-    return math.prod(sizes.values())
+    each = zip("".join(operands), (size for shape in shapes for size in shape), strict=True)
+    return math.prod(dict(each).values())
 
 
 def _not_known(node: NodeProto, of: Of) -> int:

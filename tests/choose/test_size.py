@@ -14,7 +14,6 @@ import pytest
 import onnx_dalr
 from onnx_dalr import Analysis, Plan, Result, TargetError
 from onnx_dalr.candidate.candidate import build
-from onnx_dalr.factorize import Form
 from onnx_dalr.graph.storage.model import artifact_size, save
 from onnx_dalr.plan.fit import fitted_to
 from tests.cli import tiny
@@ -62,8 +61,8 @@ class Bench:
         with onnx_dalr.analyze(self.model, stats=extras["save_stats"], method=plan.method) as analysis:
             assert self.weigh(analysis, plan, output) == result.bytes_after
             for position, choice in enumerate(plan.choices):
-                if not choice.form.untouched:
-                    raised = replace(choice, form=Form("pair", (choice.form.rank[0] + 1,)))
+                if len(choice.form.rank) == 1:
+                    raised = replace(choice, form=choice.form._replace(rank=(choice.form.rank[0] + 1,)))
                     others = replace(plan, choices=(*plan.choices[:position], raised, *plan.choices[position + 1 :]))
                     assert self.weigh(analysis, others, output) > limit, f"{choice.layer} could have {raised.form}"
         return result

@@ -222,9 +222,21 @@ def test_the_energy_lost_falls_to_nothing() -> None:
         assert first > last >= 0
         assert first < 1 or method != "dalr"  # what knows no data can leave more than there was
         assert last < 1e-6
-        if name != "out":  # of dalr it is that of the curve: all ranks at once
+        if name != "out" and method == "dalr":  # that of the curve: all ranks at once
             whole = found.tail(case.ranks(name)[0]) / first
             assert found.energy_lost(case.ranks(name)[1]) == pytest.approx(found.tail(case.ranks(name)[1]) / whole)
+
+
+def test_of_svd_the_energy_is_that_of_the_weights() -> None:
+    case = kernel(12, 6, (3, 3))
+    kernels = case.W.astype(np.float64).reshape(12, 6, 3, 3)
+    by_axes = {"v": kernels.transpose(1, 2, 0, 3), "h": kernels.transpose(1, 3, 0, 2), "in": kernels.transpose(1, 0, 2, 3)}
+    for name, laid in by_axes.items():
+        matrix = laid.reshape(6 * (1 if name == "in" else 3), -1)
+        squares = np.linalg.svd(matrix, compute_uv=False) ** 2
+        found = case.decomposed(name, "svd")
+        for rank in (1, 3):
+            assert found.energy_lost((rank,)) == pytest.approx(squares[rank:].sum() / squares.sum(), rel=1e-5)
 
 
 def test_where_a_bias_is_moved_the_mean_output_stays() -> None:

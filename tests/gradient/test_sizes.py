@@ -57,3 +57,11 @@ def test_a_computed_shape(body: str, expected: Dims) -> None:
 )
 def test_what_cannot_be_told_is_left_open(body: str) -> None:
     assert told(body, (None, 4, 6), zero=[0], one=[1], two=[2], many=[0, 1]) is None
+
+
+@pytest.mark.parametrize("op", ["Identity", "Shape", "Gather", "Slice", "Add", "Reshape", "Concat"])
+@pytest.mark.parametrize("inputs", [[], ["one"]], ids=str)
+@pytest.mark.parametrize("outputs", [[], ["s"]], ids=str)
+def test_of_a_damaged_node_nothing_is_told_and_the_others_go_on(op: str, inputs: list[str], outputs: list[str]) -> None:
+    nodes = [onnx.helper.make_node(op, inputs, outputs), onnx.helper.make_node("Reshape", ["x", "shape"], ["y"])]
+    assert reshaped_to(nodes, {"one": [1], "shape": [2, 3]}, {"x": (6,)})["y"] == (2, 3)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -15,9 +14,12 @@ from onnx_dalr.factorize.structures import STRUCTURES, Structure
 from onnx_dalr.graph import kinds
 from onnx_dalr.graph.contents import contents
 from onnx_dalr.graph.handle import Handle
-from onnx_dalr.graph.index import GraphIndex
-from onnx_dalr.graph.kinds import Refused, Replacement, Use
+from onnx_dalr.graph.index import GraphIndex, attribute
+from onnx_dalr.graph.kinds import Kind, Refused, Replacement, Use
 from onnx_dalr.graph.kinds.conv import Conv
+from onnx_dalr.graph.kinds.conv_transpose import ConvTranspose
+from onnx_dalr.graph.kinds.gemm import Gemm
+from onnx_dalr.graph.kinds.matmul import MatMul
 from onnx_dalr.graph.kinds.matrices import MatrixLayout, RightMatrix
 from onnx_dalr.graph.kinds.operands import constant_matrix, constant_operand
 from onnx_dalr.graph.layers import find, matrix
@@ -91,8 +93,23 @@ def test_padded_convolutions_read_the_zeros_and_step_over_positions() -> None:
     assert use.rows(x)[0, :, 0].tolist() == [0, 2, 4, 6, 0]
 
 
-def test_every_kind_can_be_taken_apart_into_a_pair() -> None:
-    assert all(kind.structures(Shape(8, 6)) == (STRUCTURES["pair"],) for kind in kinds.KINDS)
+@pytest.mark.parametrize(
+    ("kind", "shape", "names"),
+    [
+        (Gemm(), Shape(8, 6), ["pair"]),
+        (MatMul(), Shape(8, 6), ["pair"]),
+        (Conv(), Shape(8, 6, (1, 1)), ["pair"]),
+        (Conv(), Shape(8, 18, (3,)), ["out", "in", "tucker"]),
+        (Conv(), Shape(8, 54, (3, 3)), ["out", "in", "v", "h", "tucker"]),
+        (Conv(), Shape(8, 18, (1, 3)), ["out", "in", "tucker"]),
+        (Conv(), Shape(8, 162, (3, 3, 3)), ["out", "in", "tucker"]),
+        (ConvTranspose(), Shape(8, 18, (3,)), ["out", "in"]),
+        (ConvTranspose(), Shape(8, 54, (3, 3)), ["out", "in"]),
+    ],
+)
+def test_how_a_kind_can_be_taken_apart(kind: Kind, shape: Shape, names: list[str]) -> None:
+    assert [structure.name for structure in kind.structures(shape)] == names
+    assert kind in kinds.KINDS
 
 
 @dataclass(frozen=True)
@@ -139,29 +156,29 @@ def test_a_new_kind_is_a_class_and_a_line(monkeypatch: pytest.MonkeyPatch) -> No
 
 
 @dataclass(frozen=True)
-class Conv3x3(Conv):
+class InTwo(Conv):
     """Another kind for Conv, as far as finding goes."""
 
     def read(self, node: NodeProto, handle: Handle, index: GraphIndex) -> Use | Refused:
         found = constant_operand(node, index)
-        if isinstance(found, Refused) or math.prod(found.tensor.dims[2:]) != 9:
+        if isinstance(found, Refused) or attribute(node, "group", 1) not in (1, 2):
             return Refused("no")
         return Use(self, node.op_type, handle, node.name, node.input[0], found.name, None, node.output[0])
 
     def structures(self, shape: Shape) -> tuple[Structure, ...]:
-        return (STRUCTURES["pair"],) if shape.kernel else ()
+        return (STRUCTURES["out"],) if shape.kernel else ()
 
 
 def test_of_kinds_that_read_one_operator_the_first_that_takes_a_node_has_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    nodes = "[three] y = Conv(x, K)  [five] z = Conv(x, L)  [one] w = Conv(x, M)"
+    nodes = "[two] y = Conv <group = 2> (x, K)  [three] z = Conv <group = 3> (x, L)  [one] w = Conv(x, M)"
     proto = model(
-        f"g (float[N,6,5,5] x) => (float[N,8,3,3] y, float[N,8,1,1] z, float[N,8,5,5] w) {{ {nodes} }}",
-        K=(8, 6, 3, 3),
-        L=(8, 6, 5, 5),
-        M=(8, 6, 1, 1),
+        f"g (float[N,6,5,5] x) => (float[N,8,3,3] y, float[N,9,3,3] z, float[N,8,3,3] w) {{ {nodes} }}",
+        K=(8, 3, 3, 3),
+        L=(9, 2, 3, 3),
+        M=(8, 6, 3, 3),
     )
-    monkeypatch.setattr(kinds, "KINDS", (*kinds.KINDS, Conv3x3()))
+    monkeypatch.setattr(kinds, "KINDS", (*kinds.KINDS, InTwo()))
     layers, (skipped,) = find(Model(proto))
-    assert [(layer.name, layer.kind) for layer in layers] == [("three", Conv3x3()), ("one", Conv())]
-    assert layers[0].shape == Shape(8, 54, (3, 3))
-    assert skipped.reason == "5×5 convolution: only 1×1 is supported"
+    assert [(layer.name, layer.kind) for layer in layers] == [("two", InTwo()), ("one", Conv())]
+    assert layers[0].shape == Shape(8, 27, (3, 3))
+    assert skipped.reason == "grouped convolution (3 groups): only one group is supported"

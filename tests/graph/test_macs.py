@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 import pytest
-from onnx import ModelProto
+from onnx import ModelProto, helper
 
 from onnx_dalr.gradient import sizes_on
 from onnx_dalr.graph.kinds.positions import along_axes
@@ -107,6 +107,20 @@ def test_nodes_of_unknown_size_and_inside_bodies_are_named_and_not_counted() -> 
     assert found.by_node == {"w": 3 * 200}
     assert set(found.unknown) == {"late", "inside"}
     assert set(found.missing) == {"p", "y"}
+
+
+def test_nodes_that_are_damaged_are_named_and_not_counted() -> None:
+    proto = model("g (float[N,10] x) => (float[N,20] y) { [plain] y = MatMul (x, W) }", W=(10, 20))
+    for name, op, inputs, outputs, equation in (
+        ("no result", "MatMul", ["x", "W"], [], {}),
+        ("no weight", "Conv", ["x"], ["c"], {}),
+        ("no second operand", "Einsum", ["x"], ["e"], {"equation": "ij,jk->ik"}),
+        ("an axis too many", "Einsum", ["x", "W"], ["f"], {"equation": "ijl,jk->ik"}),
+    ):
+        proto.graph.node.append(helper.make_node(op, inputs, outputs, name=name, **equation))
+    found = multiply_adds(Model(proto), {"x": (3, 10), "W": (10, 20), "y": (3, 20), "c": (3, 20)})
+    assert found.by_node == {"y": 3 * 200}
+    assert found.unknown == ("no weight", "no second operand", "an axis too many")
 
 
 # Kernels in a row

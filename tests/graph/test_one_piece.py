@@ -102,26 +102,38 @@ class Case:
 X2, X3, X4 = "(float[2,16,9] x)", "(float[2,8,9,7] x)", "(float[1,4,5,6,7] x)"
 SEQUENCE = "(float[5,2,12] x) => (float[?,?,?,?] y, float[?,?,?] h)"
 CASES = {
-    "Conv, 1-D": Case(f"{X2} => (float[?,?,?] y) {{ y = Conv <dilations = [2]> (x, W) }}", {"W": ((24, 16, 3), (0,))}),
+    "Conv, 1-D": Case(
+        f"{X2} => (float[?,?,?] y) {{ y = Conv <group = 2, dilations = [2]> (x, W) }}", {"W": ((48, 8, 3), (0,))}
+    ),
     "Conv, 2-D": Case(
-        f"{X3} => (float[?,?,?,?] y) {{ y = Conv <strides = [2, 1], pads = [1, 0, 2, 1]> (x, W, b) }}",
-        {"W": ((16, 8, 3, 5), (0,))},
-        beside=(("b", (16,)),),
+        f"{X3} => (float[?,?,?,?] y) {{ y = Conv <group = 2, strides = [2, 1], pads = [1, 0, 2, 1]> (x, W, b) }}",
+        {"W": ((32, 4, 3, 5), (0,))},
+        beside=(("b", (32,)),),
     ),
     "Conv, padded by itself": Case(
-        f'{X3} => (float[?,?,?,?] y) {{ y = Conv <auto_pad = "SAME_UPPER"> (x, W) }}', {"W": ((16, 8, 3, 3), (0,))}
+        f'{X3} => (float[?,?,?,?] y) {{ y = Conv <group = 2, auto_pad = "SAME_UPPER"> (x, W) }}',
+        {"W": ((32, 4, 3, 3), (0,))},
     ),
-    "Conv, 3-D": Case(f"{X4} => (float[?,?,?,?,?] y) {{ y = Conv(x, W) }}", {"W": ((12, 4, 3, 3, 3), (0,))}),
+    "Conv, 3-D": Case(
+        f"{X4} => (float[?,?,?,?,?] y) {{ y = Conv <group = 2> (x, W) }}", {"W": ((24, 2, 3, 3, 3), (0,))}
+    ),
     "Conv, in groups": Case(
         f"{X3} => (float[?,?,?,?] y) {{ y = Conv <group = 4> (x, W) }}", {"W": ((64, 2, 3, 3), (0,))}
     ),
     "Conv, depthwise": Case(
         f"{X3} => (float[?,?,?,?] y) {{ y = Conv <group = 8> (x, W) }}", {"W": ((128, 1, 3, 3), (0,))}
     ),
-    "ConvTranspose": Case(
-        f"{X3} => (float[?,?,?,?] y) {{ y = ConvTranspose <strides = [2, 2]> (x, W) }}", {"W": ((8, 20, 3, 3), (1,))}
+    "ConvTranspose, as large as is said": Case(
+        f"{X3} => (float[?,?,?,?] y) {{ y = ConvTranspose <strides = [2, 2], output_shape = [18, 15]> (x, W) }}",
+        {"W": ((8, 20, 3, 3), (1,))},
     ),
-    "ConvTranspose, 1-D": Case(f"{X2} => (float[?,?,?] y) {{ y = ConvTranspose(x, W) }}", {"W": ((16, 20, 4), (1,))}),
+    "ConvTranspose, 1-D, padded by itself": Case(
+        f'{X2} => (float[?,?,?] y) {{ y = ConvTranspose <auto_pad = "SAME_UPPER"> (x, W) }}',
+        {"W": ((16, 20, 4), (1,))},
+    ),
+    "ConvTranspose, of one tap": Case(
+        f"{X3} => (float[?,?,?,?] y) {{ y = ConvTranspose (x, W) }}", {"W": ((8, 130, 1, 1), (1,))}
+    ),
     "ConvTranspose, in groups": Case(
         f"{X3} => (float[?,?,?,?] y) {{ y = ConvTranspose <group = 4> (x, W) }}", {"W": ((8, 16, 3, 3), (0,))}
     ),
@@ -243,11 +255,42 @@ def test_a_weight_in_one_piece_is_fed_without_a_session(name: str) -> None:
 
 
 def test_without_being_asked_for_nothing_is_in_one_piece() -> None:
-    proto = made("Conv, 2-D", 17)
+    proto = made("Conv, in groups", 17)
     assert find(Model(proto))[0] == []
     (layer,) = layers_of(proto)
     (skipped,) = find(Model(proto))[1]
-    assert layer.why_whole == skipped.reason == "3×5 convolution: only 1×1 is supported"
+    assert layer.why_whole == skipped.reason == "grouped convolution (4 groups): only one group is supported"
+
+
+WHY = {
+    "Conv, 1-D": "grouped convolution (2 groups): only one group is supported",
+    "Conv, depthwise": "depthwise convolution: each channel by itself, there is nothing to take apart",
+    "ConvTranspose, in groups": "grouped convolution (4 groups): only one group is supported",
+    "ConvTranspose, as large as is said": (
+        "transposed convolution that is told its padding by `auto_pad` or `output_shape`, not by `pads`"
+    ),
+    "ConvTranspose, 1-D, padded by itself": (
+        "transposed convolution that is told its padding by `auto_pad` or `output_shape`, not by `pads`"
+    ),
+    "ConvTranspose, of one tap": "1×1 transposed convolution is not supported",
+    "Gather": "lookup table: its rows are picked, not multiplied",
+    "MatMul, one output": "too small to gain at any rank (1×1100)",
+    "LSTM": "recurrent: its weights are left as they are",
+}
+
+
+@pytest.mark.parametrize("name", WHY)
+def test_a_weight_in_one_piece_says_why(name: str) -> None:
+    assert [layer.why_whole for layer in layers_of(made(name, 17))][:1] == [WHY[name]]
+
+
+@pytest.mark.parametrize("op", ["Conv", "ConvTranspose"])
+def test_a_kernel_of_one_group_is_a_layer_like_others(op: str) -> None:
+    proto = model(f"g {X3} => (float[?,?,?,?] y) {{ [it] y = {op}(x, W) }}", W=(8, 8, 5, 5))
+    (layer,) = layers_of(proto)
+    assert (layer.name, layer.in_one_piece, layer.structures != ()) == ("it", False, True)
+    assert [found.weight for found in find(Model(proto))[0]] == ["W"]
+    assert skipped_of(proto) == []
 
 
 def test_layers_that_can_be_taken_apart_are_what_they_are_without() -> None:
@@ -268,16 +311,21 @@ def test_layers_that_can_be_taken_apart_are_what_they_are_without() -> None:
 
 def test_layers_of_both_sorts_are_replaced_together() -> None:
     proto = model(
-        "g (float[2,16,40] x) => (float[?,?,?] y) { h = Conv(x, K)  p = MatMul(h, V)  q = Add(p, b)  y = Conv(q, K) }",
-        K=(16, 16, 5),
+        """g (float[2,32,40] x) => (float[?,?,?] y) {
+            h = Conv <group = 2> (x, K)
+            p = MatMul(h, V)
+            q = Add(p, b)
+            y = Conv <group = 2> (q, K)
+        }""",
+        K=(32, 16, 5),
         V=(36, 36),
         b=(36,),
     )
     whole, factorable = layers_of(proto)
-    assert (whole.weight, len(whole.uses), factorable.structures != ()) == ("K", 2, True)
+    assert (whole.weight, len(whole.uses), whole.in_one_piece, factorable.structures != ()) == ("K", 2, True, True)
     parts = [
         Substitution.of(layer, (Piece("W", matrix(Model(proto), layer).reshape(layer.shape.dims)),), Bytes(), shift)
-        for layer, shift in ((factorable, np.ones(36)), (whole, np.zeros(16)))
+        for layer, shift in ((factorable, np.ones(36)), (whole, np.zeros(32)))
     ]
     made = rewrite(Model(proto), parts)
     onnx.checker.check_model(made.proto, full_check=True)

@@ -1,4 +1,4 @@
-"""The rows of weights in one piece: W times them is what the node makes, before its bias."""
+"""The rows of kernels and of weights in one piece: W times them is what the node makes, before its bias."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def assert_made_of_rows(proto: ModelProto) -> None:
     assert layer.can_be_read
     feeds = some_feeds(proto)
     y = run(proto, feeds)["y"]
-    rows = layer.uses[0].rows(feeds["x"])
+    rows = layer.uses[0].rows(feeds["x"]).reshape(-1, layer.n)
     expected = np.moveaxis(y, 1, -1).reshape(-1, y.shape[1])
     np.testing.assert_allclose(rows @ matrix(Model(proto), layer).T, expected, rtol=1e-4, atol=1e-4)
 
@@ -77,7 +77,7 @@ def test_only_what_is_picked_is_gathered() -> None:
 
     some = layer.uses[0].some_rows(x, pick)
     assert shapes == [(2, 20)]
-    np.testing.assert_array_equal(some, layer.uses[0].rows(x)[[0, 25]])
+    np.testing.assert_array_equal(some, layer.uses[0].rows(x).reshape(-1, layer.n)[[0, 25]])
 
 
 def test_a_kernel_longer_than_the_data_has_no_rows() -> None:

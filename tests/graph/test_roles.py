@@ -39,6 +39,9 @@ ZERO = np.array(0, np.int8)
         ("y = Gemm(x, W)", (32, 16), "Gemm"),
         ("y = Conv(x, W)", (32, 16, 1, 1), "1×1 Conv"),
         ("y = Conv(x, W)", (32, 16, 1), "1×1 Conv"),
+        ("y = Conv(x, W)", (32, 16, 3, 3), "3×3 Conv"),
+        ("y = Conv(x, W)", (32, 16, 5), "5-tap Conv"),
+        ("y = ConvTranspose(x, W)", (16, 32, 2, 2), "2×2 ConvTranspose"),
     ],
 )
 def test_the_weight_of_a_layer(nodes: str, shape: tuple[int, ...], kind: str) -> None:
@@ -49,12 +52,15 @@ def test_the_weight_of_a_layer(nodes: str, shape: tuple[int, ...], kind: str) ->
 @pytest.mark.parametrize(
     ("nodes", "shape", "kind", "reason"),
     [
-        ("y = Conv(x, W)", (32, 16, 3, 3), "3×3 Conv", "3×3 convolution"),
-        ("y = Conv(x, W)", (32, 16, 5), "5-tap Conv", "5 convolution"),
-        ("y = Conv <group = 16> (x, W)", (32, 1, 3, 3), "depthwise 3×3 Conv", "3×3 convolution"),
+        ("y = Conv <group = 16> (x, W)", (32, 1, 3, 3), "depthwise 3×3 Conv", "depthwise convolution"),
         ("y = Conv <group = 4> (x, W)", (32, 4, 1, 1), "grouped 1×1 Conv", "grouped convolution"),
-        ("y = ConvTranspose(x, W)", (16, 32, 2, 2), "2×2 ConvTranspose", "not supported"),
-        ("y = ConvTranspose <group = 16> (x, W)", (16, 1, 2, 2), "depthwise 2×2 ConvTranspose", "not supported"),
+        ("y = ConvTranspose(x, W)", (16, 32, 1, 1), "1×1 ConvTranspose", "1×1 transposed convolution is not supported"),
+        (
+            "y = ConvTranspose <group = 16> (x, W)",
+            (16, 1, 2, 2),
+            "depthwise 2×2 ConvTranspose",
+            "depthwise convolution",
+        ),
         ("y = MatMul(W, x)", (32, 16), "MatMul", "its constant is on the left"),
         ("y = MatMul(x, W)", (4, 32, 16), "MatMul", "its weight is batched, not a matrix"),
         ("y = MatMul(x, W)", (16, 1), "MatMul", "too small to gain at any rank"),

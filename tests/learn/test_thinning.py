@@ -1,4 +1,4 @@
-"""Few rows of weights in one piece: spread, the same whatever the batches, and without padding."""
+"""Few rows of kernels and of weights in one piece: spread, the same whatever the batches, and without padding."""
 
 from __future__ import annotations
 
@@ -7,7 +7,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+from onnx import ModelProto, TensorProto, helper
 
+from onnx_dalr.errors import InputError
 from onnx_dalr.factorize import METHODS, Need, Statistics
 from onnx_dalr.factorize.gram import symmetric
 from onnx_dalr.graph.layers import find
@@ -17,7 +19,16 @@ from onnx_dalr.learn.thinning import Thinner, rows_wanted
 from onnx_dalr.samples import Batch
 from tests.graph.helpers import model
 
-CONV = load(model("g (float[N,8,L] x) => (float[?,?,?] y) { r = Relu(x)  y = Conv <pads=[1,1]> (r, K) }", K=(64, 8, 3)))
+KERNEL = load(
+    model("g (float[N,8,L] x) => (float[?,?,?] y) { r = Relu(x)  y = Conv <pads=[1,1]> (r, K) }", K=(64, 8, 3))
+)
+WHOLE = load(  # a kernel that is turned on the way stays in one piece
+    model(
+        "g (float[N,8,L] x) => (float[?,?,?] y)"
+        " { r = Relu(x)  k = Transpose <perm=[1,0,2]> (K)  y = Conv <pads=[1,1]> (r, k) }",
+        K=(8, 64, 3),
+    )
+)
 
 
 def some(samples: int, length: int = 30) -> Any:
@@ -33,18 +44,22 @@ def thinner(samples: int) -> Thinner:
     return Thinner(samples, lambda batch: len(batch["x"]))
 
 
-def seen(batches: Any, made: Model = CONV, **options: Any) -> Statistics:
+def seen(batches: Any, made: Model = WHOLE, **options: Any) -> Statistics:
     layers = find(made, in_one_piece=True)[0]
     found = capture(made, layers, METHODS["dalr"], batches, device="cpu", rounded=lambda layer: True, **options)
     return found.statistics[layers[0].name]
 
 
+def patches(x: Any) -> Any:
+    """What the kernel sees, [p, 24]."""
+    padded = np.pad(np.maximum(x, 0), ((0, 0), (0, 0), (1, 1)))
+    found = np.stack([padded[:, :, tap : tap + 30] for tap in range(3)], axis=-1)  # [N, C, L, taps]
+    return found.transpose(0, 2, 1, 3).reshape(-1, 24).astype(np.float64)
+
+
 def test_the_moment_of_all_rows_is_that_of_all_patches() -> None:
     x = some(4)
-    held = seen(in_batches(x, 3))
-    padded = np.pad(np.maximum(x, 0), ((0, 0), (0, 0), (1, 1)))
-    patches = np.stack([padded[:, :, tap : tap + 30] for tap in range(3)], axis=-1)  # [N, C, L, taps]
-    rows = patches.transpose(0, 2, 1, 3).reshape(-1, 24).astype(np.float64)
+    held, rows = seen(in_batches(x, 3)), patches(x)
     assert (held.count, held.needs) == (120, Need.BLOCKS)
     assert held.blocks is not None
     np.testing.assert_allclose(symmetric(held.blocks[0]), rows.T @ rows, rtol=1e-5, atol=1e-4)
@@ -55,11 +70,30 @@ def test_the_moment_of_all_rows_is_that_of_all_patches() -> None:
 def test_which_rows_are_taken_does_not_depend_on_the_batches(size: int) -> None:
     x = some(16, 400)
     held, whole = (seen(in_batches(x, each), thinner=thinner(16)) for each in (size, 5))
-    layer = find(CONV, in_one_piece=True)[0][0]
+    layer = find(WHOLE, in_one_piece=True)[0][0]
     assert held.count == whole.count == rows_wanted(layer) == 2048
     assert held.blocks is not None
     assert whole.blocks is not None
     np.testing.assert_allclose(held.blocks, whole.blocks, rtol=1e-6, atol=1e-6 * whole.blocks.max())
+
+
+def test_of_a_kernel_that_is_taken_apart_the_whole_moment_is_kept() -> None:
+    x = some(4)
+    held, rows = seen(in_batches(x, 3), KERNEL), patches(x)
+    assert (held.count, held.needs) == (120, Need.INPUT)
+    assert held.input is not None
+    np.testing.assert_allclose(symmetric(held.input), rows.T @ rows, rtol=1e-5, atol=1e-4)
+    np.testing.assert_allclose(held.mean, rows.mean(axis=0), rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("size", [1, 4, 16])
+def test_of_its_many_rows_some_are_taken_whatever_the_batches(size: int) -> None:
+    x = some(16, 2500)
+    held, whole = (seen(in_batches(x, each), KERNEL, thinner=thinner(16)) for each in (size, 5))
+    assert held.count == whole.count == rows_wanted(find(KERNEL)[0][0]) == 32768
+    assert held.input is not None
+    assert whole.input is not None
+    np.testing.assert_allclose(held.input, whole.input, rtol=1e-5, atol=1e-5 * whole.input.max())
 
 
 def test_they_say_what_all_say() -> None:
@@ -88,15 +122,13 @@ def test_padding_is_never_taken() -> None:
     np.testing.assert_array_equal(picking.picked((1, 100), 40, real), np.flatnonzero(real))
 
 
+@pytest.mark.parametrize("made", [KERNEL, WHOLE], ids=["taken apart", "in one piece"])
 @pytest.mark.parametrize("few", [False, True])
-def test_masked_positions_do_not_enter(few: bool) -> None:
-    masked = load(
-        model(
-            "g (float[N,8,L] x, int64[N,L] attention_mask) => (float[?,?,?] y)"
-            " { r = Relu(x)  y = Conv <pads=[1,1]> (r, K) }",
-            K=(64, 8, 3),
-        )
-    )
+def test_masked_positions_do_not_enter(few: bool, made: Model) -> None:
+    proto = ModelProto()
+    proto.CopyFrom(made.proto)
+    proto.graph.input.append(helper.make_tensor_value_info("attention_mask", TensorProto.INT64, ["N", "L"]))
+    masked = load(proto)
     x, mask = some(4), np.ones((4, 30), np.int64)
     mask[1:, 20:] = 0
     options = {"thinner": thinner(4)} if few else {}
@@ -108,6 +140,8 @@ def test_what_is_not_finite_is_left_out() -> None:
     x = some(4)
     x[0, 3, 7] = np.inf
     assert seen(in_batches(x, 4)).count == 4 * 30 - 3
+    with pytest.raises(InputError, match="layer 'K' sees NaN or infinity"):
+        seen(in_batches(x, 4), KERNEL)
 
 
 def test_rows_of_all_uses_add_up() -> None:
@@ -122,7 +156,7 @@ def test_rows_of_all_uses_add_up() -> None:
 
 
 def test_memory_counts_them() -> None:
-    layers = find(CONV, in_one_piece=True)[0] * 3
+    layers = find(WHOLE, in_one_piece=True)[0] * 3
     dalr = METHODS["dalr"]
     assert [len(group) for group in groups_within(layers, dalr, 1, rounded=lambda layer: True)] == [1, 1, 1]
     needed = Statistics.bytes_needed(64, 24, Need.BLOCKS, 0)

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
-from onnx import ModelProto
+from onnx import ModelProto, helper, numpy_helper
 
 import onnx_dalr
 from onnx_dalr import Analysis, InputError, NothingToGainError, Plan, StatisticsSet
@@ -346,11 +346,17 @@ def test_a_layer_the_model_lacks_is_named(model: ModelProto, plan: Plan, stats: 
 
 
 def test_a_node_that_is_no_layer_is_named_with_the_reason(demo: Path) -> None:
-    with onnx_dalr.analyze(demo / "digits-target.onnx", calib=demo / "digits/calib", method="svd", samples=20) as made:
+    proto = onnx.load(demo / "digits-target.onnx")
+    node = next(node for node in proto.graph.node if node.name == "conv2_2")
+    kernel = next(tensor for tensor in proto.graph.initializer if tensor.name == node.input[1])
+    halved = numpy_helper.from_array(numpy_helper.to_array(kernel)[:, ::2].copy(), kernel.name)
+    kernel.CopyFrom(halved)
+    node.attribute.append(helper.make_attribute("group", 2))
+    with onnx_dalr.analyze(proto, calib=demo / "digits/calib", method="svd", samples=20) as made:
         plan = made.plan(rank="fc7=4")
-    more = replace(plan, choices=(*plan.choices, Choice("conv1_1", pair(8), "by hand")))
-    with pytest.raises(InputError, match="'conv1_1', which the model has not: 3×3 convolution"):
-        onnx_dalr.apply(demo / "digits-target.onnx", more, calib=demo / "digits/calib")
+    more = replace(plan, choices=(*plan.choices, Choice("conv2_2", pair(8), "by hand")))
+    with pytest.raises(InputError, match="'conv2_2', which the model has not: grouped convolution"):
+        onnx_dalr.apply(proto, more, calib=demo / "digits/calib")
 
 
 @pytest.mark.parametrize("changes", [{"first": None, "second": None}, {"first": 13, "second": 32}], ids=str)

@@ -11,9 +11,11 @@ import pytest
 
 import onnx_dalr
 from onnx_dalr import Analysis, Plan
+from onnx_dalr.factorize import Form
 from onnx_dalr.plan.choice import Choice, Point
 from tests.cli import tiny
 from tests.forms import UNTOUCHED, pair
+from tests.graph.helpers import model
 
 PLAN = Plan(
     method="dalr",
@@ -71,27 +73,48 @@ def analysis(demo: Path) -> Iterator[Analysis]:
         yield made
 
 
-def test_an_analysis_shows_the_curve_of_every_layer_and_what_was_skipped(analysis: Analysis) -> None:
-    text = str(analysis)
-    lines = text.splitlines()
+def row(analysis: Analysis, layer: str) -> list[str]:
+    """What the table says of a layer."""
+    (cells,) = (line.split() for line in str(analysis).splitlines() if line.startswith(f"{layer} "))
+    return cells
+
+
+def test_an_analysis_shows_the_curve_of_every_layer(analysis: Analysis) -> None:
+    lines = str(analysis).splitlines()
     assert lines[0] == "error of each layer's own output where it keeps so much of its parameters"
     assert lines[1].split() == ["layer", "op", "shape", "rows", "75", "%", "50", "%", "25", "%", "10", "%", "5", "%"]
-    assert lines[2].split()[:4] == ["fc6", "Gemm", "512×512", "323"]
-    assert lines[4].split()[:4] == ["fc8", "Gemm", "4×512", "323"]
-    assert "skipped 4 Conv: 3×3 convolution: only 1×1 is supported" in text
+    names = ["conv1_1", "conv1_2", "conv2_1", "conv2_2", "fc6", "fc7", "fc8"]
+    assert [line.split()[0] for line in lines[2:9]] == names
+    assert row(analysis, "conv2_1")[:3] == ["conv2_1", "Conv", "32×144"]  # 16 channels, 3×3
+    assert row(analysis, "fc6")[:4] == ["fc6", "Gemm", "512×512", "323"]
+    assert row(analysis, "fc8")[:4] == ["fc8", "Gemm", "4×512", "323"]
 
 
 def test_the_errors_of_an_analysis_are_those_of_the_ranks_that_keep_so_much(analysis: Analysis) -> None:
-    shown = [float(cell) for cell in str(analysis).splitlines()[2].split()[4:]]
+    shown = [float(cell) for cell in row(analysis, "fc6")[4:]]
     spectra = analysis.learned.of("fc6")
     ranks = [192, 128, 64, 25, 12]  # k·(512 + 512) of 512·512
     assert shown == [pytest.approx(spectra.expected_error(pair(rank)), abs=5e-5) for rank in ranks]
     assert shown == sorted(shown)
 
 
+def test_the_errors_of_a_kernel_are_those_of_its_first_structure(analysis: Analysis) -> None:
+    shown = [float(cell) for cell in row(analysis, "conv2_1")[4:]]
+    spectra = analysis.learned.of("conv2_1")
+    forms = [Form("out", (rank,)) for rank in (19, 13, 6, 2, 1)]  # k·(144 + 32) of 32·144
+    assert shown == [pytest.approx(spectra.expected_error(form), abs=5e-5) for form in forms]
+    assert shown == sorted(shown)
+
+
 def test_a_share_that_leaves_no_rank_is_blank(analysis: Analysis) -> None:
-    fc8 = str(analysis).splitlines()[4].split()
-    assert len(fc8) == 4 + 2  # 4×512: 75 % is rank 2, 50 % rank 1, and 25 % none
+    assert len(row(analysis, "fc8")) == 4 + 2  # 4×512: 75 % is rank 2, 50 % rank 1, and 25 % none
+
+
+def test_an_analysis_says_what_was_skipped() -> None:
+    text = "g (float[N,16] x) => (float[N,4] y) { a = MatMul(x, W)  b = MatMul(a, V)  y = MatMul(b, U) }"
+    proto = model(text, W=(16, 24), V=(24, 1), U=(1, 4))
+    with onnx_dalr.analyze(proto, calib=tiny.rows(), metric=False) as made:
+        assert "skipped 1 MatMul: too small to gain at any rank (1×24) (b)" in str(made)
 
 
 def test_an_analysis_without_skipped_nodes_says_nothing_of_them() -> None:

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from onnx import ModelProto, TensorProto, helper
+from onnx import ModelProto, TensorProto, helper, numpy_helper
 
 import onnx_dalr
 from onnx_dalr.results.json import SCHEMA, to_json
@@ -130,7 +130,7 @@ def test_the_keys_of_the_json_are_a_contract(facts: dict[str, Any]) -> None:
     assert facts["schema"] == SCHEMA == 2
     assert set(facts) == RESULT
     assert set(facts["layers"][0]) == LAYER
-    assert set(facts["skipped"][0]) == SKIPPED
+    assert facts["skipped"] == []
     assert set(facts["samples"]) == SAMPLES
     assert set(facts["quality"]) == QUALITY
     assert set(facts["quality"]["outputs"][0]) == OUTPUT
@@ -142,13 +142,24 @@ def test_the_keys_of_the_json_are_a_contract(facts: dict[str, Any]) -> None:
     assert set(facts["seconds"]) == PHASES
 
 
+def test_what_was_skipped_has_these_keys() -> None:
+    model = tiny.mlp()
+    model.graph.node.append(helper.make_node("MatMul", ["y", "one"], ["z"]))
+    model.graph.initializer.append(numpy_helper.from_array(np.ones((4, 1), np.float32), "one"))
+    model.graph.output.append(helper.make_tensor_value_info("z", TensorProto.FLOAT, ["N", 1]))
+    found = onnx_dalr.optimize(model, calib=tiny.rows(), rank=8, device="cpu")
+    (skipped,) = json.loads(found.to_json())["skipped"]
+    assert set(skipped) == SKIPPED
+
+
 def test_fields_and_json_agree(result: onnx_dalr.Result, facts: dict[str, Any]) -> None:
     for name in ("method", "target", "bytes_before", "bytes_after", "params_before", "params_after", "provider"):
         assert facts[name] == getattr(result, name)
     assert result.quality is not None
     assert facts["quality"]["accuracy_after"]["value"] == result.quality.accuracy_after.value  # type: ignore[union-attr]
-    assert [layer["rank"] for layer in facts["layers"]] == [layer.rank for layer in result.layers] == [8, None, None]
-    assert [layer["form"] for layer in facts["layers"]] == ["pair 8", "dense", "dense"]
+    ranks = [None, None, None, None, 8, None, None]  # four kernels, then fc6, fc7 and fc8
+    assert [layer["rank"] for layer in facts["layers"]] == [layer.rank for layer in result.layers] == ranks
+    assert [layer["form"] for layer in facts["layers"]] == ["pair 8" if rank else "dense" for rank in ranks]
     assert facts["samples"]["fit"] == list(result.samples.fit)
     assert "model" not in facts
 
@@ -242,7 +253,7 @@ TABLE = """\
 layer  op      shape  rank              bytes   kept  own error
 fc6    Gemm  512×512     8  1.05 MB → 32.8 kB  3.1 %  #
 why rank 300 would not make it smaller: 255 is the largest (fc7)
-as it was 2 eligible (fc7, fc8)
+as it was 6 eligible (conv1_1, conv1_2, conv2_1 and 3 more)
 """
 
 
@@ -272,7 +283,7 @@ def test_no_width_loses_a_name_or_a_number(result: onnx_dalr.Result, width: int)
     text = result.to_text(width=width)
     assert max(map(len, text.splitlines())) <= width
     assert "…" not in text
-    for shown in ("fc6", "fc7", "fc8", "512×512", "255 is the largest"):
+    for shown in ("fc6", "fc7", "conv1_1", "and 3 more", "512×512", "255 is the largest"):
         assert shown in " ".join(text.split())
 
 

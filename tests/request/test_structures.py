@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from onnx_dalr.candidate.forms import at_rank, forms_of
+from onnx_dalr.candidate.forms import at_rank, at_share, forms_of
 from onnx_dalr.errors import InputError
 from onnx_dalr.factorize import METHODS, Form
 from onnx_dalr.graph.layers import Layer, find
@@ -101,3 +101,19 @@ def test_a_rank_is_of_the_first_structure_that_is_left() -> None:
     assert at_rank(asked("v", "wide"), 8) == Form("v", (8,))
     assert at_rank(asked("tucker", "wide"), 8) == Form("tucker", (8, 8))
     assert asked("v", "wide").break_even(compensated=True) == int(np.ceil((32 * 144 - 32) / (3 * 48))) - 1
+
+
+def test_a_rank_is_of_the_first_structure_that_can_save() -> None:
+    """`out` has nothing to leave out where there is one output."""
+    proto = model("g (float[N,64,9,9] x) => (float[N,1,7,7] y) { y = Conv (x, W) }", W=(1, 64, 3, 3))
+    (layer,) = find(Model(proto))[0]
+    assert at_rank(layer, 4) == Form("in", (4,))
+    assert at_share(layer, 0.5) == Form("in", (3,))  # k·(64 + 9) of 64·9
+    assert layer.break_even(compensated=False) == 7
+
+
+def test_the_largest_rank_is_that_of_what_a_rank_stands_for() -> None:
+    """`v` could have more, but is not what a rank alone makes of it."""
+    layer = asked("auto", "wide")
+    assert layer.break_even(compensated=False) == (32 * 144 - 1) // (32 + 144) == 26
+    assert max(form.rank for form in forms_of(layer, METHODS["svd"]) if form.structure == "v") == (31,)

@@ -100,10 +100,12 @@ class TwoKernelsByRank(ByObjective):
     Attributes:
         tails: [R + 1]: the mean of ‖y − ŷ‖² to expect on unseen rows, before the sweep.
         effects: [R + 1]: the effect on the network's output, before the sweep; None without a metric.
+        energies: [R + 1]: what is left of the kernel in the unit of its objective: of svd the squared singular values.
     """
 
     tails: Float64
     effects: Float64 | None
+    energies: Float64
 
     def tail(self, rank: Rank) -> float:
         """Before the sweep, which lowers it a little."""
@@ -119,8 +121,8 @@ class TwoKernelsByRank(ByObjective):
         return math.nan if self.effects is None else float(self.effects[rank[0]])
 
     def energy_lost(self, rank: Rank) -> float:
-        """Share of what is to be expected on unseen rows: for every rank at once."""
-        return self.tail(rank) / float(self.tails[0]) if self.tails[0] > 0 else 0.0
+        """Share of what there is in the unit of the objective: of svd that is LRDKT's rule, Σσ² of the weights."""
+        return float(self.energies[rank[0]] / self.energies[0]) if self.energies[0] > 0 else 0.0
 
     def fit(self, rank: Rank, *, sweeps: bool = True) -> Fit:
         """Least squares, and a sweep where something is left."""
@@ -153,11 +155,12 @@ class TwoKernelsByRank(ByObjective):
 def by_rank(view: View, found: Nested) -> TwoKernelsByRank:
     """What is left of W Σ Wᵀ at every rank, as it is and as the metric sees it; of svd, what it loses on the data."""
     objective = view.objective
+    left = found.left()
     if not objective.shrinks:
-        return TwoKernelsByRank(objective, view.split, found.first, errors(view, found), None)
-    tails = objective.scale * found.left()
+        return TwoKernelsByRank(objective, view.split, found.first, errors(view, found), None, left)
+    tails = objective.scale * left
     effects = None
     if not math.isnan(objective.unit):
         seen = tails if objective.root is None else objective.scale * found.left(objective.root)
         effects = objective.unit * seen
-    return TwoKernelsByRank(objective, view.split, found.first, tails, effects)
+    return TwoKernelsByRank(objective, view.split, found.first, tails, effects, left)

@@ -18,7 +18,7 @@ from onnx_dalr.graph.kinds.base import Kind, Refused, Replacement, Spanned, Use
 from onnx_dalr.graph.kinds.geometry import Geometry, grouped, shared_out
 from onnx_dalr.graph.kinds.operands import constant_operand, one_row
 from onnx_dalr.graph.kinds.positions import along_axes
-from onnx_dalr.graph.kinds.readings import Pick, everyone
+from onnx_dalr.graph.kinds.readings import Pick, everyone, patches
 from onnx_dalr.graph.shapes import Sizes, exactly
 
 
@@ -47,7 +47,7 @@ class Conv(Kind):
             node_name=node.name,
             data=node.input[0],
             weight=weight.name,
-            layout=None,
+            layout=self,  # the two kinds of kernels take another axis for the outputs
             output=node.output[0],
             home=weight.home,
             path=weight.path,
@@ -60,7 +60,14 @@ class Conv(Kind):
         """Why a node with a constant of these dimensions is no layer."""
         if len(dims) < 3:
             return f"its weight has {len(dims)} axes, which is no kernel"
-        return grouped(node, channels=dims[1])
+        if reason := grouped(node, channels=dims[1]):
+            return reason
+        return None if patches(node, dims) else self.unread(node)
+
+    def unread(self, node: NodeProto) -> str:
+        """Why it is not known what a kernel of one group sees."""
+        del node
+        return "its strides, dilations or pads are not those of its kernel"
 
     def outputs(self, dims: Sequence[int]) -> int:
         """How many there are."""

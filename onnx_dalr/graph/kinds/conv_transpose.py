@@ -8,16 +8,16 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from numpy.typing import NDArray
-from onnx import NodeProto, helper
+from onnx import NodeProto
 
 from onnx_dalr.factorize.formats import Decoding
 from onnx_dalr.factorize.shape import Shape
 from onnx_dalr.factorize.structures import Structure
-from onnx_dalr.graph.kinds.base import Replacement, Spanned, Use
+from onnx_dalr.graph.kinds.base import Spanned, Use
 from onnx_dalr.graph.kinds.conv import Conv
 from onnx_dalr.graph.kinds.geometry import Geometry
 from onnx_dalr.graph.kinds.positions import along_axes
-from onnx_dalr.graph.kinds.readings import patches
+from onnx_dalr.graph.kinds.readings import told_its_size
 from onnx_dalr.graph.shapes import Sizes, exactly
 
 _STRUCTURES = ("out", "in")
@@ -34,11 +34,13 @@ class ConvTranspose(Conv):
         """Why a node with a constant of these dimensions is no layer."""
         if reason := super().refusal(node, dims):
             return reason
-        if math.prod(dims[2:]) == 1:
-            return "1×1 transposed convolution is not supported"
-        if patches(node, dims) is None:
+        return "1×1 transposed convolution is not supported" if math.prod(dims[2:]) == 1 else None
+
+    def unread(self, node: NodeProto) -> str:
+        """Why it is not known what a kernel of one group sees."""
+        if told_its_size(node):
             return "transposed convolution that is told its padding by `auto_pad` or `output_shape`, not by `pads`"
-        return None
+        return super().unread(node)
 
     def outputs(self, dims: Sequence[int]) -> int:
         """How many there are."""
@@ -77,15 +79,6 @@ class ConvTranspose(Conv):
         full = (*shape, *[1] * (len(dims) - len(shape)))
         steps = () if len(full) == len(shape) else (Decoding("Reshape", attributes={"shape": full}),)
         return (*steps, Decoding("Transpose", attributes={"perm": [1, 0, *range(2, len(full))]}))
-
-    def nodes(self, use: Use, node: NodeProto, new: Replacement) -> list[NodeProto]:
-        """A ConvTranspose for every link, the bias on the last."""
-        nodes = super().nodes(use, node, new)
-        more = [window.more for window in use.extra.patches.windows]
-        if any(more):  # it goes where the strides go
-            carrier = next(made for made in nodes if any(entry.name == "strides" for entry in made.attribute))
-            carrier.attribute.append(helper.make_attribute("output_padding", more))
-        return nodes
 
     def structures(self, shape: Shape) -> tuple[Structure, ...]:
         """Those with one kernel, that of the layer."""

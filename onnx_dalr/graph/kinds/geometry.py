@@ -74,8 +74,9 @@ def shared_out(whole: Geometry, links: Sequence[Link]) -> list[dict[str, Any]]:
             "dilations": [window.dilation if window else 1 for window in own],
             "pads": [window.before if window else 0 for window in own]
             + [window.after if window else 0 for window in own],
+            "output_padding": [window.more if window else 0 for window in own],
         }
-        plain = {"strides": 1, "dilations": 1, "pads": 0}
+        plain = {"strides": 1, "dilations": 1, "pads": 0, "output_padding": 0}
         attributes: dict[str, Any] = {
             name: each for name, each in lists.items() if any(one != plain[name] for one in each)
         }

@@ -149,21 +149,31 @@ class Patches:
 def patches(node: NodeProto, dims: Sequence[int]) -> Patches | None:
     """Of a Conv with a kernel [M, C, *kernel], or a ConvTranspose with [C, M, *kernel]; None for groups.
 
-    None also where a ConvTranspose is told what size to make, which says where its zeros are in another way.
+    None also where a ConvTranspose is told what size to make, and where a damaged node has not as many strides, say, as
+    its kernel has axes.
     """
     transposed, rank = node.op_type == "ConvTranspose", len(dims) - 2
     auto = attribute(node, "auto_pad", b"NOTSET").decode()
-    fixed = auto in ("NOTSET", "VALID")
-    if rank < 1 or attribute(node, "group", 1) != 1:
-        return None
-    if transposed and (not fixed or attribute(node, "output_shape", [])):
+    if rank < 1 or attribute(node, "group", 1) != 1 or (transposed and told_its_size(node)):
         return None
     pads = attribute(node, "pads", []) if auto == "NOTSET" else []
     zeros = pads or [0] * (2 * rank)
     more = (attribute(node, "output_padding", []) if transposed else []) or [0] * rank
     strides, dilations = (attribute(node, name, []) or [1] * rank for name in ("strides", "dilations"))
-    each = zip(dims[2:], strides, dilations, zeros[:rank], zeros[rank:], more, strict=True)
-    return Patches(node.input[0], tuple(Window(*one) for one in each), "" if fixed else auto, transposed)
+    each = (dims[2:], strides, dilations, zeros[:rank], zeros[rank:], more)
+    if any(len(one) != rank for one in each) or min(*strides, *dilations) < 1 or min(zeros) < 0:
+        return None
+    windows = tuple(Window(*one) for one in zip(*each, strict=True))
+    return Patches(node.input[0], windows, auto if _pads_by_length(node) else "", transposed)
+
+
+def told_its_size(node: NodeProto) -> bool:
+    """Whether a ConvTranspose is, which says where its zeros are in another way."""
+    return _pads_by_length(node) or bool(attribute(node, "output_shape", []))
+
+
+def _pads_by_length(node: NodeProto) -> bool:
+    return attribute(node, "auto_pad", b"NOTSET") not in (b"NOTSET", b"VALID")
 
 
 def left_operand(node: NodeProto, dims: Sequence[int]) -> Laid | None:
