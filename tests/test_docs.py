@@ -180,6 +180,8 @@ def test_what_is_not_run_is_known_here() -> None:
         ("README.md", "CI does, in a virtual environment of its own"),
         ("CONTRIBUTING.md", "sets up a virtual environment"),
         ("benchmarks.md", "hours, on models and data that are not in the repository"),
+        ("conv-speed.md", "minutes of measuring"),
+        ("lrdkt.md", "ten to thirty minutes, and 1 GB on disk"),
         ("neighbours.md", "minutes, and models that are not in the repository"),
     ]
 

@@ -134,10 +134,11 @@ def test_a_token_that_no_sample_has_is_still_close_to_what_it_was(word: str) -> 
     assert {layer.op for layer in result.layers} == {"Gather", "MatMul"}
 
 
-def conv_net() -> ModelProto:
+def conv_net(groups: int) -> ModelProto:
+    """Two kernels, of which the second is in groups anyway."""
     random = np.random.default_rng(0)
     nodes = [
-        helper.make_node("Conv", ["x", "K1"], ["h"], "one", pads=[1, 1, 1, 1]),
+        helper.make_node("Conv", ["x", "K1"], ["h"], "one", pads=[1, 1, 1, 1], group=groups),
         helper.make_node("Relu", ["h"], ["r"]),
         helper.make_node("Conv", ["r", "K2"], ["y"], "two", group=4),
     ]
@@ -147,7 +148,7 @@ def conv_net() -> ModelProto:
         [helper.make_tensor_value_info("x", 1, ["N", 8, 6, 6])],
         [helper.make_tensor_value_info("y", 1, ["N", 32, 4, 4])],
         [
-            numpy_helper.from_array(random.standard_normal((64, 8, 3, 3)).astype(np.float32), "K1"),
+            numpy_helper.from_array(random.standard_normal((64, 8 // groups, 3, 3)).astype(np.float32), "K1"),
             numpy_helper.from_array(random.standard_normal((32, 16, 3, 3)).astype(np.float32), "K2"),
         ],
     )
@@ -157,13 +158,24 @@ def conv_net() -> ModelProto:
 def test_a_model_without_a_single_layer_to_factor_gets_smaller() -> None:
     x = np.random.default_rng(2).standard_normal((30, 8, 6, 6)).astype(np.float32)
     with pytest.raises(onnx_dalr.NothingToGainError):
-        onnx_dalr.optimize(conv_net(), calib=x)
-    result = onnx_dalr.optimize(conv_net(), calib=x, weights="int8", task="regress")
+        onnx_dalr.optimize(conv_net(2), calib=x)
+    result = onnx_dalr.optimize(conv_net(2), calib=x, weights="int8", task="regress")
     assert result.bytes_after < 0.4 * result.bytes_before
     assert [layer.op for layer in result.layers] == ["Conv", "Conv"]
     assert result.quality is not None
     assert result.quality.error.value < 0.02
-    assert "rounded to nearest 1 that no samples are captured for (two)" in str(result)  # kernels in groups
+    assert "rounded to nearest 2 that no samples are captured for (two, one)" in str(result)  # kernels in groups
+
+
+def test_a_kernel_is_rounded_by_what_enters_it() -> None:
+    x = np.random.default_rng(2).standard_normal((30, 8, 6, 6)).astype(np.float32)
+    result = onnx_dalr.optimize(conv_net(1), calib=x, weights="int8", params="100%", task="regress")
+    assert [str(layer.form) for layer in result.layers] == ["dense int8", "dense int8"]
+    assert [layer.rows for layer in result.layers] == [21 * 36, 0]
+    assert "rounded to nearest 1 that no samples are captured for (two)" in str(result)
+    onnx.checker.check_model(result.model, full_check=True)
+    assert result.quality is not None
+    assert result.quality.error.value < 0.02
 
 
 def test_where_nothing_may_be_smaller_it_says_why() -> None:

@@ -102,7 +102,7 @@ def at_share(layer: Layer, share: float) -> Form | None:
     """The largest rank of that structure with at most this share of the layer's parameters; None for none."""
     first = layer.by_rank
     ranks = first.ranks(layer.shape, int(share * layer.params) + 1) if first else ()
-    return Form(first.name, ranks[-1]) if ranks else None
+    return Form(first.name, ranks[-1]) if first and ranks else None
 
 
 def _growth(layer: Layer, form: Form, method: Method) -> int:

@@ -1,7 +1,7 @@
 """Families of allocations: kernels in one kind of structure alone, or without the first of them.
 
 Each is what the metric would choose where it chooses among less. It under-predicts what early convolutions do, whose
-errors are alike at neighbouring positions, and different structures not by the same factor (methods.md §6.8): which
+errors are alike at neighbouring positions, and different structures not by the same factor (methods.md §6.7): which
 family does best is for the select samples to say.
 """
 

@@ -69,7 +69,10 @@ def refit(candidate: Candidate, plan: Plan, analysis: Analysis) -> Candidate:
     behind = [layer for layer in apart if depth[layer.name]]
     sweep = _Sweep(candidate, plan, analysis, forms, gradients, sets, task)
     taken = [layer for layer in behind if sweep.can_move(layer)]
-    analysis.context.notes.extend(_left_out(behind, gradients, analysis.learned.rows))
+    few, notes = _left_out(behind, gradients, analysis.learned.rows)
+    analysis.context.notes.extend(notes)
+    if few:
+        analysis.context.progress.detail(few)
     if not taken:
         return candidate
     with analysis.context.phase("refit"):
@@ -206,18 +209,21 @@ class _Sweep:
         return done if moves_bias else replace(done, shift=np.zeros(layer.m))
 
 
-def _left_out(layers: Sequence[Layer], gradients: Mapping[str, Statistics], rows: Mapping[str, int]) -> list[str]:
-    """What a reader should know of layers that could gain from it and are not refitted."""
+def _left_out(
+    layers: Sequence[Layer], gradients: Mapping[str, Statistics], rows: Mapping[str, int]
+) -> tuple[str, list[str]]:
+    """(what to say of layers that too few samples reach; what a reader should know of others that are not refitted)."""
     left = [layer for layer in layers if layer.name not in gradients]
     large = [layer for layer in left if layer.n > LARGEST]
     few = [layer for layer in left if layer not in large and rows.get(layer.name, 0) < least_rows(layer.n)]
     memory = [layer for layer in left if layer not in large and layer not in few]
+    said = "not refitted to the layers before them"
+    detail = f"{said}: {_named(few)}; the samples have fewer than {ROWS_PER_INPUT} rows for every input of theirs"
     reasons = (
         (large, f"they have more than {LARGEST:,} inputs"),
-        (few, f"the samples have fewer than {ROWS_PER_INPUT} rows for every input of theirs"),
         (memory, "their metrics take too much memory"),
     )
-    return [f"not refitted to the layers before them: {_named(some)}; {why}" for some, why in reasons if some]
+    return detail if few else "", [f"{said}: {_named(some)}; {why}" for some, why in reasons if some]
 
 
 def _named(layers: Sequence[Layer]) -> str:

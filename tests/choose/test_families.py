@@ -72,7 +72,9 @@ def of_kernels(plan: Plan) -> set[str]:
 
 
 @pytest.mark.parametrize(
-    ("won", "name"), [(SPATIAL, SPATIAL_ONLY), (TUCKER, TUCKER_ONLY), (None, WITHOUT_FIRST)], ids=str
+    ("won", "name"),
+    [(SPATIAL, SPATIAL_ONLY), (TUCKER, TUCKER_ONLY), (None, WITHOUT_FIRST)],
+    ids=["spatial", "tucker", "without the first"],
 )
 def test_the_select_samples_say_which_family_a_budget_is_spent_on(won: set[str] | None, name: str) -> None:
     mixed = dict.fromkeys(RATES, 6.0) | {"v": 6.3, "tucker": 6.2}  # so that none of them is all of the mixture

@@ -15,6 +15,8 @@ from onnx_dalr.factorize import METHODS, UNTOUCHED
 from onnx_dalr.plan.plan import Plan
 from tests.choose.kernel_cases import KERNELS, MACS, RATES, kernels
 
+WIDE = KERNELS[1:3]
+
 
 def spent(plan: Plan) -> float:
     """Of the whole model."""
@@ -63,8 +65,19 @@ def _least(*, small_too: bool) -> float:
     for layer, menu in zip(space.layers, space.menus, strict=True):
         whole = macs_of(layer, UNTOUCHED, MACS)
         if small_too or whole >= SMALL:
-            least -= whole - min(macs_of(layer, form, MACS) for form in menu)
+            wide = layer in WIDE
+            allowed = [form for form in menu if not (wide and any(rank % 8 for rank in form.rank))]
+            least -= whole - min(macs_of(layer, form, MACS) for form in allowed)
     return least
+
+
+def test_kernels_that_are_wide_have_ranks_in_eights_unless_a_multiple_is_given() -> None:
+    for multiple, divisor in ((1, 8), (2, 2)):
+        forms = make_plan(kernels(macs=0.4, rank_multiple=multiple), None).forms
+        ranks = [rank for layer, form in zip(KERNELS, forms, strict=True) if layer in WIDE for rank in form.rank]
+        assert ranks
+        assert not any(rank % divisor for rank in ranks)
+        assert any(rank % 8 for rank in ranks) == (multiple == 2)
 
 
 def test_what_cannot_be_reached_names_the_closest() -> None:

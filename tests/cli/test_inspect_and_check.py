@@ -10,6 +10,7 @@ import pytest
 
 from tests.cli import tiny
 from tests.cli.conftest import Run
+from tests.graph.helpers import model as small_net
 
 
 @pytest.fixture
@@ -21,25 +22,27 @@ def test_inspect_lists_tensors_by_size_with_share_and_break_even_rank(run: Run, 
     outcome = run("inspect", model)
     assert outcome.code == 0
     assert "2.18 MB, 544k parameters" in outcome.stdout
-    assert "eligible: 2.11 MB of 2.18 MB (97 %) in 3 layers; at best the file becomes 81.6 kB" in outcome.stdout
+    assert "eligible: 2.17 MB of 2.18 MB (100 %) in 7 layers; at best the file becomes 18.3 kB" in outcome.stdout
     rows = [line.split() for line in outcome.stdout.splitlines() if line.startswith("fc")]
     assert [row[0] for row in rows] == ["fc6", "fc7", "fc8"]
     assert rows[0][1:] == ["Gemm", "512×512", "float32", "1.05", "MB", "48.2", "%", "rank", "≤", "255"]
+    rows = [line.split() for line in outcome.stdout.splitlines() if line.startswith("conv")]
+    assert [row[0] for row in rows] == ["conv2_2", "conv2_1", "conv1_2", "conv1_1"]
+    assert rows[0][1:] == ["Conv", "32×288", "float32", "36.9", "kB", "1.7", "%", "rank", "≤", "28"]  # 28·(32 + 288)
     assert outcome.stderr == ""
 
 
-def test_inspect_says_why_the_rest_is_not_eligible_and_what_it_takes(run: Run, model: Path) -> None:
-    (row,) = [line for line in run("inspect", model).stdout.splitlines() if line.startswith("3×3 Conv")]
-    assert row.split(maxsplit=7) == [
-        "3×3",
-        "Conv",
-        "4",
-        "65.1",
-        "kB",
-        "3.0",
-        "%",
-        "3×3 convolution: only 1×1 is supported",
-    ]
+def test_inspect_says_why_the_rest_is_not_eligible_and_what_it_takes(run: Run, tmp_path: Path) -> None:
+    text = """g (float[1,64,9,9] x) => (float[1,64,7,7] y) {
+        c = Conv (x, K)
+        y = Conv <group = 64, pads = [1,1,1,1]> (c, E)
+    }"""
+    onnx.save(small_net(text, K=(64, 64, 3, 3), E=(64, 1, 3, 3)), tmp_path / "net.onnx")
+    rows = [line.split() for line in run("inspect", tmp_path / "net.onnx").stdout.splitlines()]
+    (row,) = [row for row in rows if row[:1] == ["depthwise"]]
+    assert row[3:11] == ["1", "2.3", "kB", "1.5", "%", "1.5", "%", "depthwise"]
+    (row,) = [row for row in rows if row[:2] == ["eligible", "3×3"]]
+    assert row[3:6] == ["1", "147", "kB"]
 
 
 def test_inspect_shows_as_many_tensors_as_it_is_told_and_says_what_it_leaves_out(run: Run, model: Path) -> None:
@@ -62,7 +65,15 @@ def test_inspect_json_has_the_same_facts(run: Run, model: Path) -> None:
     assert facts["macs"] == sum(kind["macs"] for kind in facts["kinds"]) == 2_037_760
     assert facts["bytes"] == model.stat().st_size
     assert facts["params"] == 543_732
-    assert [layer["break_even"] for layer in facts["layers"]] == [255, 255, 3]
+    assert {layer["name"]: layer["break_even"] for layer in facts["layers"]} == {
+        "fc6": 255,
+        "fc7": 255,
+        "fc8": 3,
+        "conv1_1": 5,
+        "conv1_2": 14,
+        "conv2_1": 26,
+        "conv2_2": 28,
+    }
     assert sum(tensor["bytes"] for tensor in facts["tensors"]) + facts["other_bytes"] == facts["bytes"]
 
 

@@ -61,9 +61,9 @@ def test_the_report_is_on_stdout_and_the_facts_on_the_way_are_on_stderr(
     run: Run, model: Path, calib: Path, small: Path
 ) -> None:
     outcome = run("optimize", model, small, "--calib", calib, "--rank", 8)
-    for shown in ("fc6", "512×512", "parameters", "accuracy", "speed", "skipped 4 Conv"):
+    for shown in ("fc6", "512×512", "parameters", "accuracy", "speed", "conv2_2", "32×288"):
         assert shown in outcome.stdout
-    for fact in ("462 images in 4 classes", "value range 0 .. 1", "fit 323", "running on ", "in 3 layers; "):
+    for fact in ("462 images in 4 classes", "value range 0 .. 1", "fit 323", "running on ", "in 7 layers; "):
         assert fact in outcome.stderr
         assert fact not in outcome.stdout
 
@@ -235,7 +235,9 @@ def test_json_dash_makes_stdout_nothing_but_json(run: Run, model: Path, calib: P
     outcome = run("optimize", model, small, "--calib", calib, "--rank", 8, "--json", "-")
     facts = json.loads(outcome.stdout)
     assert facts["schema"] == 2
-    assert [layer["rank"] for layer in facts["layers"]] == [8, 8, None]
+    ranks = [None, 8, 8, 8, 8, 8, None]  # conv1_1 and fc8 are too small for it
+    assert [layer["rank"] for layer in facts["layers"]] == ranks
+    assert [layer["form"] for layer in facts["layers"]] == ["dense", *["out 8"] * 3, "pair 8", "pair 8", "dense"]
 
 
 def test_force_replaces_an_existing_output(run: Run, model: Path, calib: Path, small: Path, tmp_path: Path) -> None:

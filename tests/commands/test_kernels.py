@@ -12,10 +12,11 @@ from onnx import ModelProto
 
 import onnx_dalr
 from onnx_dalr import Analysis, Plan
-from onnx_dalr.candidate.candidate import build, replacement
+from onnx_dalr.candidate.candidate import build, composed, substitution
 from onnx_dalr.factorize import UNTOUCHED, Form
 from onnx_dalr.graph.overridable import overridable
 from onnx_dalr.graph.storage.model import Model
+from onnx_dalr.learn.trust import DEFAULT
 from tests.graph.helpers import model, ops, run, values
 
 FEW = np.random.default_rng(1).standard_normal((80, 6, 12, 12)).astype(np.float32)
@@ -94,7 +95,8 @@ def test_a_model_computes_with_what_its_kernels_come_to(rounding: Analysis, net:
     fed, overrides = overridable(Model(net), changed)
     feeds = {"x": FEW[:4]}
     for layer in changed:
-        feeds |= overrides[layer.name].feed(*replacement(context, learned, layer, forms[names.index(layer.name)]))
+        of_it = forms[names.index(layer.name)]
+        feeds |= overrides[layer.name].feed(*composed(substitution(context, layer, learned, of_it, DEFAULT), of_it))
     np.testing.assert_allclose(run(made, {"x": FEW[:4]})["y"], run(fed, feeds)["y"], rtol=2e-3, atol=2e-3)
 
 

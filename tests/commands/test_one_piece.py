@@ -15,12 +15,17 @@ from onnx_dalr.factorize import Need
 from onnx_dalr.learn.statistics_set import load_statistics, save_statistics
 from tests.graph.helpers import initializers, model, run
 
-NET = model(
-    "g (float[N,8,20] x) => (float[N,?,?] y)"
-    " { h = Conv <pads=[1,1]> (x, K, b)  r = Relu(h)  [deep] y = Conv <pads=[2,2]> (r, V) }",
-    K=(48, 8, 3),
+NET = model(  # kernels that are turned on the way
+    """g (float[N,8,20] x) => (float[N,?,?] y) {
+        k = Transpose <perm=[1,0,2]> (K)
+        h = Conv <pads=[1,1]> (x, k, b)
+        r = Relu(h)
+        v = Transpose <perm=[1,0,2]> (V)
+        [deep] y = Conv <pads=[2,2]> (r, v)
+    }""",
+    K=(8, 48, 3),
     b=(48,),
-    V=(16, 48, 5),
+    V=(48, 16, 5),
 )
 
 

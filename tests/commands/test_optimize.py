@@ -516,12 +516,13 @@ def test_params_is_met_and_used_up(model: ModelProto, amount: str | int) -> None
 
 @pytest.mark.parametrize(
     ("method", "most"),
-    [("svd-bc", 10), ("dalr", 10 + 3)],
+    [("svd-bc", 10 + 3), ("dalr", 10 + 3 + 3)],
     ids=["one kind of factors", "few samples: four kinds to choose from"],
 )
-def test_the_search_takes_ten_evaluations_and_those_of_the_factors_and_ends_on_one_it_scored(
+def test_the_search_takes_ten_evaluations_those_of_families_and_factors_and_ends_on_one_it_scored(
     demo: Path, method: str, most: int
 ) -> None:
+    """Families: kernels by their axes alone, by their channels alone, and the first as it was."""
     said: list[str] = []
 
     class Listening(Silent):

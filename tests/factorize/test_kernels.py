@@ -230,8 +230,8 @@ def test_the_energy_lost_falls_to_nothing() -> None:
 def test_of_svd_the_energy_is_that_of_the_weights() -> None:
     case = kernel(12, 6, (3, 3))
     kernels = case.W.astype(np.float64).reshape(12, 6, 3, 3)
-    by_axes = {"v": kernels.transpose(1, 2, 0, 3), "h": kernels.transpose(1, 3, 0, 2), "in": kernels.transpose(1, 0, 2, 3)}
-    for name, laid in by_axes.items():
+    for name, axes in {"v": (1, 2, 0, 3), "h": (1, 3, 0, 2), "in": (1, 0, 2, 3)}.items():
+        laid = kernels.transpose(axes)
         matrix = laid.reshape(6 * (1 if name == "in" else 3), -1)
         squares = np.linalg.svd(matrix, compute_uv=False) ** 2
         found = case.decomposed(name, "svd")

@@ -89,7 +89,10 @@ def thin(layer: Layer, rank: int, shift: float = 1.0) -> Substitution:
 
 
 def pair(layer: Layer, A: np.ndarray, B: np.ndarray, shift: np.ndarray) -> Substitution:
-    """A·B in place of the layer's matrix, in the element type it has."""
+    """A·B in place of the layer's matrix, in the element type it has: of a larger kernel that is `out`."""
+    if layer.shape.taps > 1:
+        B, A = B.reshape(len(B), *layer.shape.dims[1:]), A.reshape(*A.shape, *[1] * len(layer.shape.kernel))
+        return Substitution.of(layer, (Piece("B", B), Piece("A", A, ())), FORMATS["keep"], shift)
     return Substitution.of(layer, (Piece("B", B), Piece("A", A)), FORMATS["keep"], shift)
 
 

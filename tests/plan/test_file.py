@@ -314,7 +314,8 @@ def test_the_example_of_the_page_is_a_plan_for_the_demo_model(demo: Path) -> Non
     example = page().split("```json\n")[1].split("```")[0]
     plan = from_json(example)
     assert plan.model == load(demo / "digits-target.onnx").content_hash
-    assert [choice.layer for choice in plan.choices] == ["fc6", "fc7", "fc8"]
+    kernels = ["conv1_1", "conv1_2", "conv2_1", "conv2_2"]
+    assert [choice.layer for choice in plan.choices] == [*kernels, "fc6", "fc7", "fc8"]
     assert plan.to_json() == example
 
 

@@ -117,16 +117,20 @@ def test_a_layer_behind_layers_as_they_were_is_left_alone() -> None:
     assert not changed(made("auto", rank=["c=6"]), made("off", rank=["c=6"]))
 
 
-def test_with_few_rows_the_file_is_the_same_and_a_note_says_why(tmp_path: Path) -> None:
+def test_with_few_rows_the_file_is_the_same_and_who_asks_for_details_is_told_why(tmp_path: Path) -> None:
     files = [tmp_path / f"{refit}.onnx" for refit in ("off", "auto")]
-    before, after = (
-        onnx_dalr.optimize(NET, file, calib=FEW, rank=RANKS, task="regress", device="cpu", refit=file.stem)
-        for file in files
-    )
+    heard = [Heard(), Heard()]
+    results = [
+        onnx_dalr.optimize(
+            NET, file, calib=FEW, rank=RANKS, task="regress", device="cpu", refit=file.stem, progress=listener
+        )
+        for file, listener in zip(files, heard, strict=True)
+    ]
     assert files[0].read_bytes() == files[1].read_bytes()
-    assert not [note for note in before.notes if "refitted" in note]
-    (note,) = (note for note in after.notes if "refitted" in note)
-    assert note == (
+    assert not [note for result in results for note in result.notes if "refitted" in note]
+    said = [[line for line in listener.details if "refitted" in line] for listener in heard]
+    assert not said[0]
+    assert said[1][0] == (
         "not refitted to the layers before them: 'b', 'c', 'd'; the samples have fewer than 5 rows for every input of "
         "theirs"
     )

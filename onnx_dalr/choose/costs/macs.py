@@ -21,7 +21,7 @@ MACS = "macs"
 
 SMALL = 2_000_000
 """A layer of fewer multiply-adds stays as it is where the others can meet the budget: of so few, two nodes in place of
-one take as long as they save (methods.md §6.8)."""
+one take as long as they save (methods.md §6.7)."""
 
 
 @dataclass(frozen=True)
