@@ -123,6 +123,9 @@ def learn(
                 thinner=Thinner(len(fit), fit.size_of),
             )
         statistics, notes, extra = captured.statistics, captured.notes, 0
+        light = [name for name, each in statistics.items() if Need.CHANNELS in each.needs]
+        if light:
+            notes = (*notes, _lighter_note(light))
         if metric and probed_in and not weighed:
             notes = (*notes, f"{probed_in[0].name!r} has no output metric: its gradients do not fit into memory")
         if weighed and any(layer.name in statistics for layer in probed_in):
@@ -176,6 +179,12 @@ def _keep_gradients(
 def statistics_limit(context: Context) -> int:
     """Bytes of statistics at a time."""
     return min(memory_limit(), max(STATISTICS_FLOOR, context.original.size))
+
+
+def _lighter_note(names: Sequence[str]) -> str:
+    """What is made do with where all that a kernel sees at once is too much (methods.md §6.6)."""
+    shown = ", ".join(map(repr, names[:3])) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
+    return f"{shown}: how what the kernel sees goes together does not fit into memory; taken apart as out and in alone"
 
 
 def _digests(sets: Sets) -> list[str]:

@@ -72,6 +72,35 @@ def test_what_is_looked_at_and_what_is_not(analysis: Analysis) -> None:
     }
 
 
+@pytest.mark.parametrize("too_little", [True, False])
+def test_where_all_that_a_kernel_sees_is_too_much_it_is_taken_apart_by_channels_and_a_note_says_so(
+    monkeypatch: pytest.MonkeyPatch, too_little: bool
+) -> None:
+    """216² numbers are 373 kB; the moments of 24 channels, of the outputs and the sketch a third of that."""
+    limit = 250_000 if too_little else 1 << 30
+    monkeypatch.setattr("onnx_dalr.learn.capture.memory_limit", lambda: limit)
+    monkeypatch.setattr("onnx_dalr.learn.learn.memory_limit", lambda: limit)
+    monkeypatch.setattr("onnx_dalr.learn.learn.STATISTICS_FLOOR", limit)
+    unlike = model(
+        "g (float[N,24,6,6] x) => (float[N,32,6,6] y) { [wide] y = Conv <pads = [1,1,1,1]> (x, K) }",
+        K=(32, 24, 3, 3),
+    )
+    x = np.random.default_rng(3).standard_normal((60, 24, 6, 6)).astype(np.float32)
+    with onnx_dalr.analyze(unlike, calib=x, task="regress", device="cpu") as made:
+        known = set(made.learned.of("wide").by_structure)
+        plan = made.plan(params="50%")
+        notes = [note for note in made.learned.notes if "does not fit into memory" in note]
+        small = plan.apply(unlike, stats=made.stats)
+    assert known == ({"out", "in"} if too_little else {"out", "in", "v", "h", "tucker"})
+    assert notes == (
+        ["'wide': how what the kernel sees goes together does not fit into memory; taken apart as out and in alone"]
+        if too_little
+        else []
+    )
+    assert {form.structure for form in plan.forms} <= known
+    assert run(small, {"x": x[:2]})["y"].shape == (2, 32, 6, 6)
+
+
 FORMS = [
     *(
         Form(name, (5,), format)
