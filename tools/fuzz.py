@@ -26,7 +26,7 @@ import time
 import traceback
 from collections import Counter
 from collections.abc import Callable, Sequence
-from contextlib import redirect_stdout, suppress
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -35,8 +35,9 @@ from typing import Any
 import numpy as np
 import onnx
 import onnxruntime as ort
-from fuzz_models import corpus, damage_bytes, damage_fields, random_model, random_samples
-from numpy.typing import NDArray
+from fuzz_damage import damage_bytes, damage_fields
+from fuzz_models import corpus, random_model, random_samples
+from fuzz_runs import numbers, session_on
 from onnx import ModelProto
 
 import onnx_dalr
@@ -121,12 +122,12 @@ def try_layers(rng: random.Random, folder: Path) -> str:
             raise WrongError(f"a valid graph is refused: {error}") from error
         return one_line(error)
     except Exception as error:
-        if _session(proto) is not None:
+        if session_on(proto) is not None:
             raise WrongError(f"ONNX Runtime loads it, and we fail: {error!r}") from error
         raise
     if before != proto.SerializeToString(deterministic=True) or before != empty.SerializeToString(deterministic=True):
         raise WrongError("a model was changed that should not have been")
-    session = _session(proto)
+    session = session_on(proto)
     if session is None and not hostile:
         return "not loadable"
     if session is None:
@@ -159,11 +160,11 @@ def _check_rewrite(
     if not hostile and is_valid(folder / "model.onnx") is None and (wrong := is_valid(folder / "made.onnx")):
         raise WrongError(f"the checker refuses the result: {wrong}")
     try:
-        feeds = {value.name: _numbers(value) for value in before.get_inputs()}
+        feeds = {value.name: numbers(value) for value in before.get_inputs()}
         expected = before.run(None, feeds)
     except Exception:  # a damaged graph may load and not run
         return
-    after = _session(made)
+    after = session_on(made)
     if after is None:
         raise WrongError("ONNX Runtime does not load the result")
     names = [value.name for value in before.get_outputs()]
@@ -184,26 +185,6 @@ def _compare(name: str, old: Any, new: Any, chosen: Sequence[Layer]) -> None:
     difference = float(np.abs(new.astype(np.float64) - old.astype(np.float64)).max(initial=0))
     if difference > coarsest * (1 + float(np.abs(old.astype(np.float64)).max(initial=0))):
         raise WrongError(f"{name!r} differs by {difference:.3g}")
-
-
-def _session(proto: ModelProto) -> Any:
-    options = ort.SessionOptions()
-    # What the graph says: the optimizer loses constant outputs and quantizes what a DequantizeLinear is multiplied by.
-    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
-    options.intra_op_num_threads, options.log_severity_level = 1, 4
-    try:
-        with redirect_stdout(None):  # it prints what it raises
-            return ort.InferenceSession(proto.SerializeToString(), options, providers=["CPUExecutionProvider"])
-    except Exception:
-        return None
-
-
-def _numbers(value: Any) -> NDArray[Any]:
-    shape = [axis if isinstance(axis, int) else 3 for axis in value.shape]
-    if np.prod(shape, dtype=float) > 1e6:
-        raise ValueError(shape)
-    dtype = {"float": "float32", "double": "float64"}.get(kind := value.type[7:-1], kind)
-    return np.asarray(np.random.default_rng(len(value.name)).standard_normal(shape)).astype(dtype)
 
 
 def try_optimize(rng: random.Random, folder: Path) -> str:
