@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from onnx import ModelProto, NodeProto, TensorProto, ValueInfoProto, helper, numpy_helper, shape_inference
+from onnx import ModelProto, NodeProto, TensorProto, ValueInfoProto, checker, helper, numpy_helper, shape_inference
 
 from onnx_dalr.gradient.sizes import reshaped_to
 from onnx_dalr.graph.shapes import Dims, opened
@@ -79,7 +79,7 @@ def _values(tensor: TensorProto) -> NDArray[Any] | None:
 
 def _inferred(light: ModelProto) -> tuple[dict[str, int], dict[str, Dims]]:
     """Element types and shapes; less of them where inference gives up on the model."""
-    with suppress(shape_inference.InferenceError):
+    with suppress(shape_inference.InferenceError, checker.ValidationError):
         light = shape_inference.infer_shapes(light, data_prop=True)
     kinds: dict[str, int] = {}
     dims: dict[str, Dims] = {}
@@ -98,7 +98,7 @@ def _constants(proto: ModelProto) -> Iterator[tuple[str, TensorProto]]:
     for node in proto.graph.node:
         if node.op_type == "Constant" and node.domain in DEFAULT_DOMAINS:
             for attribute in node.attribute:
-                if attribute.name == "value":
+                if attribute.name == "value" and node.output:  # a damaged one makes nothing
                     yield node.output[0], attribute.t
 
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import numpy as np
-from onnx import ModelProto
+from onnx import ModelProto, helper, numpy_helper
 
-from onnx_dalr.gradient import activation_bytes, entries_on
+from onnx_dalr.gradient import activation_bytes, entries_on, sizes_on
 from tests.gradient.helpers import model
 
 X = np.zeros((1, 8, 16, 16), np.float32)
@@ -50,3 +50,15 @@ def test_entries_are_told_of_what_is_fed_and_of_what_is_made() -> None:
     assert (found["x"], found["h"], found["y"]) == (2 * 8 * 256, 2 * 64 * 256, 2 * 64 * 256)
     unknown = model("h = Tanh(x)  u = custom.Mystery(h)  y = Exp(u)", 17, {"x": np.zeros((2, 5))}, dynamic=True)
     assert "u" not in entries_on(unknown, {"x": (2, 5)})
+
+
+def test_what_is_damaged_is_no_reason_to_fail() -> None:
+    fed = {"x": (3, 4)}
+    x = {"x": np.zeros((3, 4), np.float32)}
+    refused, empty = (model("y = Relu(x)", 17, x, dynamic=True) for _ in range(2))
+    twice = helper.make_function("local", "twice", ["a"], ["b"], [helper.make_node("Relu", ["a"], ["b"])], [])
+    refused.functions.extend([twice, twice])  # shape inference does not take these
+    assert sizes_on(refused, fed)["x"] == (3, 4)
+    makes_nothing = helper.make_node("Constant", [], [], value=numpy_helper.from_array(np.zeros(2, np.float32)))
+    empty.graph.node.append(makes_nothing)
+    assert sizes_on(empty, fed)["x"] == (3, 4)
