@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from onnx_dalr.errors import InputError
@@ -152,3 +153,8 @@ def format_duration(seconds: float) -> str:
 def format_share(part: float, whole: float) -> str:
     """A share with one decimal: 12.3 %."""
     return f"{100 * part / whole:.1f} %" if whole else "–"
+
+
+def format_names(names: Sequence[str], shown: int = 3) -> str:
+    """The first few of several names, and how many more there are: a, b, c and 4 more."""
+    return ", ".join(names[:shown]) + (f" and {len(names) - shown} more" if len(names) > shown else "")

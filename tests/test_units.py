@@ -10,6 +10,7 @@ from onnx_dalr.units import (
     format_bytes,
     format_count,
     format_duration,
+    format_names,
     format_share,
     parse_amount,
     parse_error,
@@ -177,3 +178,11 @@ def test_shares_print_with_one_decimal() -> None:
 )
 def test_times_that_nobody_knows_exactly_print_so(seconds: float, text: str) -> None:
     assert format_duration(seconds) == text
+
+
+@pytest.mark.parametrize(
+    ("names", "text"),
+    [([], ""), (["a"], "a"), (["a", "b", "c"], "a, b, c"), (["a", "b", "c", "d", "e"], "a, b, c and 2 more")],
+)
+def test_of_many_names_the_first_few(names: list[str], text: str) -> None:
+    assert format_names(names) == text

@@ -24,7 +24,7 @@ from onnx_dalr.samples.base import Batch
 from onnx_dalr.samples.masks import kept_in
 from onnx_dalr.session.memory import memory_limit
 from onnx_dalr.session.session import Device, Session, open_session
-from onnx_dalr.units import format_bytes
+from onnx_dalr.units import format_bytes, format_names
 
 CHUNK_ROWS = 2048
 CHUNK_BYTES = 1 << 28
@@ -292,10 +292,8 @@ def has_room_for_metric(layers: Sequence[Layer], method: Method) -> bool:
 
 def _mask_notes(unmasked: set[str], mask_input: str | None) -> Iterator[str]:
     if unmasked:
-        names = sorted(unmasked)
-        shown = ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
         what = "padding, if they hold any, enters their statistics"
-        yield f"mask {mask_input!r} does not fit the rows of {shown}: {what}"
+        yield f"mask {mask_input!r} does not fit the rows of {format_names(sorted(unmasked))}: {what}"
 
 
 __all__ = ["Capture", "capture", "groups_within", "has_room_for_metric", "needs_of"]

@@ -16,6 +16,7 @@ from onnx_dalr.factorize.statistics import SPARED
 from onnx_dalr.graph.layers import Layer
 from onnx_dalr.learn.lazy_layers import LazyLayers, StatisticsFacts
 from onnx_dalr.learn.statistics_set import METRIC_TASK, StatisticsSet, load_statistics
+from onnx_dalr.units import format_names
 
 _AGAIN = "write it again with --save-stats"
 
@@ -68,8 +69,7 @@ def _lost_metrics(parts: Sequence[tuple[str, StatisticsSet]], wanted: Mapping[st
     for path, _ in parts:
         lost = [name for name, kept in held.items() if any(kept.values()) and not kept.get(path, True)]
         if lost:
-            more = f" and {len(lost) - 3} more" if len(lost) > 3 else ""
-            yield f"no output metric for {', '.join(map(repr, lost[:3]))}{more}: {path} keeps none"
+            yield f"no output metric for {format_names(list(map(repr, lost)))}: {path} keeps none"
 
 
 def check_fits(

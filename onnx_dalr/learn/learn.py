@@ -34,6 +34,7 @@ from onnx_dalr.request.context import Context
 from onnx_dalr.request.selection import formats_of
 from onnx_dalr.samples.sets import Sets, fed, fingerprint
 from onnx_dalr.session.memory import memory_limit
+from onnx_dalr.units import format_names
 
 STATISTICS_FLOOR = 1 << 30
 """Bytes of statistics that are always allowed at a time; above, as much as the model itself."""
@@ -183,7 +184,7 @@ def statistics_limit(context: Context) -> int:
 
 def _lighter_note(names: Sequence[str]) -> str:
     """What is made do with where all that a kernel sees at once is too much (methods.md §6.6)."""
-    shown = ", ".join(map(repr, names[:3])) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
+    shown = format_names(list(map(repr, names)))
     return f"{shown}: how what the kernel sees goes together does not fit into memory; taken apart as out and in alone"
 
 

@@ -23,6 +23,7 @@ from onnx_dalr.samples.base import Batch
 from onnx_dalr.samples.masks import Kept, kept_in
 from onnx_dalr.samples.sets import SampleSet, watched
 from onnx_dalr.session.session import Device, Session, open_session, reference_session
+from onnx_dalr.units import format_names
 
 PROBES = 2
 PACKED_BELOW = 250_000_000  # bytes of the model
@@ -172,7 +173,7 @@ class _Graph:
 
 
 def _unreached_note(without: int, layers: int, ended: Sequence[Ended], seeded: Sequence[str]) -> str:
-    why = f"no path leads from them to {_shown([repr(name) for name in seeded])}"
+    why = f"no path leads from them to {format_names([repr(name) for name in seeded])}"
     if ended:
         why = "gradients end at " + "; ".join(f"{end.op} {end.node!r}: {end.reason}" for end in ended[:_SHOWN])
     return f"{without} of {layers} layers have no output metric, their ranks go by measured sensitivity: {why}"
@@ -195,11 +196,7 @@ def _probe(
         sink.flush()
     lost = [sink.layer.name for sink in graph.sinks if sink.lost and not sink.layer.kind.picks]
     why = "their gradients are not finite, their ranks go by measured sensitivity"
-    return len(digests), [f"no output metric for {_shown(lost)}: {why}"] if lost else []
-
-
-def _shown(names: Sequence[str]) -> str:
-    return ", ".join(names[:_SHOWN]) + (f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else "")
+    return len(digests), [f"no output metric for {format_names(lost)}: {why}"] if lost else []
 
 
 def _batch_size(model: Model, layers: Sequence[Layer], statistics: Mapping[str, Statistics], samples: SampleSet) -> int:

@@ -11,6 +11,7 @@ from rich.text import Text
 
 from onnx_dalr.errors import one_line
 from onnx_dalr.graph.layers import Skipped
+from onnx_dalr.units import format_names
 
 _SHOWN_NAMES = 3
 _LEAST_NAME = 16  # characters that a column of names needs at least
@@ -86,8 +87,7 @@ def note_lines(notes: Iterable[str]) -> list[Text]:
 
 def some(names: Sequence[str], shown: int = _SHOWN_NAMES) -> str:
     """The first few of several names, and how many more there are."""
-    more = f" and {len(names) - shown} more" if len(names) > shown else ""
-    return ", ".join(map(one_line, names[:shown])) + more
+    return format_names(list(map(one_line, names)), shown)
 
 
 def skipped_view(skipped: Iterable[Skipped]) -> Group:

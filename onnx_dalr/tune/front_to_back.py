@@ -46,8 +46,8 @@ from onnx_dalr.samples.sets import SampleSet, Sets
 from onnx_dalr.session.session import open_session, reference_session
 from onnx_dalr.tune.fronts import depths, enough_samples, fronts
 from onnx_dalr.tune.pairs import Pairs
+from onnx_dalr.units import format_names
 
-_SHOWN = 3
 MOST_BYTES = 1 << 28
 """Of the rows that enter the layers of a group in both models, held at a time."""
 
@@ -227,5 +227,4 @@ def _left_out(
 
 
 def _named(layers: Sequence[Layer]) -> str:
-    more = f" and {len(layers) - _SHOWN} more" if len(layers) > _SHOWN else ""
-    return ", ".join(repr(layer.name) for layer in layers[:_SHOWN]) + more
+    return format_names([repr(layer.name) for layer in layers])
