@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from onnx_dalr._version import __version__
@@ -15,12 +17,14 @@ if TYPE_CHECKING:
     from onnx_dalr.commands.compare import compare
     from onnx_dalr.commands.inspect import inspect
     from onnx_dalr.commands.optimize import optimize
+    from onnx_dalr.commands.tune import tune
     from onnx_dalr.learn.statistics_set import StatisticsSet
     from onnx_dalr.plan.plan import Plan
     from onnx_dalr.results.check import CheckResult
     from onnx_dalr.results.compare import ModelComparison
     from onnx_dalr.results.inspect import Inspection
     from onnx_dalr.results.result import Result
+    from onnx_dalr.results.tune import TuneResult
 
 FUNCTIONS = ("optimize", "analyze", "apply", "inspect", "check", "compare")
 """Each is in a module of its name. The command line calls them there; from here they speak Python."""
@@ -30,6 +34,7 @@ _CLASSES = {
     "Plan": "onnx_dalr.plan.plan",
     "StatisticsSet": "onnx_dalr.learn.statistics_set",
     "Result": "onnx_dalr.results.result",
+    "TuneResult": "onnx_dalr.results.tune",
     "Inspection": "onnx_dalr.results.inspect",
     "CheckResult": "onnx_dalr.results.check",
     "ModelComparison": "onnx_dalr.results.compare",
@@ -47,6 +52,7 @@ __all__ = [
     "Result",
     "StatisticsSet",
     "TargetError",
+    "TuneResult",
     "VerificationError",
     "__version__",
     "analyze",
@@ -55,8 +61,11 @@ __all__ = [
     "compare",
     "inspect",
     "optimize",
+    "tune",
 ]
 
+
+_made: dict[str, Any] = {}
 
 if not TYPE_CHECKING:  # to which the names above are all there is
 
@@ -64,15 +73,30 @@ if not TYPE_CHECKING:  # to which the names above are all there is
         """Imported when first asked for, so that `onnx-dalr --help` loads neither ONNX Runtime nor SciPy."""
         from importlib import import_module  # noqa: PLC0415
 
+        if name in _made:
+            return _made[name]
         if name in _CLASSES:
             return getattr(import_module(_CLASSES[name]), name)
-        if name not in FUNCTIONS:
+        if name not in (*FUNCTIONS, "tune"):
             raise AttributeError(f"module 'onnx_dalr' has no attribute {name!r}")
         from onnx_dalr.request.wording import speaks_python  # noqa: PLC0415
 
         function = speaks_python(getattr(import_module(f"onnx_dalr.commands.{name}"), name))
         function.__module__ = __name__  # where pickle and people find it
-        return globals().setdefault(name, function)  # the same function every time
+        return _made.setdefault(name, function)  # the same function every time
+
+    class _Package(ModuleType):
+        """`tune` is a function, though a room has that name: where that is imported, it does not take its place."""
+
+        @property
+        def tune(self) -> Any:
+            return _made.get("tune") or __getattr__("tune")
+
+        @tune.setter
+        def tune(self, room: ModuleType) -> None:
+            del room  # Python sets it when it imports one; `from onnx_dalr.tune import …` finds it elsewhere
+
+    sys.modules[__name__].__class__ = _Package
 
 
 def __dir__() -> list[str]:

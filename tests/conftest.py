@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import onnx
 import pytest
 from hypothesis import settings
+
+from onnx_dalr.tune import transfer
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 
@@ -28,6 +30,19 @@ def assets_folder() -> Path | None:
     named = os.environ.get("ONNX_DALR_ASSETS")
     folder = Path(named) if named else REPOSITORY.parent / "shared" / "assets"
     return folder if (folder / "models").is_dir() else None
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _tunes_nothing(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Thousands of tests make models to look at something else: only those in tests/tune/ wait for tuning.
+
+    And modules that are marked `tunes`.
+    """
+    with pytest.MonkeyPatch.context() as patch:
+        tunes = request.node.get_closest_marker("tunes") or request.path.parent.name == "tune"
+        if not tunes:
+            patch.setattr(transfer, "FEWEST", 1_000_000)
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -183,6 +183,9 @@ def test_what_is_not_run_is_known_here() -> None:
         ("conv-speed.md", "minutes of measuring"),
         ("lrdkt.md", "ten to thirty minutes, and 1 GB on disk"),
         ("neighbours.md", "minutes, and models that are not in the repository"),
+        ("tuning.md", "ten minutes are ten minutes"),
+        ("tuning.md", "ten minutes are ten minutes; tests/tune/test_any_student.py has it shorter"),
+        ("tuning.md", "tests/tune/test_any_student.py does"),
     ]
 
 

@@ -235,7 +235,7 @@ class Bench:
         learned, took = self._learn()
         method, start = METHODS["dalr"], time.perf_counter()
         target = self._target(amount)
-        plan = decide(self._context, target, self._layers, learned, self._split, self._task)
+        plan, _ = decide(self._context, target, self._layers, learned, self._split, self._task)
         proto = self._build(learned, plan.forms, plan.factors)
         space = self._space(method, amount, learned)
         seconds = took + time.perf_counter() - start

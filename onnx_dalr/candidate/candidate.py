@@ -46,13 +46,21 @@ class Candidate:
         proto: The model; external data of the original is still referred to.
         tensors: By layer name: names of the tensors that took its weight's place.
         picked: Names of the layers whose rows are picked before they are unpacked.
-        refitted: Names of the layers that are not what was learned of them, but fitted to the layers before them.
+        learnable: By layer name: names of those of its tensors whose floats could be others.
+        instead: By name of the layers that are not what was learned of them, but fitted to the layers before them: what
+            takes their place.
     """
 
     proto: ModelProto
     tensors: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     picked: frozenset[str] = frozenset()
-    refitted: frozenset[str] = frozenset()
+    learnable: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    instead: Mapping[str, Substitution] = field(default_factory=dict)
+
+    @property
+    def refitted(self) -> frozenset[str]:
+        """Names of the layers that are fitted to the layers before them."""
+        return frozenset(self.instead)
 
     @property
     def params(self) -> int:
@@ -163,10 +171,10 @@ def _rewritten(context: Context, substitutions: Iterable[Substitution], text: st
 
     made = rewrite(context.original, noted_as_they_pass(), text)
     if not context.options.small_memory:
-        return Candidate(made.proto, made.tensors)
+        return Candidate(made.proto, made.tensors, learnable=made.learnable)
     picked = pick_then_unpack(made.proto, {layer.weight: layer.m for layer in whole})
     names = frozenset(layer.name for layer in whole if layer.weight in picked)
-    return Candidate(made.proto, made.tensors, names)
+    return Candidate(made.proto, made.tensors, names, made.learnable)
 
 
 def _made(

@@ -10,6 +10,7 @@ from typing import Any
 
 from onnx_dalr._version import __version__
 from onnx_dalr.choose.decide import decide
+from onnx_dalr.choose.deeper import Deeper
 from onnx_dalr.choose.feasible import check_confidence, check_target
 from onnx_dalr.graph.layers import Layer, Skipped
 from onnx_dalr.learn.learn import Learned
@@ -38,6 +39,7 @@ class Analysis(Shown):
         learned: What the fit samples taught.
         task: What the model is for; None without samples.
         provider: The execution provider that ran it, "none" where nothing ran.
+        deeper: How models smaller than that of the last plan would be made; None where its target is no tolerance.
     """
 
     def __init__(
@@ -56,6 +58,7 @@ class Analysis(Shown):
         self.skipped = [told_to(context.progress, one) for one in skipped]
         self.sets, self.learned, self.task, self.provider = sets, learned, task, provider
         self._settings, self._checked = settings, checked
+        self.deeper: Deeper | None = None
         self._closing: weakref.finalize[Any, Any] | None = None
 
     @speaks_python
@@ -112,12 +115,13 @@ class Analysis(Shown):
             check_target(self.context, target, self.layers, select=has_select)
         # Ranks that are asked for, and one name of factors: there is nothing to choose, and no model to score for it.
         asked = target.name == "rank" and len(self.learned.by_factors) == 1
-        plan = decide(self.context, target, self.layers, self.learned, None if asked else self.sets, self.task)
+        sets = None if asked else self.sets
+        plan, self.deeper = decide(self.context, target, self.layers, self.learned, sets, self.task)
         return plan.finished(self.context.original.content_hash, self.context.options.described(), __version__)
 
     def forget(self) -> None:
         """Lets go of what was learned; no plan can be made any more."""
-        self.learned = Learned({}, {}, frozenset(), {}, 0, ())
+        self.learned, self.deeper = Learned({}, {}, frozenset(), {}, 0, ()), None
 
     @property
     def stats(self) -> StatisticsSet:

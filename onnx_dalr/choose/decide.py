@@ -9,9 +9,10 @@ from functools import partial
 
 from onnx_dalr.candidate.candidate import replacement
 from onnx_dalr.choose.costs.macs import MACS
+from onnx_dalr.choose.deeper import Deeper
 from onnx_dalr.choose.effects import MeasuredEffects, MetricEffects, is_affordable, samples_for
 from onnx_dalr.choose.families import most_families
-from onnx_dalr.choose.scoring import scorer
+from onnx_dalr.choose.scoring import Scoring
 from onnx_dalr.choose.search import make_plan, most_trials
 from onnx_dalr.choose.space import SearchSpace, space_of
 from onnx_dalr.choose.trials import BEST_EFFORT, Judge
@@ -33,8 +34,10 @@ from onnx_dalr.session.session import open_session
 
 def decide(
     context: Context, target: Target, layers: Sequence[Layer], learned: Learned, sets: Sets | None, task: Task | None
-) -> Plan:
+) -> tuple[Plan, Deeper | None]:
     """The plan for a target, from what was learned and from models scored on the select samples, where there are any.
+
+    And how smaller models would be made, where the target is a tolerance that one has met.
 
     Raises:
         TargetError: No model meets it.
@@ -48,7 +51,7 @@ def decide(
             "large what they multiply is cannot be told"
         )
     if sets is None or task is None or not len(sets.select):
-        return _changing(make_plan(space, None))
+        return _changing(make_plan(space, None)), None
     made: list[MeasuredEffects] = []
 
     def measuring(wanted: Sequence[bool]) -> MeasuredEffects:
@@ -66,8 +69,9 @@ def decide(
         )
     several = sum(one.gives for one in space.ladders)
     most = most_trials(target.name, len(space.names_of_factors), several, most_families(layers))
+    scoring = Scoring(context, space, sets, task, most)
     judge = Judge(
-        scorer(context, space, sets, task, most),
+        scoring,
         lambda posed: MetricEffects(posed, measuring if affordable else None),
     )
     with context.phase("decide"), _labels_hinted(task, sets):
@@ -75,7 +79,8 @@ def decide(
     missed = next((choice.reason for choice in plan.choices if choice.reason.startswith(BEST_EFFORT)), None)
     if missed is not None:
         context.notes.append(missed)
-    return _changing(replace(plan, passes=sum(each.passes for each in made)))
+    plan = _changing(replace(plan, passes=sum(each.passes for each in made)))
+    return plan, None if judge.beyond is None else Deeper(*judge.beyond, scoring.candidate, target)
 
 
 @contextmanager

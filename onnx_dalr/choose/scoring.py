@@ -7,10 +7,10 @@ import math
 from collections.abc import Callable
 from functools import partial
 
-from onnx_dalr.candidate.candidate import build
+from onnx_dalr.candidate.candidate import Candidate, build
 from onnx_dalr.candidate.loadable import loadable
 from onnx_dalr.choose.space import SearchSpace
-from onnx_dalr.choose.trials import Scorer, Trial
+from onnx_dalr.choose.trials import Trial
 from onnx_dalr.graph.answers import exposing
 from onnx_dalr.plan.plan import Plan
 from onnx_dalr.progress import LOADING, SCORING, numbered
@@ -22,43 +22,55 @@ from onnx_dalr.session.session import Session, open_session, reference_session
 from onnx_dalr.units import format_bytes
 
 
-def scorer(context: Context, space: SearchSpace, sets: Sets, task: Task, most: int) -> Scorer:
-    """What scores a plan's model on the select samples.
+class Scoring:
+    """Scores models on the select samples; the original is run on them once."""
 
-    Args:
-        context: Of the run.
-        space: The layers, and what was learned of them.
-        sets: Of which the select samples are run.
-        task: What the outputs are.
-        most: So many models are going to be scored at most, which progress tells.
-    """
-    learned, target = space.learned, space.target
-    assert learned is not None
-    with context.progress.stage(LOADING, None):
-        session = reference_session(context.original, context.options.runtime, task.hidden)
-    reference, numbers = Recalled(session, sets.select), itertools.count(1)
+    def __init__(self, context: Context, space: SearchSpace, sets: Sets, task: Task, most: int) -> None:
+        """Loads the original.
 
-    def score(plan: Plan) -> Trial:
-        number = next(numbers)
-        with context.progress.stage(numbered(SCORING, number, max(number, most)), len(sets.select)) as advance:
-            return scored(plan, advance)
+        Args:
+            context: Of the run.
+            space: The layers, and what was learned of them.
+            sets: Of which the select samples are run.
+            task: What the outputs are.
+            most: So many models are going to be scored at most, which progress tells.
+        """
+        self._context, self._space, self._sets, self._task, self._most = context, space, sets, task, most
+        with context.progress.stage(LOADING, None):
+            session = reference_session(context.original, context.options.runtime, task.hidden)
+        self._reference, self._numbers = Recalled(session, sets.select), itertools.count(1)
 
-    def scored(plan: Plan, advance: Callable[[int], None]) -> Trial:
-        made = build(context, space.layers, learned, plan.forms, plan.factors, swept=False)
+    def __call__(self, plan: Plan) -> Trial:
+        """A plan's model."""
+        number = next(self._numbers)
+        stage = numbered(SCORING, number, max(number, self._most))
+        with self._context.progress.stage(stage, len(self._sets.select)) as advance:
+            learned = self._space.learned
+            assert learned is not None
+            made = build(self._context, self._space.layers, learned, plan.forms, plan.factors, swept=False)
+            return self._scored([made], advance, "tried")
+
+    def candidate(self, made: Candidate) -> Trial:
+        """A model that is made already."""
+        return self._scored([made], lambda count: None, "tuned")
+
+    def _scored(self, holder: list[Candidate], advance: Callable[[int], None], how: str) -> Trial:
+        context, confidence = self._context, self._space.target.confidence
+        made = holder.pop()
         proto, params = made.proto, made.params
-        with loadable(context.original, exposing(proto, task.hidden), context.file) as (source, size):
-            del proto, made  # of a large model, not beside the session
-            candidate = open_session(source, context.options.runtime)
+        del made
+        with loadable(context.original, exposing(proto, self._task.hidden), context.file) as (source, size):
+            del proto  # of a large model, not beside the session
+            session = open_session(source, context.options.runtime)
         del source
-        quality = compared(reference, candidate, sets, task, advance, intervals=target.confidence is not None)
+        wanted = confidence is not None
+        quality = compared(self._reference, session, self._sets, self._task, advance, intervals=wanted)
         drop = quality.drop.value if quality.finite else math.inf
         context.progress.detail(
-            f"tried {params:,} parameters ({100 * params / context.original.params:.1f} %, {format_bytes(size)}): "
+            f"{how} {params:,} parameters ({100 * params / context.original.params:.1f} %, {format_bytes(size)}): "
             f"{quality.score} drops {100 * drop:.2f} points on {quality.n} select samples"
         )
-        return trial_of(quality, size, target.confidence)
-
-    return score
+        return trial_of(quality, size, confidence)
 
 
 def compared(

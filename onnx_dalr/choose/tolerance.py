@@ -18,6 +18,7 @@ from onnx_dalr.choose.trials import (
     BY_ERROR,
     EQUAL,
     MIXED,
+    ROUNDING,
     Effects,
     Judge,
     Trial,
@@ -31,7 +32,6 @@ EVALUATIONS = 10
 MORE_FOR_FACTORS = 2  # evaluations, where some went into the choice of the factors
 _CLOSE = 1.02  # a search need not be finer
 _LITTLE = 0.25  # share of the model that could go at best, up to which one step is tried before all else
-_ROUNDING = 1e-12  # 2.9 % is a little less than 29 of 1000
 _STARTING_RATIOS = (0.5, 0.15)
 
 
@@ -105,6 +105,7 @@ class ToleranceSearch:
         effects = self._effects()
         name = BY_EFFECT if effects else EQUAL
         allocations = self._allocations(effects)
+        least = low
         refused, accepted = -math.inf, math.inf  # what the largest and the smallest of them cost
         while self._has_trials_left and high > _CLOSE * low:
             middle = math.sqrt(low * high)
@@ -126,7 +127,23 @@ class ToleranceSearch:
                 accepted = allocations[name].cost(self._trials.forms(name))
         if self._best is None:
             self._last_resort(name, most)
+        elif math.isfinite(accepted):
+            self._leave_way_below(name, allocations, least, accepted - fixed, fixed)
         return self._result(name)
+
+    def _leave_way_below(
+        self, name: str, allocations: Mapping[str, _Allocation], low: float, high: float, fixed: float
+    ) -> None:
+        """Tells how smaller models would be made: tuned, one of them may pass."""
+        assert self._best is not None
+        factors = self._best.factors
+        space = self._space.with_factors(factors)
+        why = f"{name}, the smallest model that stays within the {self._what} once it is tuned"
+
+        def plan(cost: float) -> Plan:
+            return plan_of(space, allocations[name].spend(cost + fixed), why)
+
+        self._judge.beyond = low, high, plan
 
     @property
     def _has_trials_left(self) -> bool:
@@ -174,7 +191,7 @@ class ToleranceSearch:
         lost = self._lost(self._trials.enter(name, forms))
         if math.isfinite(lost) and (self._closest is None or lost < self._closest[0]):
             self._closest = lost, self._trials.entered[name]
-        return lost <= self._space.target.value + _ROUNDING
+        return lost <= self._space.target.value + ROUNDING
 
     def _result(self, name: str) -> Plan:
         space = self._space

@@ -17,6 +17,7 @@ from onnx_dalr.factorize import Form
 from onnx_dalr.plan.choice import Choice, Point, refused
 from onnx_dalr.plan.plan import Plan
 from onnx_dalr.request.selection import rule_for
+from onnx_dalr.request.target import Target
 
 BEST_EFFORT = "the target is not met, this is the closest"
 EQUAL = "one keep ratio for all layers"
@@ -63,6 +64,10 @@ class Trial:
         """What counts against a tolerance."""
         return self.error if self.error_bound is None else self.error_bound
 
+    def stays_within(self, target: Target) -> bool:
+        """Whether no more is lost than a tolerance allows: of the score, or of the worst output."""
+        return (self.certain_drop if target.name == "max-drop" else self.certain_error) <= target.value + ROUNDING
+
     def clearly_beats(self, other: Trial, level: float = _ONE) -> bool:
         """Whether its distortion is less by more than one standard error of the paired differences, by Student's t.
 
@@ -79,6 +84,9 @@ class Trial:
         differences = np.subtract(other.distortions, self.distortions)
         return gain > float(stats.t.ppf(level, n - 1) * np.std(differences, ddof=1)) / math.sqrt(n)
 
+
+ROUNDING = 1e-12
+"""2.9 % is a little less than 29 of 1000."""
 
 Scorer = Callable[[Plan], Trial]
 
@@ -101,11 +109,13 @@ class Judge:
     Attributes:
         effects: Makes what knows the effect of each layer; None where that is unaffordable.
         trials: By factors and forms.
+        beyond: (low, high, plan for a cost) of a search that has ended: below the smallest that passed.
     """
 
     def __init__(self, score: Scorer, effects: Callable[[SearchSpace], Effects] | None = None) -> None:
         self.effects = effects
         self.trials: dict[Key, Trial] = {}
+        self.beyond: tuple[float, float, Callable[[float], Plan]] | None = None
         self._score = score
         self._points: dict[Key, Point] = {}
 

@@ -15,6 +15,9 @@ from onnx_dalr.commands.opening import announce_samples, draw_thumbnails, opened
 from onnx_dalr.look.macs import on_a_sample
 from onnx_dalr.request.context import Context
 from onnx_dalr.request.target import make_target
+from onnx_dalr.samples.proof import with_proof
+from onnx_dalr.samples.sets import Sets
+from onnx_dalr.tune.transfer import are_enough
 
 
 @contextmanager
@@ -27,7 +30,8 @@ def analysis_of(context: Context, asked: Asked) -> Iterator[Analysis]:
         NothingToGainError: No layer is eligible, or all stay as they are.
     """
     layers, skipped = choose_layers(context, asked)
-    with opened_samples(context, asked) as sets:
+    with opened_samples(context, asked) as opened:
+        sets = opened if opened is None or not _may_tune(context, asked, opened) else with_proof(opened)
         announce_samples(context, sets, from_files=bool(asked.stats))
         if asked.only is None:
             announce_size(context, asked.target or make_target(), layers)
@@ -36,3 +40,8 @@ def analysis_of(context: Context, asked: Asked) -> Iterator[Analysis]:
         draw_thumbnails(sets, asked)
         # No name here for what was learned: while it waits, this frame would hold what the analysis is told to forget.
         yield analyzed(context, asked, layers, skipped, sets)
+
+
+def _may_tune(context: Context, asked: Asked, sets: Sets) -> bool:
+    """Whether samples are to be set apart, to prove what tuning gains on."""
+    return asked.written and not asked.stats and context.options.tunes and are_enough(sets)

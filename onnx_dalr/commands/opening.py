@@ -60,7 +60,8 @@ def announce_samples(context: Context, sets: Sets | None, *, from_files: bool) -
         )
         return
     fit = f"fit {len(sets.fit)} (not run: statistics are given)" if from_files else f"fit {len(sets.fit)}"
-    counts = f"{fit}, select {len(sets.select)}, report {len(sets.report)}"
+    proof = f", proof {len(sets.proof)}" if sets.proof is not None else ""
+    counts = f"{fit}{proof}, select {len(sets.select)}, report {len(sets.report)}"
     shared = " (the same set)" if sets.split.select_is_report else ""
     context.progress.say(f"split: {counts}{shared}, seed {sets.options.seed}")
 

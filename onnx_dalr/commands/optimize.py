@@ -26,6 +26,7 @@ from onnx_dalr.request.table import of_function
 from onnx_dalr.request.target import is_asked_for, make_target
 from onnx_dalr.results.result import Result
 from onnx_dalr.samples import GivenLabels
+from onnx_dalr.tune import below
 from onnx_dalr.write.destination import Destination
 from onnx_dalr.write.produce import produce
 
@@ -58,6 +59,8 @@ def optimize(
     weights: str | Iterable[str] = "keep",
     memory: str = "keep",
     refit: str = "auto",
+    tune: str | int = "auto",
+    tune_time: str | float | None = None,
     include: str | Iterable[str] = (),
     exclude: str | Iterable[str] = (),
     samples: int | None = None,
@@ -128,6 +131,10 @@ def optimize(
             where ONNX Runtime takes them so.
         refit: "auto" to fit layers again, front to back, to what enters them once the layers before are compressed,
             where that does better on the select samples; "off" to leave them.
+        tune: "auto" to let factors, scales and biases learn from the original what was lost, without labels, where
+            samples that chose nothing prove that it helps; "off" to leave them; or a number of steps.
+        tune_time: Time that tuning may take: "10m", "90s", "1h" or seconds; as long as the search before it where left
+            out.
         include: Globs on layer, node or weight names; only these layers.
         exclude: Globs; not these layers.
         samples: Use so many samples at most, drawn by `seed`.
@@ -207,7 +214,9 @@ def optimize(
             choices, curve = fitted_to(made.choices, made.curve, context, analysis.layers)
             return produce(analysis, replace(made, choices=choices, curve=curve), destination)
         assert target is not None
-        return produce(analysis, analysis.plan_for(target), destination)
+        chosen = analysis.plan_for(target)
+        ready = below(chosen, analysis)
+        return produce(analysis, chosen if ready is None else ready.plan, destination, ready)
 
 
 def _path(given: PathLike | None) -> Path | None:

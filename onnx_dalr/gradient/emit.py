@@ -194,6 +194,32 @@ class Tensor:
         """Over some axes or all."""
         return self._reduced("ReduceMean", axes, keep, inputs_since=18)
 
+    def max(self, axes: Axes = None, *, keep: bool = True) -> Tensor:
+        """The largest along some axes or all."""
+        return self._reduced("ReduceMax", axes, keep, inputs_since=18)
+
+    # Element by element.
+
+    def exp(self) -> Tensor:
+        """eˣ."""
+        return self.op("Exp")
+
+    def log(self) -> Tensor:
+        """Ln x."""
+        return self.op("Log")
+
+    def sqrt(self) -> Tensor:
+        """√x."""
+        return self.op("Sqrt")
+
+    def at_least(self, least: float) -> Tensor:
+        """X, or the least where it is below."""
+        return self._clipped(least, None)
+
+    def at_most(self, most: float) -> Tensor:
+        """X, or the most where it is above."""
+        return self._clipped(None, most)
+
     # Movement.
 
     @property
@@ -281,6 +307,12 @@ class Tensor:
 
     def _number(self, value: float) -> Tensor:
         return self.tape.constant(value, self.kind)
+
+    def _clipped(self, least: float | None, most: float | None) -> Tensor:
+        """Bounds moved from attributes to inputs."""
+        if self.tape.opset < 11:
+            return self.op("Clip", min=least, max=most)
+        return self.op("Clip", *(None if bound is None else self._number(bound) for bound in (least, most)))
 
     def _reduced(self, op: str, axes: Axes, keep: bool, inputs_since: int) -> Tensor:
         if axes is None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from onnx import ModelProto, NodeProto, TensorProto, TypeProto, helper
@@ -42,7 +42,8 @@ class Gradients:
     Attributes:
         proto: The model and the new nodes after its own. Outputs are the original ones, to be cut with `probe`;
             inputs are the original ones and the seeds; external data is only referred to.
-        seeds: Seeded tensor → the input that takes the gradient there, of the tensor's shape and type.
+        seeds: Seeded tensor → the input, or the tensor that was named, that takes the gradient there, of the tensor's
+            shape and type.
         names: Wanted tensor → the tensor that holds its gradient, of the same shape and type. No entry where no path
             leads from a seed.
         ended: Nodes where paths end that would lead on to a wanted tensor.
@@ -56,17 +57,22 @@ class Gradients:
     partial: tuple[str, ...]
 
 
-def differentiate(proto: ModelProto, seeded: Sequence[str], wanted: Sequence[str]) -> Gradients:
+def differentiate(
+    proto: ModelProto, seeded: Sequence[str], wanted: Sequence[str], made: Mapping[str, str] | None = None
+) -> Gradients:
     """Writes the nodes that carry gradients v = ∂L/∂(seeded) back to ∂L/∂(wanted) = Jᵀv, for any L.
 
     Args:
         proto: Left as it is.
         seeded: Float tensors of the main graph, its outputs as a rule.
         wanted: Tensors of the main graph, constants among them if asked for.
+        made: Seeded tensor → the tensor that holds v already, of its shape and type, where the graph computes it. The
+            others get an input.
 
     Raises:
         InputError: A seeded tensor is not one of floats.
     """
+    made = made or {}
     model = inline_local_functions(proto) if proto.functions else _copied(proto)
     order = in_order(model)
     facts, names = facts_about(model, order), Names(model)
@@ -80,7 +86,7 @@ def differentiate(proto: ModelProto, seeded: Sequence[str], wanted: Sequence[str
             raise InputError(
                 f"no gradient can start at {name!r}: it is not known to hold floats", "name another output"
             )
-        seeds[name] = names.new(f"{name}/seed")
+        seeds[name] = made.get(name) or names.new(f"{name}/seed")
         walk.arrive(name, Tensor(tape, seeds[name], kind, facts.dims.get(name)))
     walk.back()
     found = {}
@@ -88,7 +94,8 @@ def differentiate(proto: ModelProto, seeded: Sequence[str], wanted: Sequence[str
         gradient = walk.total(name)
         if gradient is not None and facts.kinds.get(name, gradient.kind) in FLOATS:
             found[name] = gradient.op("Identity").name
-    model.graph.input.extend(helper.make_value_info(seeds[name], _type(facts, name)) for name in seeds)
+    fed = (name for name in seeds if name not in made)
+    model.graph.input.extend(helper.make_value_info(seeds[name], _type(facts, name)) for name in fed)
     model.graph.node.extend(_behind(tape.nodes, set(found.values())))
     partial = tuple(name for name in dict.fromkeys(wanted) if name in walk.cut_off)
     return Gradients(model, seeds, found, tuple(walk.ended), partial)

@@ -11,14 +11,14 @@ import numpy as np
 from numpy.typing import NDArray
 from onnx import FunctionProto, GraphProto, ModelProto, NodeProto, TensorProto, ValueInfoProto, helper, numpy_helper
 
-from onnx_dalr.factorize.formats import Decoding, Encoded, Format
+from onnx_dalr.factorize.formats import LEARNABLE, Decoding, Encoded, Format
 from onnx_dalr.factorize.structures import Piece
 from onnx_dalr.graph.handle import MAIN, Handle, Scope
 from onnx_dalr.graph.kinds import Link, Use
 from onnx_dalr.graph.layers import Layer
 from onnx_dalr.graph.names import Names
 from onnx_dalr.graph.probe import names_read
-from onnx_dalr.graph.storage.model import METADATA_KEY, Model
+from onnx_dalr.graph.storage.model import Model, set_metadata
 
 Graph = GraphProto | FunctionProto
 _NodesAt = Mapping[int, list[NodeProto]]
@@ -68,10 +68,12 @@ class Rewritten:
     Attributes:
         proto: The new model.
         tensors: Names of the constants that are new in it, by the name of the layer they belong to.
+        learnable: Those of them whose floats could be others: weights, scales of rounded ones, biases.
     """
 
     proto: ModelProto
     tensors: Mapping[str, tuple[str, ...]]
+    learnable: Mapping[str, tuple[str, ...]]
 
 
 def rewrite(model: Model, substitutions: Iterable[Substitution], note: str | None = None) -> Rewritten:
@@ -92,6 +94,7 @@ def rewrite(model: Model, substitutions: Iterable[Substitution], note: str | Non
     names = Names(proto)
     scopes: dict[Scope, _Changes] = defaultdict(_Changes)
     tensors: dict[str, tuple[str, ...]] = {}
+    learnable: dict[str, tuple[str, ...]] = {}
     for substitution in substitutions:
         layer, work = substitution.layer, _LayerRewrite(model, substitution, names)
         readers: Iterable[Handle] = (layer.uses[0].node,)
@@ -110,11 +113,12 @@ def rewrite(model: Model, substitutions: Iterable[Substitution], note: str | Non
         scopes[layer.home].before[min(reader.within(layer.home) for reader in readers)] += work.steps
         scopes[layer.home].made[layer.weight] = work.constants
         tensors[layer.name] = tuple(tensor.name for tensor in work.constants)
+        learnable[layer.name] = tuple(tensor.name for tensor in work.learnable)
     for scope in sorted(scopes, key=lambda scope: len(scope.path), reverse=True):  # what is inside moves with its node
         scopes[scope].apply(scope.of(proto), listed=scope == MAIN and proto.ir_version < 4)
     if note is not None:
-        _set_metadata(proto, note)
-    return Rewritten(proto, tensors)
+        set_metadata(proto, note)
+    return Rewritten(proto, tensors, learnable)
 
 
 class _LayerRewrite:
@@ -129,6 +133,7 @@ class _LayerRewrite:
         self._tensors: dict[str, str] = {}
         self._latents: list[str] = []
         self.constants: list[TensorProto] = []
+        self.learnable: list[TensorProto] = []
         self.steps: list[NodeProto] = []
         weight = model.index[self._layer.home].constant(self._layer.weight)
         assert weight is not None
@@ -194,6 +199,8 @@ class _LayerRewrite:
             if ending and array.dtype.kind == "f":
                 laid_out = laid_out.astype(types.get(ending, self._computed))
             stored[ending] = self._constant(f"{base}{ending}", laid_out)
+            if ending in LEARNABLE and laid_out.dtype.kind == "f":
+                self.learnable.append(self.constants[-1])
         return self._made(encoded, steps, stored, base)
 
     def _numbers(self, encoded: Encoded, base: str) -> str:
@@ -269,14 +276,19 @@ class _LayerRewrite:
 
     def _new_bias(self, home: Scope | None, bias: str | None, scale: float, has_add: bool) -> str | None:
         if bias is None or home is None:
-            return self._bias_constant(f"{self._layer.weight}.dalr_bias", self._shift) if self._shift.any() else None
+            return self._bias_row(f"{self._layer.weight}.dalr_bias", self._shift) if self._shift.any() else None
         tensor = self._model.index[home].constant(bias)
         assert tensor is not None
         stored = self._model.array(tensor).astype(np.float64)
         if not self._shift.any() and scale == 1:
             return bias if stored.any() or has_add else None
         row = stored * scale + self._shift if self._shift.any() else stored * scale
-        return self._bias_constant(f"{bias}.dalr", row) if row.any() or has_add else None
+        return self._bias_row(f"{bias}.dalr", row) if row.any() or has_add else None
+
+    def _bias_row(self, name: str, values: NDArray[Any]) -> str:
+        made = self._bias_constant(name, values)
+        self.learnable.append(self.constants[-1])
+        return made
 
 
 class _Changes:
@@ -385,11 +397,3 @@ def _remove(entries: Any, unwanted: Callable[[Any], bool]) -> None:
 
 def _as_input(tensor: TensorProto) -> ValueInfoProto:
     return helper.make_tensor_value_info(tensor.name, tensor.data_type, list(tensor.dims))
-
-
-def _set_metadata(proto: ModelProto, note: str) -> None:
-    for entry in proto.metadata_props:
-        if entry.key == METADATA_KEY:
-            entry.value = note
-            return
-    proto.metadata_props.add(key=METADATA_KEY, value=note)

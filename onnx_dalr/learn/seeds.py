@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from onnx_dalr.quality.measures import Classes, Dense, Measure
+from onnx_dalr.quality.measures import Classes, Dense, as_output
 from onnx_dalr.quality.padding import rows_kept, values_kept
 from onnx_dalr.quality.task import Task
 from onnx_dalr.samples.masks import Kept
@@ -64,17 +64,7 @@ class Seeder:
             share * measure.seed(part, keep, _random(digest, probe, output))
             for part, keep, digest in zip(rows, kept, digests, strict=True)
         ]
-        return _as_output(np.stack(seeds), measure, y).astype(y.dtype)
-
-
-def _as_output(rows: NDArray[Any], measure: Measure, y: NDArray[Any]) -> NDArray[Any]:
-    """[samples, rows, channels] back in the layout of the output: the inverse of `as_rows`."""
-    if measure.axis is None or y.ndim < 2:
-        return rows.reshape(y.shape)
-    by_sample = y if len(y) == len(rows) else y[None]
-    at = measure.axis % y.ndim + by_sample.ndim - y.ndim
-    moved = [length for axis, length in enumerate(by_sample.shape) if axis != at]
-    return np.moveaxis(rows.reshape(*moved, by_sample.shape[at]), -1, at).reshape(y.shape)
+        return as_output(np.stack(seeds), measure.axis, y.shape).astype(y.dtype)
 
 
 def _random(digest: str, probe: int, output: int) -> np.random.Generator:

@@ -6,6 +6,7 @@ import json
 import math
 import os
 from collections.abc import Mapping
+from dataclasses import asdict
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -17,13 +18,14 @@ from onnx_dalr.factorize.formats import FORMATS
 from onnx_dalr.factorize.joined import JOINED
 from onnx_dalr.factorize.structures import STRUCTURES
 from onnx_dalr.plan.choice import Choice, Point
+from onnx_dalr.plan.course import Course
 from onnx_dalr.request.target import KEEP
 
-SCHEMA = 2
+SCHEMA = 3
 """Counts up with every change after which an older onnx-dalr would misread a plan; older ones are read."""
 
-_OLDER = (1,)
-"""Schemas that are read too: in the first, a form was a rank."""
+_OLDER = (1, 2)
+"""Schemas that are read too: in the first, a form was a rank; in the second nothing was tuned."""
 
 _POINT = ("allocation", "params", "bytes", "drop", "error", "distortion", "chosen")
 
@@ -44,6 +46,7 @@ def to_json(parts: Mapping[str, Any]) -> str:
         "evaluations": parts["evaluations"],
         "passes": parts["passes"],
         "layers": [_choice(choice) for choice in parts["choices"]],
+        "tuning": None if parts["tuning"] is None else asdict(parts["tuning"]),
         "curve": [{name: _number(getattr(point, name)) for name in _POINT} for point in parts["curve"]],
     }
     return json.dumps(facts, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
@@ -114,6 +117,7 @@ def from_json(text: str, name: str = "the plan") -> dict[str, Any]:
         "settings": dict(facts.get("settings", {})),
         "model": facts["model"],
         "version": facts.get("version", ""),
+        "tuning": _course(facts.get("tuning")),
     }
 
 
@@ -191,6 +195,15 @@ def _check_form(entry: dict[str, Any], where: str) -> None:
     wanted = 0 if form.structure == DENSE else len(STRUCTURES[form.structure].smallest)
     if len(form.rank) != wanted:
         raise InputError(f"{where}: {str(form)!r} has {len(form.rank)} ranks, not {wanted}", _FORM)
+
+
+def _course(entry: dict[str, Any] | None) -> Course | None:
+    if entry is None:
+        return None
+    lists = {name: tuple(entry[name]) for name in ("hints", "layerwise") if name in entry}
+    counts = {name: int(entry[name]) for name in ("steps", "seed", "batch") if name in entry}
+    known: dict[str, Any] = entry | lists | counts
+    return Course(**known)
 
 
 def _point(entry: dict[str, Any]) -> Point:

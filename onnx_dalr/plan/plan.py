@@ -19,6 +19,7 @@ from onnx_dalr.learn.learn import learn_from, looked_at_in, needs_in
 from onnx_dalr.learn.statistics_set import StatisticsSet, load_statistics
 from onnx_dalr.plan import file
 from onnx_dalr.plan.choice import Choice, Point
+from onnx_dalr.plan.course import Course
 from onnx_dalr.plan.fit import check_plan, fitted_to, options_of
 from onnx_dalr.progress import Silent
 from onnx_dalr.request.context import Context
@@ -43,6 +44,7 @@ class Plan(Shown):
         settings: What else the factors depend on: "ridge", "shrinkage", "metric", where they are not the default.
         model: Content hash of the model it is for; None while it is being made.
         version: Of onnx-dalr.
+        tuning: How its numbers were tuned to the original's answers; None where they were not.
     """
 
     method: str
@@ -55,6 +57,7 @@ class Plan(Shown):
     settings: dict[str, str] = field(default_factory=dict)
     model: str | None = None
     version: str = ""
+    tuning: Course | None = None
 
     @property
     def forms(self) -> tuple[Form, ...]:

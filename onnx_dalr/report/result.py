@@ -16,6 +16,7 @@ from onnx_dalr.report.advice import next_steps
 from onnx_dalr.report.figures import few_samples, memory_text, outputs_table, quality_rows, size_rows, speed_text
 from onnx_dalr.report.parts import facts_table, fitting_table, note_lines, skipped_view, some
 from onnx_dalr.report.plan import curve_view, reason_lines
+from onnx_dalr.report.tuning import tuning_facts, tuning_text
 from onnx_dalr.results.result import LayerResult, Result
 from onnx_dalr.shown import PLAIN_WIDTH
 from onnx_dalr.units import format_bytes, format_share
@@ -80,6 +81,10 @@ def _facts(result: Result, *, verbose: bool) -> Iterator[tuple[str, str]]:
     if verbose and result.refitted:
         names = some(result.refitted)
         yield "refitted", f"{len(result.refitted)} to what the layers before them have become ({names})"
+    if result.tuning is not None:
+        yield "tuning", tuning_text(result.tuning)
+        if verbose:
+            yield from tuning_facts(result.tuning)
     yield "asked for", f"{result.target}; method {result.method}"
 
 

@@ -17,11 +17,13 @@ from onnx_dalr.report.inspect import inspection_view
 from onnx_dalr.report.plan import plan_view
 from onnx_dalr.report.result import result_view
 from onnx_dalr.report.statistics import statistics_view
+from onnx_dalr.report.tune import tune_view
 from onnx_dalr.request.wording import in_python
 from onnx_dalr.results.check import CheckResult
 from onnx_dalr.results.compare import ModelComparison
 from onnx_dalr.results.inspect import Inspection
 from onnx_dalr.results.result import Result
+from onnx_dalr.results.tune import TuneResult
 
 
 @singledispatch
@@ -47,3 +49,4 @@ view.register(ModelComparison, comparison_view)
 view.register(Plan, plan_view)
 view.register(Result, partial(result_view, words=in_python))
 view.register(StatisticsSet, statistics_view)
+view.register(TuneResult, partial(tune_view, words=in_python))

@@ -16,6 +16,7 @@ from onnx_dalr.quality.task import TaskName
 from onnx_dalr.request.option import SHARED
 from onnx_dalr.request.structures import StructureRule, read_structures
 from onnx_dalr.request.table import of_function
+from onnx_dalr.request.tuning import TuneName, read_time, read_tune
 from onnx_dalr.request.weights import MemoryName, RefitName, WeightRule, only_keeps, read_rules
 from onnx_dalr.samples import GivenLabels, ImageSettings
 from onnx_dalr.samples.options import SampleOptions
@@ -34,6 +35,8 @@ class Options:
     weights: tuple[WeightRule, ...] = ()
     memory: MemoryName = "keep"
     refit: RefitName = "auto"
+    tune: TuneName | int = "auto"
+    tune_time: float | None = None
     include: tuple[str, ...] = ()
     exclude: tuple[str, ...] = ()
     task: TaskName = "auto"
@@ -68,6 +71,11 @@ class Options:
         return self.refit == "auto" and self.method.takes_metric
 
     @property
+    def tunes(self) -> bool:
+        """Whether numbers may learn from the original; baselines stay what they are."""
+        return self.tune != "off" and self.method.takes_metric
+
+    @property
     def concerns_memory(self) -> bool:
         """Whether memory at run time is worth measuring."""
         return self.small_memory or not self.keeps
@@ -94,6 +102,8 @@ def make_options(
     weights: str | Iterable[str] = "keep",
     memory: str = "keep",
     refit: str = "auto",
+    tune: str | int = "auto",
+    tune_time: str | float | None = None,
     include: str | Iterable[str] = (),
     exclude: str | Iterable[str] = (),
     task: str = "auto",
@@ -124,6 +134,8 @@ def make_options(
         weights=read_rules(weights),
         memory=_known("memory", memory),
         refit=_known("refit", refit),
+        tune=read_tune(tune),
+        tune_time=read_time(tune_time),
         include=(include,) if isinstance(include, str) else tuple(include),
         exclude=(exclude,) if isinstance(exclude, str) else tuple(exclude),
         task=_known("task", task),
@@ -194,6 +206,8 @@ class Shared(TypedDict, total=False):
     weights: str | Iterable[str]
     memory: str
     refit: str
+    tune: str | int
+    tune_time: str | float | None
     include: str | Iterable[str]
     exclude: str | Iterable[str]
     task: str

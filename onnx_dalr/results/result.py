@@ -14,6 +14,7 @@ from onnx_dalr.quality.memory import Memory
 from onnx_dalr.results.json import to_json
 from onnx_dalr.samples.sets import SampleSets
 from onnx_dalr.shown import Shown
+from onnx_dalr.tune.tuning import Tuning
 from onnx_dalr.units import format_change
 
 
@@ -110,6 +111,7 @@ class Result(Shown):
         macs_after: Of the new model.
         refitted: Names of the layers that were fitted again to what the layers before them have become; their errors
             are those from before.
+        tuning: What the numbers learned from the original, or why they did not; None where that was not asked for.
         memory: Of both models in fresh processes; None where it was of no concern, or cannot be measured.
         model: The new model, where no output path was given.
     """
@@ -142,6 +144,7 @@ class Result(Shown):
     macs_before: int | None = None
     macs_after: int | None = None
     refitted: tuple[str, ...] = ()
+    tuning: Tuning | None = None
     memory: Memory | None = None
     model: Any = field(default=None, repr=False, compare=False)
 

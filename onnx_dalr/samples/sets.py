@@ -47,6 +47,7 @@ class SampleSets:
         report: Ids of those the quality figures are of.
         report_description: What they were read from, where it is a source of its own.
         select_is_report: They are one set.
+        proof: Ids of those that chose nothing and taught nothing, and decided whether tuning is kept.
         fingerprint: Hash of the content of the fit samples.
     """
 
@@ -60,6 +61,7 @@ class SampleSets:
     report_description: str | None
     select_is_report: bool
     fingerprint: str
+    proof: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)
@@ -140,6 +142,7 @@ class Sets:
         options: What was asked for.
         mask: The input that marks padding, None without one.
         notes: What a user should know of how the samples were read, before the work.
+        proof: They prove what tuning gains, and choose and teach nothing; None where nothing is tuned.
     """
 
     fit: SampleSet
@@ -149,6 +152,20 @@ class Sets:
     options: SampleOptions
     mask: Mask | None
     notes: tuple[str, ...] = ()
+    proof: SampleSet | None = None
+
+    @property
+    def given(self) -> int:
+        """Samples of --calib that are used, those of the report among them where it has no source of its own."""
+        apart = self.report.source is self.fit.source and not self.split.select_is_report
+        proof = 0 if self.proof is None else len(self.proof)
+        return len(self.fit) + proof + len(self.select) + (len(self.report) if apart else 0)
+
+    @property
+    def teaching(self) -> list[SampleSet]:
+        """All samples but those of the report."""
+        sets = [self.fit, *([self.proof] if self.proof is not None else [])]
+        return sets if self.split.select_is_report else [*sets, self.select]
 
     @property
     def class_names(self) -> tuple[str, ...]:
@@ -172,7 +189,7 @@ class Sets:
             source = samples.source
             return replace(samples, source=made.setdefault(id(source), source.relabelled(order)))
 
-        return replace(self, fit=moved(self.fit), select=moved(self.select), report=moved(self.report))
+        return self._each(moved)
 
     def without_labels(self) -> Sets:
         """Sets without labels, which do not fit the model."""
@@ -182,7 +199,12 @@ class Sets:
             source = samples.source
             return replace(samples, source=made.setdefault(id(source), source.with_labels(None)))
 
-        return replace(self, fit=bare(self.fit), select=bare(self.select), report=bare(self.report))
+        return self._each(bare)
+
+    def _each(self, changed: Callable[[SampleSet], SampleSet]) -> Sets:
+        proof = None if self.proof is None else changed(self.proof)
+        made = replace(self, fit=changed(self.fit), select=changed(self.select), report=changed(self.report))
+        return replace(made, proof=proof)
 
     @property
     def mask_input(self) -> str | None:
@@ -191,8 +213,7 @@ class Sets:
 
     def one_by_one(self) -> Sets:
         """Sets in whose batches no two samples are joined."""
-        fit, select, report = (replace(each, batch_size=1) for each in (self.fit, self.select, self.report))
-        return replace(self, fit=fit, select=select, report=report)
+        return self._each(lambda samples: replace(samples, batch_size=1))
 
     @property
     def only_report(self) -> bool:
@@ -213,6 +234,7 @@ class Sets:
             report_description=self.report.source.description if own_report else None,
             select_is_report=self.split.select_is_report,
             fingerprint=fingerprint,
+            proof=() if self.proof is None else self.proof.ids,
         )
 
 

@@ -133,7 +133,7 @@ class _Sweep:
             f"{tried}: {len(self._instead)} taken, distortion of the select samples {first.distortion:.3g} → "
             f"{best.distortion:.3g}"
         )
-        return replace(self._candidate, refitted=frozenset(self._instead))
+        return replace(self._candidate, instead=dict(self._instead))
 
     def _keeps_to(self, trial: Trial, first: Trial) -> bool:
         """Whether no more is lost of what the target holds: drop or error, where it is a tolerance."""

@@ -23,7 +23,7 @@ from onnx_dalr.request.selection import select
 from onnx_dalr.request.wording import told_to
 from onnx_dalr.results.result import LayerResult, Result
 from onnx_dalr.session.session import CPU
-from onnx_dalr.tune import tuned
+from onnx_dalr.tune import Ready, tuned
 from onnx_dalr.write.destination import Destination
 from onnx_dalr.write.verify import measured_memory, refuse_larger, verify
 
@@ -35,8 +35,14 @@ _MORE_MEMORY = (
 _EIGHT_BITS = "int8"
 
 
-def produce(analysis: Analysis, plan: Plan, destination: Destination) -> Result:
+def produce(analysis: Analysis, plan: Plan, destination: Destination, ready: Ready | None = None) -> Result:
     """Rewrites the model by a plan, verifies the file and says what it is worth.
+
+    Args:
+        analysis: That the plan was made from.
+        plan: The forms.
+        destination: Where to write what.
+        ready: What the search made of it already.
 
     Raises:
         VerificationError: The written model does not behave. Nothing is left behind.
@@ -46,9 +52,13 @@ def produce(analysis: Analysis, plan: Plan, destination: Destination) -> Result:
     context, sets, learned = analysis.context, analysis.sets, analysis.learned
     plan = told_to(context.progress, plan)
     original, options = context.original, context.options
-    with context.phase("rewrite"), context.progress.stage(REWRITING, len(plan.compressed)) as advance:
-        made = build(context, analysis.layers, learned, plan.forms, plan.factors, advance)
-    made = tuned(made, plan, analysis)
+    if ready is None:
+        with context.phase("rewrite"), context.progress.stage(REWRITING, len(plan.compressed)) as advance:
+            made = build(context, analysis.layers, learned, plan.forms, plan.factors, advance)
+    else:
+        made = ready.candidate
+    after = tuned(made, plan, analysis, ready)
+    made, plan, learned = after.candidate, after.plan, analysis.learned
     if options.small_memory:
         with context.phase("rewrite"):
             small = stays_small(context, analysis.layers, made)
@@ -100,6 +110,7 @@ def produce(analysis: Analysis, plan: Plan, destination: Destination) -> Result:
             curve=plan.curve,
             seconds=dict(context.seconds),
             notes=(*context.notes, *verified.notes(fitted)),
+            tuning=after.tuning,
             refitted=tuple(layer.name for layer in analysis.layers if layer.name in made.refitted),
             bytes_with_formats=_bytes_with_formats(analysis, plan, size),
             model=proto if destination.output is None else None,

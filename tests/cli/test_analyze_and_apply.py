@@ -300,7 +300,7 @@ def test_a_rank_that_saves_nothing_keeps_the_layer_and_says_so(run: Run) -> None
         (forms(second="pair 0"), "layers[1].form: 'pair 0'"),
         (forms(second=2.5), "layers[1].form: 2.5"),
         (lambda facts: facts.update(note="mine"), "'note'"),
-        (lambda facts: facts.update(schema=3), "schema 3 is newer"),
+        (lambda facts: facts.update(schema=4), "schema 4 is newer"),
         (lambda facts: facts["layers"].append(facts["layers"][0]), "layers[3].layer 'first' is there twice"),
         (lambda facts: facts["layers"][0].update(layer="fourth"), "layer 'fourth', which the model has not"),
         (lambda facts: facts.update(model="0" * 32), "the plan belongs to another model: it is of 00000000"),

@@ -29,6 +29,9 @@ Shape = tuple[int, ...]
         ('auto_pad = "VALID"', (1, 2, 4, 4), (2, 2, 3, 3)),
         ('auto_pad = "SAME_UPPER"', (1, 2, 4, 4), (2, 2, 2, 3)),
         ('auto_pad = "SAME_LOWER"', (1, 2, 4, 4), (2, 2, 2, 4)),
+        ("strides = [2, 3], pads = [0, 1, 2, 0]", (2, 5, 6, 7), (3, 5, 3, 3)),  # a product for each of few taps
+        ("strides = [2, 1], dilations = [1, 2], pads = [1, 0, 0, 1]", (2, 4, 5, 6), (3, 4, 2, 3)),
+        ("strides = [2, 1, 2], pads = [1, 0, 1, 1, 0, 0]", (2, 6, 3, 3, 4), (2, 6, 2, 2, 3)),
     ],
     ids=str,
 )
@@ -63,6 +66,7 @@ def test_same_padding_by_sizes_of_the_run_ends_the_path() -> None:
         ("strides = [2, 2], pads = [1, 1, 1, 1], output_padding = [1, 1]", (1, 2, 3, 3), (2, 3, 3, 3)),
         ("strides = [2, 1], pads = [0, 1, 1, 0]", (2, 2, 3, 3), (2, 2, 3, 2)),
         ("group = 2, dilations = [2, 1]", (1, 4, 3, 3), (4, 2, 2, 2)),
+        ("strides = [2, 2], pads = [1, 0, 1, 0], output_padding = [1, 0]", (2, 3, 3, 2), (3, 5, 3, 3)),
     ],
     ids=str,
 )

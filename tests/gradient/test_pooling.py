@@ -38,6 +38,27 @@ def test_max_pool_of_an_old_opset() -> None:
     agrees("y = MaxPool <kernel_shape = [2, 2], strides = [2, 2]> (x)", 9, x=(1, 2, 4, 4))
 
 
+TILES = [pool for pool in POOLS if "[2, 2], strides = [2, 2]" in pool[0]] + [
+    ("kernel_shape = [3], strides = [3]", (2, 2, 6)),
+    ("kernel_shape = [2, 3], strides = [2, 3], ceil_mode = 1", (2, 3, 4, 6)),
+    ("kernel_shape = [2, 1, 2], strides = [2, 1, 2]", (1, 2, 4, 3, 4)),
+]
+
+
+@pytest.mark.parametrize(("attributes", "x"), TILES, ids=str)
+@pytest.mark.parametrize("opset", [11, 13, 19])
+def test_max_pool_of_tiles(attributes: str, x: Any, opset: int) -> None:
+    agrees(f"y = MaxPool <{attributes}> (x)", opset, dtype=np.float32, x=x)
+
+
+def test_in_tiles_equal_maxima_share_the_gradient() -> None:
+    x = np.array([[[[1, 1, 3, 2], [0, 1, 2, 2], [5, 5, 0, 0], [5, 5, 0, 4]]]], np.float32)
+    proto = model("y = MaxPool <kernel_shape = [2, 2], strides = [2, 2]> (x)", 17, {"x": x}, dynamic=False)
+    g = np.array([[[[3, 6], [8, 5]]]], np.float32)
+    gradient = pulled_back(differentiate(proto, ["y"], ["x"]), {"x": x}, {"y": g})["x"]
+    np.testing.assert_allclose(gradient[0, 0], [[1, 1, 6, 0], [0, 1, 0, 0], [2, 2, 0, 0], [2, 2, 0, 5]], rtol=1e-6)
+
+
 @pytest.mark.parametrize("opset", [12, 16])
 def test_a_tie_sends_each_gradient_once(opset: int) -> None:
     x: Array = np.zeros((1, 1, 5, 5), np.float32)

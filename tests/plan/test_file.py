@@ -97,7 +97,7 @@ def test_forms_are_text() -> None:
 def test_the_text_is_json_without_infinity_in_lines_that_a_review_can_read() -> None:
     text = PLAN.to_json()
     facts = json.loads(text, parse_constant=lambda name: pytest.fail(f"{name} in JSON"))
-    assert facts["schema"] == SCHEMA == 2
+    assert facts["schema"] == SCHEMA == 3
     assert facts["curve"][1]["drop"] is None
     assert '      "form": "pair 12",\n' in text
     assert text.endswith("}\n")
@@ -225,6 +225,7 @@ def test_a_wrong_form_is_told_what_a_form_is() -> None:
 def older(**changes: Any) -> str:
     """A plan as the first schema had it."""
     facts = json.loads(to_json(PLAN)) | {"schema": 1}
+    del facts["tuning"]
     for entry, choice in zip(facts["layers"], PLAN.choices, strict=True):
         del entry["form"]
         entry["rank"] = "keep" if choice.form.untouched else choice.form.rank[0]
@@ -238,6 +239,12 @@ def test_a_plan_of_the_first_schema_is_read() -> None:
     assert from_json(older().replace('"schema": 1', '"schema": 1.0')) == PLAN
 
 
+def test_a_plan_of_the_second_schema_is_read() -> None:
+    facts = json.loads(to_json(PLAN)) | {"schema": 2}
+    del facts["tuning"]
+    assert from_json(json.dumps(facts)) == PLAN
+
+
 @pytest.mark.parametrize("rank", ["x", "Keep", "8", 0, -4, 2.5, True, None, [8]])
 def test_its_ranks_are_checked_as_they_were(rank: Any) -> None:
     error = refused(older(rank=rank))
@@ -246,8 +253,8 @@ def test_its_ranks_are_checked_as_they_were(rank: Any) -> None:
 
 
 def test_a_newer_schema_asks_for_an_update() -> None:
-    error = refused(edited(with_("schema", 3)))
-    assert error.message == "plan.json: schema 3 is newer than this onnx-dalr reads (2)"
+    error = refused(edited(with_("schema", 4)))
+    assert error.message == "plan.json: schema 4 is newer than this onnx-dalr reads (3)"
     assert error.hint == "update onnx-dalr"
 
 

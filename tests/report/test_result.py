@@ -47,6 +47,7 @@ RESULT = {
     "notes",
     "bytes_with_formats",
     "refitted",
+    "tuning",
 }
 LAYER = {
     "name",
@@ -83,6 +84,7 @@ SAMPLES = {
     "report",
     "report_description",
     "select_is_report",
+    "proof",
     "fingerprint",
 }
 QUALITY = {

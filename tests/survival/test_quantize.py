@@ -78,7 +78,7 @@ def test_the_quantized_model_is_valid_and_about_a_quarter_of_the_compressed_one(
 def test_all_thin_weights_are_integers_afterwards(demo_models: Path) -> None:
     factors = {tensor.name for tensor in onnx.load(demo_models / "small.onnx").graph.initializer}
     factors = {name for name in factors if name.endswith((".dalr_A", ".dalr_B"))}
-    assert len(factors) == 4
+    assert len(factors) >= 4
     for name in QUANTIZED:
         kinds = {tensor.name: tensor.data_type for tensor in onnx.load(demo_models / name).graph.initializer}
         integers = {onnx.TensorProto.INT8, onnx.TensorProto.UINT8}

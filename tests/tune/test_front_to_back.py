@@ -13,7 +13,7 @@ from onnx import ModelProto, numpy_helper
 
 import onnx_dalr
 from onnx_dalr.progress import REFITTING, Silent
-from onnx_dalr.tune import STEPS, front_to_back
+from onnx_dalr.tune import front_to_back, transfer
 from tests.cli import tiny
 from tests.graph.helpers import model, run
 
@@ -61,6 +61,12 @@ class Heard(Silent):
     @property
     def said(self) -> list[str]:
         return [line for line in self.details if line.startswith("refitting")]
+
+
+@pytest.fixture(autouse=True)
+def _refit_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing is tuned beside."""
+    monkeypatch.setattr(transfer, "FEWEST", 1_000_000)
 
 
 def made(refit: str, calib: Any = MANY, **options: Any) -> onnx_dalr.Result:
@@ -263,7 +269,3 @@ def test_few_samples_are_run_at_a_time_where_rows_are_large(monkeypatch: pytest.
     monkeypatch.setattr(front_to_back, "MOST_BYTES", 8 * 40 * 10)
     for name, values in constants(made("auto").model).items():
         np.testing.assert_allclose(values, constants(whole.model)[name], rtol=1e-2, atol=1e-3)
-
-
-def test_it_is_a_step_of_tuning() -> None:
-    assert STEPS["refit"] is front_to_back.refit

@@ -12,6 +12,9 @@ from numpy.typing import NDArray
 from onnx_dalr.factorize.moment import Moment
 from onnx_dalr.factorize.shape import Shape
 
+LEARNABLE = ("", "_scale")
+"""Keys of arrays whose floats could be others: weights themselves and scales; the rest says how they are laid out."""
+
 
 @dataclass(frozen=True)
 class Decoding:

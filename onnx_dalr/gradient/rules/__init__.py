@@ -13,13 +13,25 @@ from onnx_dalr.gradient.rules import (
     movement,
     normalization,
     pooling,
+    quantization,
     reduction,
     resizing,
 )
 from onnx_dalr.gradient.rules.elementwise import FLAT
 from onnx_dalr.gradient.step import Rule
 
-_PAGES = (elementwise, matrix, movement, indexing, reduction, normalization, convolution, pooling, resizing)
+_PAGES = (
+    elementwise,
+    matrix,
+    movement,
+    indexing,
+    reduction,
+    normalization,
+    convolution,
+    pooling,
+    resizing,
+    quantization,
+)
 
 RULES: Mapping[str, Rule] = MappingProxyType(
     {

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import replace
 
-from onnx_dalr.gradient.emit import INT64, PathEndsError, Tensor
+from onnx_dalr.gradient.emit import FLOAT, INT64, PathEndsError, Tensor
 from onnx_dalr.gradient.rules.convolution import overlaid
 from onnx_dalr.gradient.rules.indexing import ADDING
 from onnx_dalr.gradient.rules.windows import Attributes, Windows, windows_of
@@ -50,6 +50,8 @@ def ones(step: Step, windows: Windows) -> Tensor:
 @rule("MaxPool")
 def max_pool(step: Step) -> Found:
     """The operator itself tells the arg max of each window; a maximum of maxima, it goes axis by axis if need be."""
+    if tiles(step):
+        return [to_maxima(step, list(step.attribute("kernel_shape")))]
     stages: list[tuple[Attributes, int, int]] = []
     if step.opset >= ADDING:
         names = ("kernel_shape", "strides", "pads", "dilations", "auto_pad", "ceil_mode")
@@ -68,6 +70,39 @@ def max_pool(step: Step) -> Found:
     for image, index, (_, axis, apart) in reversed(list(zip(images[:-1], found, stages, strict=True))):
         g = to_arg_max(image, index, g, axis, apart)
     return [g]
+
+
+def tiles(step: Step) -> bool:
+    """Whether its windows lie side by side and cover the image, as far as that is known."""
+    kernel = list(step.attribute("kernel_shape"))
+    sizes = [None] * len(kernel) if step.x.dims is None else step.x.dims[2:]
+    return (
+        step.opset >= _RESIZE_BY_SCALES_ALONE
+        and step.x.kind == FLOAT
+        and step.attribute("strides", [1] * len(kernel)) == kernel
+        and not any(step.attribute("pads", []))
+        and set(step.attribute("dilations", [1])) == {1}
+        and all(size is not None and size % taps == 0 for size, taps in zip(sizes, kernel, strict=True))
+    )
+
+
+_RESIZE_BY_SCALES_ALONE = 13  # the opset since which
+
+
+def to_maxima(step: Step, kernel: list[int]) -> Tensor:
+    """G where x is what its window's maximum is, in equal parts where several are.
+
+    Of tiles this takes a quarter of the time: ONNX Runtime is slow to tell where a maximum was.
+    """
+    scales = step.tape.constant([1, 1, *kernel], FLOAT)
+
+    def laid(tensor: Tensor) -> Tensor:
+        how = {"coordinate_transformation_mode": "asymmetric", "nearest_mode": "floor"}
+        return tensor.op("Resize", None, scales, mode="nearest", **how)
+
+    hits = step.x.equals(laid(step.y)).to(FLOAT)
+    share = step.g / (hits.op("AveragePool", kernel_shape=kernel, strides=kernel) * math.prod(kernel))
+    return hits * laid(share)
 
 
 def to_arg_max(image: Tensor, index: Tensor, g: Tensor, axis: int, apart: int) -> Tensor:

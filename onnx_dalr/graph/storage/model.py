@@ -266,6 +266,15 @@ def metadata(proto: ModelProto) -> str | None:
     return found.decode(errors="replace") if isinstance(found, bytes) else found  # bytes, where they are no UTF-8
 
 
+def set_metadata(proto: ModelProto, note: str) -> None:
+    """Writes what `metadata` reads, in place of what an earlier run wrote."""
+    for entry in proto.metadata_props:
+        if entry.key == METADATA_KEY:
+            entry.value = note
+            return
+    proto.metadata_props.add(key=METADATA_KEY, value=note)
+
+
 def is_valid(model: Path | ModelProto) -> str | None:
     """None for a model that passes the full check of onnx; else the first line of what is wrong."""
     try:

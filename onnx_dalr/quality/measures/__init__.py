@@ -1,6 +1,6 @@
 """The kinds of outputs, each with its figures, its distortion and its seeds: a new kind is a file and a line here."""
 
-from onnx_dalr.quality.measures.base import Figures, Measure, RowPairs, Sums, as_rows
+from onnx_dalr.quality.measures.base import Figures, Measure, RowPairs, Sums, as_output, as_rows
 from onnx_dalr.quality.measures.classes import Classes
 from onnx_dalr.quality.measures.dense import Dense
 from onnx_dalr.quality.measures.embedding import Embedding
@@ -18,5 +18,6 @@ __all__ = [
     "Scales",
     "Sums",
     "Values",
+    "as_output",
     "as_rows",
 ]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -175,6 +176,15 @@ class Measure(ABC):
         """An empty sum."""
 
     @abstractmethod
+    def importance(self, y: Float64, kept: Kept | None) -> Float64:
+        """What each row of one sample, or each of its values, counts in its distortion: [rows, 1] or [rows, channels].
+
+        Args:
+            y: What the original says, [rows, channels].
+            kept: Which rows are no padding, [rows]; None for all.
+        """
+
+    @abstractmethod
     def seed(self, y: Float64, kept: Kept | None, random: np.random.Generator) -> Float64:
         """A random v at the output of one sample, [rows, channels], with E[(vᵀδ)²] = its distortion to second order.
 
@@ -185,6 +195,25 @@ class Measure(ABC):
         """
 
 
+def as_output(rows: NDArray[Any], axis: int | None, shape: Sequence[int]) -> NDArray[Any]:
+    """[samples, rows, channels] back in the layout of an output of this shape: the inverse of `as_rows`.
+
+    Args:
+        rows: Of one channel, or of as many as the output has.
+        axis: Of the channels.
+        shape: Of the output; where it has no row per sample, there is one sample.
+    """
+    if axis is None or not shape:
+        return rows.reshape(tuple(shape))
+    by_sample = tuple(shape) if shape[0] == len(rows) else (1, *shape)
+    if len(by_sample) < 2:
+        return rows.reshape(by_sample)
+    at = axis % len(shape) + len(by_sample) - len(shape)
+    moved = [length for place, length in enumerate(by_sample) if place != at]
+    laid = np.moveaxis(rows.reshape(*moved, rows.shape[-1]), -1, at)
+    return laid if len(by_sample) == len(shape) else laid[0]
+
+
 def signs(shape: tuple[int, ...], random: np.random.Generator) -> Float64:
     """Random signs."""
     return np.asarray(2.0 * random.integers(0, 2, size=shape) - 1, dtype=np.float64)
@@ -193,3 +222,9 @@ def signs(shape: tuple[int, ...], random: np.random.Generator) -> Float64:
 def counted_rows(kept: Kept | None, shape: tuple[int, ...]) -> Float64:
     """1 for rows that are no padding, 0 for the others, as [*shape]."""
     return np.ones(shape) if kept is None else kept.astype(np.float64).reshape(shape)
+
+
+def mean_over_rows(y: Float64, kept: Kept | None) -> Float64:
+    """[rows, 1]: 1/n for each of n rows that are no padding."""
+    counted = counted_rows(kept, (len(y), 1))
+    return np.asarray(counted / max(counted.sum(), 1.0))

@@ -18,7 +18,7 @@ from onnx_dalr.quality.intervals import (
     paired_drop,
     weighted_estimate,
 )
-from onnx_dalr.quality.measures.base import Figures, Float64, Labels, Measure, RowPairs, Sums, counted_rows, signs
+from onnx_dalr.quality.measures.base import Figures, Float64, Labels, Measure, RowPairs, Sums, mean_over_rows, signs
 from onnx_dalr.samples.masks import Kept
 
 Encoding = Literal["probabilities", "logits"]
@@ -61,10 +61,13 @@ class Classes(Measure):
         """Answers by sample."""
         return ClassSums(self)
 
+    def importance(self, y: Float64, kept: Kept | None) -> Float64:
+        """A mean over the rows."""
+        return mean_over_rows(y, kept)
+
     def seed(self, y: Float64, kept: Kept | None, random: np.random.Generator) -> Float64:
         """KL is half a square, and a mean over the rows of a sample."""
-        counted = counted_rows(kept, (len(y), 1))
-        return np.asarray(class_seed(y, self.encoding, random) * counted * np.sqrt(0.5 / max(counted.sum(), 1.0)))
+        return np.asarray(class_seed(y, self.encoding, random) * np.sqrt(0.5 * self.importance(y, kept)))
 
 
 def class_seed(y: Float64, encoding: Encoding, random: np.random.Generator) -> Float64:

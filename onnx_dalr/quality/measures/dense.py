@@ -14,7 +14,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from onnx_dalr.quality.intervals import Estimate, complement, is_near_chance, mean_estimate, paired_drop, resampled
-from onnx_dalr.quality.measures.base import Figures, Float64, Labels, Measure, RowPairs, Sums, counted_rows, signs
+from onnx_dalr.quality.measures.base import (
+    Figures,
+    Float64,
+    Labels,
+    Measure,
+    RowPairs,
+    Sums,
+    counted_rows,
+    mean_over_rows,
+    signs,
+)
 from onnx_dalr.quality.measures.classes import SMALLEST, class_seed, divergence, probabilities
 from onnx_dalr.samples.masks import Kept
 
@@ -76,17 +86,20 @@ class Dense(Measure):
         """Overlaps by class and sample."""
         return DenseSums(self)
 
+    def importance(self, y: Float64, kept: Kept | None) -> Float64:
+        """A mean over the rows in which classes count alike; of yes and no by value."""
+        if self.encoding == "sigmoid":
+            return np.asarray(self.row_weights(y) * mean_over_rows(y, kept) / y.shape[-1])
+        return np.asarray(self.row_weights(y)[:, None] * mean_over_rows(y, kept))
+
     def seed(self, y: Float64, kept: Kept | None, random: np.random.Generator) -> Float64:
         """Of the weighted mean divergence; half a square, so √(w/2n)."""
-        counted = counted_rows(kept, (len(y), 1))
-        weight = self.row_weights(y) if self.encoding == "sigmoid" else self.row_weights(y)[:, None]
-        n = max(counted.sum(), 1.0)
         if self.encoding == "sigmoid":
             p = np.clip(y, _EDGE, 1 - _EDGE)
-            drawn = signs(y.shape, random) / np.sqrt(p * (1 - p)) / np.sqrt(y.shape[-1])
+            drawn = signs(y.shape, random) / np.sqrt(p * (1 - p))
         else:
             drawn = class_seed(y, self.encoding, random)
-        return np.asarray(drawn * counted * np.sqrt(weight * 0.5 / n))
+        return np.asarray(drawn * np.sqrt(0.5 * self.importance(y, kept)))
 
 
 class DenseSums(Sums):

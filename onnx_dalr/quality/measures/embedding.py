@@ -7,7 +7,17 @@ from dataclasses import dataclass
 import numpy as np
 
 from onnx_dalr.quality.intervals import complement, mean_estimate
-from onnx_dalr.quality.measures.base import Figures, Float64, Labels, Measure, RowPairs, Sums, counted_rows, signs
+from onnx_dalr.quality.measures.base import (
+    Figures,
+    Float64,
+    Labels,
+    Measure,
+    RowPairs,
+    Sums,
+    counted_rows,
+    mean_over_rows,
+    signs,
+)
 from onnx_dalr.samples.masks import Kept
 
 _SMALLEST = 1e-12
@@ -29,6 +39,11 @@ class Embedding(Measure):
         """Cosines by sample."""
         return EmbeddingSums()
 
+    def importance(self, y: Float64, kept: Kept | None) -> Float64:
+        """A mean over the rows; one of zeros has no direction."""
+        length = np.linalg.norm(y, axis=-1, keepdims=True)
+        return np.where(length > _SMALLEST, mean_over_rows(y, kept), 0.0)
+
     def seed(self, y: Float64, kept: Kept | None, random: np.random.Generator) -> Float64:
         """Signs without their part along y, over ‖y‖: what turns the vector. A row of zeros has no direction to turn.
 
@@ -38,9 +53,7 @@ class Embedding(Measure):
         safe = np.maximum(length, _SMALLEST)
         drawn, unit = signs(y.shape, random), y / safe
         turning = (drawn - unit * np.sum(drawn * unit, axis=-1, keepdims=True)) / safe
-        counted = counted_rows(kept, (len(y), 1))
-        size = np.sqrt(0.5 / max(counted.sum(), 1.0))
-        return np.asarray(np.where(length > _SMALLEST, turning, 0.0) * counted * size)
+        return np.asarray(turning * np.sqrt(0.5 * self.importance(y, kept)))
 
 
 class EmbeddingSums(Sums):

@@ -79,13 +79,15 @@ class Numbers(Measure):
         """Σ by field."""
         return NumberSums(self.scales)
 
-    def seed(self, y: Float64, kept: Kept | None, random: np.random.Generator) -> Float64:
-        """Signs over scale and √power; fields count alike, as they do in the distortion."""
+    def importance(self, y: Float64, kept: Kept | None) -> Float64:
+        """One over scale² and power; fields count alike."""
         power = np.maximum(self.power, 1e-300)[self.scales.field]
-        weight = np.where(self.power[self.scales.field] > 0, 1 / (self.scales.scale * np.sqrt(power)), 0.0)
-        return np.asarray(
-            signs(y.shape, random) * weight * counted_rows(kept, (len(y), 1)) / np.sqrt(self.scales.fields)
-        )
+        weight = np.where(self.power[self.scales.field] > 0, 1 / (self.scales.scale**2 * power), 0.0)
+        return np.asarray(weight * counted_rows(kept, (len(y), 1)) / self.scales.fields)
+
+    def seed(self, y: Float64, kept: Kept | None, random: np.random.Generator) -> Float64:
+        """Signs over scale and √power, as they count in the distortion."""
+        return np.asarray(signs(y.shape, random) * np.sqrt(self.importance(y, kept)))
 
 
 class NumberSums(Sums):

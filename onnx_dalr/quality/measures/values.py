@@ -37,6 +37,10 @@ class Values(Measure):
         """Equal or not, by sample."""
         return ValueSums(self)
 
+    def importance(self, y: Float64, kept: Kept | None) -> Float64:
+        """Nothing to learn from."""
+        raise NotImplementedError
+
     def seed(self, y: Float64, kept: Kept | None, random: np.random.Generator) -> Float64:
         """Nothing to seed."""
         raise NotImplementedError

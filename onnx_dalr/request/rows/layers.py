@@ -111,6 +111,30 @@ LAYERS = (
         words="onnx_dalr.request.weights:RefitName",
     ),
     Option(
+        name="tune",
+        type="str | int",
+        default="auto",
+        text='"auto" to let factors, scales and biases learn from the original what was lost, without labels, where '
+        'samples that chose nothing prove that it helps; "off" to leave them; or a number of steps.',
+        functions=_FUNCTIONS,
+        help="auto, off, or a number of steps: learn from the original what was lost.",
+        commands=("optimize", "apply"),
+        group=GROUP,
+        metavar="WORD",
+        words="onnx_dalr.request.tuning:TuneName",
+    ),
+    Option(
+        name="tune_time",
+        type="str | float | None",
+        text='Time that tuning may take: "10m", "90s", "1h" or seconds; as long as the search before it where left '
+        "out.",
+        functions=_FUNCTIONS,
+        help="Time it may take: 10m, 90s [default: as long as the search].",
+        commands=("optimize", "apply"),
+        group=GROUP,
+        metavar="TIME",
+    ),
+    Option(
         name="include",
         type="str | Iterable[str]",
         default=(),
