@@ -125,7 +125,7 @@ def hinted(proto: ModelProto, layers: Sequence[Layer], forms: Sequence[Form]) ->
     makers = {output for node in proto.graph.node for output in node.output}
     answers = [name for name in (response(proto, layer) for layer in changed) if name in makers]
     places = sorted({round((at + 1) * len(answers) / (_HINTS + 1)) for at in range(_HINTS)})
-    return [answers[min(place, len(answers) - 1)] for place in places] if answers else []
+    return list(dict.fromkeys(answers[min(place, len(answers) - 1)] for place in places)) if answers else []
 
 
 def response(proto: ModelProto, layer: Layer) -> str:

@@ -120,14 +120,16 @@ class Transfer:
     def _prepared(self) -> Prepared:
         pupil = self._pupil
         answers = terms_of(self._task) if pupil.terms is None else pupil.terms
-        terms: list[Term] = [*answers, *hints(self.hints), *hints(self.layerwise, 1.0)]
+        terms: dict[str, Term] = {}
+        for term in (*answers, *hints(self.hints), *hints(self.layerwise, 1.0)):
+            terms.setdefault(term.tensor, term)  # a response may be an output, or a hint and all its layer learns by
         return prepared(
             self._context.original,
             pupil.proto,
             pupil.home or self._context.original,
             pupil.tuned,
             self._task,
-            terms,
+            list(terms.values()),
             self._sets.fit,
             self._sets.mask_input,
             self._context.options.runtime,

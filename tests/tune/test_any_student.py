@@ -74,6 +74,10 @@ def test_quantized_weights_tune_the_scales_that_make_floats_of_them() -> None:
     assert divergence(result.model) < divergence(made)
 
 
+def test_a_tensor_that_is_named_twice_or_is_an_output_is_learned_once() -> None:
+    assert tuned(hints=["h2", "h2", "y"]).tuning.kept
+
+
 class Absolute:
     """|y − t|, value by value."""
 
