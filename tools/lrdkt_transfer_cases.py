@@ -164,7 +164,7 @@ def domain(assets: Path, name: str, *, pool: Callable[[Path], Samples], moved: b
 
 
 def _optimized(model: Path, images: NDArray[np.float32], out: Path, **options: Any) -> None:
-    onnx_dalr.optimize(model, out, calib=images, device="cpu", force=True, **options)
+    onnx_dalr.optimize(model, out, calib=images, tune="off", device="cpu", force=True, **options)
 
 
 def _separable(model: Path, images: NDArray[np.float32], out: Path) -> None:
@@ -177,7 +177,7 @@ def _by_weights(model: Path, images: NDArray[np.float32], out: Path) -> None:
     counted = known(proto)
     inside = sum(macs_of(layer, Form(), counted) for layer in by_plan.convolutions(proto))
     forms = by_plan.by_energy(proto, counted.whole - round((1 - _KEPT) * inside))
-    onnx_dalr.apply(model, by_plan.plan(proto, forms), out, calib=images, device="cpu", force=True)
+    onnx_dalr.apply(model, by_plan.plan(proto, forms), out, calib=images, tune="off", device="cpu", force=True)
 
 
 def _pooled(model: Path, images: NDArray[np.float32], out: Path) -> None:

@@ -137,9 +137,9 @@ def findings(means: Means) -> Iterator[str]:
             f"- **What the labels add to soft labels and hints**: {points(means, RECIPE, UNLABELLED)}; "
             f"{divergence(means, RECIPE, UNLABELLED)}."
         )
-    for way in (SOFT, HINTS_ONLY):
+    for way, title in ((SOFT, "Soft labels alone"), (HINTS_ONLY, "Hints alone")):
         if means.both(way, RECIPE):
-            yield f"- **{way.capitalize()}, alone, against the recipe**: {points(means, way, RECIPE)}."
+            yield f"- **{title}, against the recipe**: {points(means, way, RECIPE)}."
     if means.both(PLAIN, SOFT):
         yield f"- **T = 1 against T = 5**: {points(means, PLAIN, SOFT)}; {divergence(means, PLAIN, SOFT)}."
     if means.both(LABELS_MIXED, LABELS_ONLY):
