@@ -65,7 +65,8 @@ def tuned(candidate: Candidate, plan: Plan, analysis: Analysis, ready: Ready | N
     found = explored(candidate, plan, analysis) if ready is None else ready.found
     if not found.tuning.kept:  # what learns from the outputs needs no refit, and starts better without it (§10.6)
         candidate = _stepped(candidate, plan, analysis)
-    candidate, tuning = taught(with_everything(candidate, plan, analysis), plan, analysis, found)
+    everything = with_everything(candidate, plan, analysis)
+    candidate, tuning = taught(everything, plan, analysis, found, candidate)
     return Tuned(candidate, replace(plan, tuning=tuning.course if tuning.kept else None), tuning)
 
 

@@ -80,7 +80,10 @@ def _tried(tried: Plan, plan: Plan, analysis: Analysis, seconds: float) -> Ready
     with context.phase("rewrite"):
         made = build(context, analysis.layers, analysis.learned, tried.forms, tried.factors)
     found = explored(made, tried, analysis, seconds, again=False)
-    student = with_tensors(made, found.tensors)  # what did not clearly gain is judged as it is
+    if not found.tensors:  # it is what it was, and as it was it is beyond the tolerance
+        context.progress.detail(f"tuning {made.params:,} parameters: {found.tuning.reason}")
+        return None
+    student = with_tensors(made, found.tensors)
     with context.phase("decide"):
         trial = deeper.score(student)
     passes = _passes(trial, found, deeper.target)

@@ -56,7 +56,9 @@ def explored(
     return found
 
 
-def taught(candidate: Candidate, plan: Plan, analysis: Analysis, found: Explored) -> tuple[Candidate, Tuning]:
+def taught(
+    candidate: Candidate, plan: Plan, analysis: Analysis, found: Explored, proven: Candidate
+) -> tuple[Candidate, Tuning]:
     """A candidate that learned by a course which is known to help, from all samples but those of the report.
 
     Args:
@@ -64,6 +66,8 @@ def taught(candidate: Candidate, plan: Plan, analysis: Analysis, found: Explored
         plan: What it was made by.
         analysis: The teacher and its samples.
         found: What exploring found.
+        proven: The student it was found with, to which what was proven belongs: numbers of the other may be rounded to
+            other whole ones.
     """
     course, start = found.tuning.course, time.perf_counter()
     if not found.tuning.kept or course is None:
@@ -78,7 +82,7 @@ def taught(candidate: Candidate, plan: Plan, analysis: Analysis, found: Explored
     if tensors is None:  # it was stopped: what was proven is kept
         stopped = replace(found.tuning, course=None, stopped=True)
         tensors = found.tensors
-        return with_tensors(candidate, tensors), replace(stopped, kept=bool(tensors))
+        return with_tensors(proven, tensors) if tensors else candidate, replace(stopped, kept=bool(tensors))
     seconds = found.tuning.seconds + time.perf_counter() - start
     return with_tensors(candidate, tensors), replace(found.tuning, taught=count, seconds=seconds)
 

@@ -35,9 +35,7 @@ def shared(student: ModelProto, teacher: ModelProto) -> Shared:
     """Compares two models node by node: a tensor is the same where name, node and all that enters it are."""
     stored = {tensor.name: tensor for tensor in teacher.graph.initializer}
     constants = {
-        tensor.name
-        for tensor in student.graph.initializer
-        if tensor.name in stored and _same(tensor, stored[tensor.name])
+        tensor.name for tensor in student.graph.initializer if tensor.name in stored and tensor == stored[tensor.name]
     }
     own = {tensor.name for tensor in student.graph.initializer}
     fed = {value.name for value in teacher.graph.input} - stored.keys()
@@ -51,10 +49,6 @@ def shared(student: ModelProto, teacher: ModelProto) -> Shared:
             known |= set(node.output) - {""}
             constants |= set(node.output) - {""} if not names_read(node) - {""} - constants else set()
     return Shared(frozenset(known), frozenset(constants))
-
-
-def _same(one: object, other: object) -> bool:
-    return one == other
 
 
 def _same_node(one: NodeProto, other: NodeProto) -> bool:

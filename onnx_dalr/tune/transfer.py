@@ -52,7 +52,7 @@ class Explored:
     Attributes:
         tuning: For the report.
         tensors: Those that were proven; empty where none were.
-        qualities: What it is worth on select and on proof samples; where nothing was proven, as it was.
+        qualities: What it is worth on select and on proof samples, learned or as it was.
     """
 
     tuning: Tuning

@@ -257,6 +257,15 @@ def test_control_c_keeps_the_best_so_far(after: int) -> None:
     assert divergence(stopped.model) < divergence(made(tune="off").model)
 
 
+def test_what_was_proven_stays_with_the_whole_numbers_it_was_proven_with() -> None:
+    """Made of all samples, weights may be rounded to others; scales of these would not fit."""
+    proven, done = (made(weights="int4", progress=listener) for listener in (Interrupting(250), None))
+    assert proven.tuning is not None
+    assert proven.tuning.kept
+    assert proven.tuning.stopped
+    assert divergence(proven.model) < 1.5 * divergence(done.model)
+
+
 def test_time_is_kept_to(monkeypatch: pytest.MonkeyPatch) -> None:
     none = made(tune="auto", tune_time=0.0001)
     assert none.tuning is not None
