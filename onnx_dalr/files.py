@@ -14,6 +14,9 @@ from typing import Any
 
 from onnx_dalr.errors import InputError
 
+PathLike = str | os.PathLike[str]
+"""A path, as everybody gives it."""
+
 _HINT = "check the folder, its rights and the room on its disk"
 _REPLACE = "give another name, or --force to replace it"
 _NO_SAMPLES = (".onnx", ".data", ".json")
@@ -209,6 +212,14 @@ def files_read(*given: Any, code: Sequence[Any] = ()) -> list[Path]:
 def leads_to(path: Path) -> Path:
     """Where a file is that is written at a path: what a symbolic link there leads to; a link to itself is its own."""
     return Path(os.path.realpath(path)) if path.is_symlink() else path
+
+
+def near_path(path: Path) -> Path:
+    """A path as somebody writes it who stands in the current folder: relative to it where there is such a path."""
+    try:
+        return Path(os.path.relpath(path))
+    except ValueError:  # on another drive
+        return path
 
 
 def same_file(one: Path, other: Path) -> bool:

@@ -22,6 +22,7 @@ VERIFYING = "verifying"
 TIMING = "measuring latency"
 LOADING = "loading"
 COMPARING = "comparing"
+LOOKING_INSIDE = "looking inside"
 
 Thing = TypeVar("Thing")
 

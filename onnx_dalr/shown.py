@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import os
 from importlib import import_module
+from pathlib import Path
 from typing import Any
 
 from onnx_dalr.errors import one_line
+from onnx_dalr.files import write_text
 
 PLAIN_WIDTH = 120
 """Characters of a line where nothing says how wide it is."""
+
+PAGE = "page"
+"""The renderer that makes a whole report of a result, as a file that stands alone."""
 
 RENDERERS = "onnx_dalr.report.renderers"
 """Where results are rendered for people: found by this name when one is shown.
@@ -27,7 +33,7 @@ class Shown:
         raise NotImplementedError
 
     def render(self, renderer: str, **how: Any) -> str:
-        """The result as text in one of the ways there are: "text", "html", "json".
+        """The result as text in one of the ways there are: "text", "html", "page", "markdown", "json".
 
         Args:
             renderer: One of `report/renderers.py`.
@@ -37,6 +43,18 @@ class Shown:
             KeyError: There is no such renderer.
         """
         return str(import_module(RENDERERS).RENDERERS[renderer](self, **how))
+
+    def save_html(self, path: str | os.PathLike[str], **how: Any) -> None:
+        """Writes the whole report as one HTML page that needs nothing else, in place of an older one.
+
+        Args:
+            path: Of the file.
+            how: What its page can be told: of an analysis, the `plan`.
+
+        Raises:
+            InputError: It cannot be written.
+        """
+        write_text(Path(path), self.render(PAGE, **how))
 
     def __str__(self) -> str:
         return self.render("text")

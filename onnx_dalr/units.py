@@ -26,8 +26,11 @@ class Amount:
     relative: bool = False
 
     def of(self, original: int) -> int:
-        """The absolute amount, rounded down."""
-        return int(self.value * original + 1e-9) if self.relative else int(self.value)
+        """The absolute amount, rounded down; 1.001 kB are 1001 bytes, though not in floating point."""
+        if self.relative:
+            return int(self.value * original + 1e-9)
+        nearest = round(self.value)
+        return nearest if math.isclose(self.value, nearest, rel_tol=1e-12) else int(self.value)
 
     def __str__(self) -> str:
         return f"{100 * self.value:g}%" if self.relative else f"{self.value:,.0f}"
@@ -86,13 +89,30 @@ def parse_points(text: str | float, option: str) -> float:
     return value
 
 
-def parse_error(text: str | float, option: str) -> float:
+def parse_error(text: str | float, option: str, *, zero: bool = False) -> float:
     """Reads an error: "0.02", 0.02 and "2%" are the same.
+
+    Args:
+        text: As typed.
+        option: Named in the error.
+        zero: No error at all is one too.
 
     Raises:
         InputError: It is not a positive number below 1.
     """
-    return _fraction(text, option, "an error", "0.02")
+    return _fraction(text, option, "an error", "0.02", zero=zero)
+
+
+def parse_ratio(text: str | float, option: str) -> float:
+    """Reads how many times as much: "1.1", 1.1 and "110%" are the same.
+
+    Raises:
+        InputError: It is not a positive number.
+    """
+    value = _number(text)
+    if not 0 < value < math.inf:
+        raise InputError(f"{option} {text!r} is not a ratio", f"how many times the baseline's: {option} 1.1")
+    return value
 
 
 def parse_share(text: str | float, option: str) -> float:
@@ -104,15 +124,20 @@ def parse_share(text: str | float, option: str) -> float:
     return _fraction(text, option, "a share", "0.99")
 
 
-def _fraction(text: str | float, option: str, what: str, example: str) -> float:
-    try:
-        percent = isinstance(text, str) and text.strip().endswith("%")
-        value = float(str(text).strip().removesuffix("%")) / (100 if percent else 1)
-    except ValueError:
-        value = -1.0
-    if not 0 < value < 1:
+def _fraction(text: str | float, option: str, what: str, example: str, *, zero: bool = False) -> float:
+    value = _number(text)
+    if not (0 < value < 1 or (zero and value == 0)):
         raise InputError(f"{option} {text!r} is not {what} between 0 and 1", f"write {option} {example}")
     return value
+
+
+def _number(text: str | float) -> float:
+    """A number, or one in percent; −1 for what is none."""
+    try:
+        percent = isinstance(text, str) and text.strip().endswith("%")
+        return float(str(text).strip().removesuffix("%")) / (100 if percent else 1)
+    except ValueError:
+        return -1.0
 
 
 def format_bytes(count: float) -> str:

@@ -123,4 +123,5 @@ def test_the_wheel_says_that_it_is_typed_and_holds_the_schema() -> None:
     packed = {
         Path(file.distribution_path).as_posix() for file in wheel.WheelBuilder(str(REPOSITORY)).recurse_included_files()
     }
-    assert {"onnx_dalr/py.typed", "onnx_dalr/plan/plan.schema.json", "onnx_dalr/request/wording.py"} <= packed
+    schemas = {"onnx_dalr/plan/plan.schema.json", "onnx_dalr/request/budgets/budgets.schema.json"}
+    assert {"onnx_dalr/py.typed", "onnx_dalr/request/wording.py", *schemas} <= packed

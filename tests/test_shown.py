@@ -94,6 +94,9 @@ BRIEF = {
 }
 
 
+DRAWN = ("Result", "Analysis", "ModelComparison", "CheckResult")
+
+
 @pytest.mark.parametrize("name", BRIEF)
 def test_repr_is_one_line_that_says_which_it_is(results: dict[str, Any], name: str) -> None:
     assert re.fullmatch(f"<{name} {BRIEF[name]}>", repr(results[name])), repr(results[name])
@@ -134,16 +137,20 @@ def test_a_notebook_shows_what_print_does_in_tables(results: dict[str, Any], nam
     page = Page(results[name]._repr_html_())
     assert page.tables
     missing = set(re.findall(r"[\w.×%-]+", str(results[name]))) - set(re.findall(r"[\w.×%-]+", " ".join(page.words)))
-    assert missing <= ({"ok", "limit"} if name == "CheckResult" else set())
+    assert missing == set()
     assert all(len({len(row) for row in rows}) == 1 for rows in page.tables)
 
 
 @pytest.mark.parametrize("name", BRIEF)
 def test_a_notebook_loads_nothing_and_keeps_its_own_colours(results: dict[str, Any], name: str) -> None:
     source = results[name]._repr_html_()
-    assert {attribute for _, attribute, _ in Page(source).attributes} == {"style"}
-    styles = " ".join(value for _, _, value in Page(source).attributes)
-    assert not re.search(r"url\(|import|background: #|color: (white|black)", styles)
+    tables, _, plots = source.partition("<figure")
+    assert {attribute for _, attribute, _ in Page(tables).attributes} == {"style"}
+    assert bool(plots) == (name in DRAWN)
+    assert not re.search(r"https?:|src=|<script|<style|var\(", plots)
+    styles = " ".join(value for _, attribute, value in Page(source).attributes if attribute == "style")
+    assert not re.search(r"import|background: #|color: (white|black)", styles)
+    assert set(re.findall(r"url\((.)", source)) <= {"#"}
 
 
 def test_cells_stand_in_the_columns_of_the_view(results: dict[str, Any]) -> None:

@@ -16,6 +16,7 @@ from onnx_dalr.progress import (
     CAPTURING,
     COMPARING,
     FACTORIZING,
+    LOOKING_INSIDE,
     MEASURING,
     PROBING,
     REFITTING,
@@ -33,6 +34,7 @@ _LOADS_OF_GRADIENTS = 3  # the original, and about twice as many nodes for the w
 _OTHER_FACTORS = 0.7  # of the first: they share some of the work, and have no metric or no covariance
 _KEPT = 0.2  # of the rank of a layer, in a typical candidate
 _SKETCH = 128
+_INSIDE = 4  # runs that it takes to compare all tensors of two models on a sample
 _WAYS = 3  # to refit a layer, all of which are tried
 
 
@@ -135,9 +137,12 @@ def forecast(work: Work, pace: Pace, speed: Speed) -> dict[str, float]:
     return found
 
 
-def forecast_comparison(samples: int, pace: Pace) -> dict[str, float]:
-    """Seconds by phase of comparing two models on so many samples."""
-    return {COMPARING: samples * _compared(pace), TIMING: _timing(pace)}
+def forecast_comparison(samples: int, pace: Pace, inside: int = 0) -> dict[str, float]:
+    """Seconds by phase of comparing two models on so many samples, and what is inside them on some of these."""
+    found = {COMPARING: samples * _compared(pace), TIMING: _timing(pace)}
+    if inside:
+        found[LOOKING_INSIDE] = 2 * pace.load + inside * (pace.read + _INSIDE * pace.run)
+    return found
 
 
 def _compared(pace: Pace) -> float:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import groupby
 
 from onnx_dalr.candidate.forms import bytes_of, forms_of
 from onnx_dalr.factorize import Method
@@ -48,8 +49,19 @@ def reachable(layers: Sequence[Layer], size: int, method: Method, least: int = 1
         least: The smallest rank a layer may get.
     """
     eligible = left = 0
+    known: dict[object, int] = {}  # layers that are alike: models have hundreds
     for layer in layers:
-        allowed = (form for form in forms_of(layer, method) if form.untouched or min(form.rank, default=least) >= least)
+        growth = layer.growth(compensated=True), layer.growth(compensated=False)
+        alike = layer.shape, layer.dtype, growth, tuple(structure.name for structure in layer.structures)
+        if alike not in known:
+            known[alike] = _at_best(layer, method, least)
         eligible += layer.params * layer.dtype.itemsize
-        left += min(bytes_of(layer, form, method) for form in allowed)
+        left += known[alike]
     return Reachable(len(layers), size, eligible, size - eligible + left)
+
+
+def _at_best(layer: Layer, method: Method, least: int) -> int:
+    """Bytes of a layer in its smallest form: of every structure that is its first, they come with the fewest first."""
+    allowed = (form for form in forms_of(layer, method) if form.untouched or min(form.rank, default=least) >= least)
+    firsts = (next(forms) for _, forms in groupby(allowed, key=lambda form: form.structure))
+    return min(bytes_of(layer, form, method) for form in firsts)

@@ -147,6 +147,8 @@ def note(context: Context, layers: Iterable[Layer], forms: Iterable[Form], calib
         "version": __version__,
         "method": context.options.method.name,
         "calibration": calibration,
+        "of": context.original.size,
+        "tuned": 0,
         "ranks": {name: _noted(form) for name, form in changed.items()},
     }
     earlier = metadata(context.original.proto)

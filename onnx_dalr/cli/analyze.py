@@ -13,6 +13,7 @@ from onnx_dalr.errors import one_line
 from onnx_dalr.files import files_read, together
 from onnx_dalr.request.option import PLAN
 from onnx_dalr.request.table import of_function
+from onnx_dalr.shown import PAGE
 
 
 @takes_its_options
@@ -25,9 +26,11 @@ def analyze(**given: Any) -> None:
         from onnx_dalr.commands.analyze import analyze as run  # noqa: PLC0415 - heavy: not for --help
         from onnx_dalr.graph.storage.model import load  # noqa: PLC0415
         from onnx_dalr.report.views import view  # noqa: PLC0415
+        from onnx_dalr.request.command import as_typed  # noqa: PLC0415
         from onnx_dalr.request.target import make_target  # noqa: PLC0415
         from onnx_dalr.write.destination import Destination  # noqa: PLC0415
 
+        command = as_typed("analyze", given)
         output, stats, verbose, quiet = (given.pop(name) for name in ("save_plan", "save_stats", "verbose", "quiet"))
         shown = str(output) == "-"
         written = Destination(
@@ -35,6 +38,7 @@ def analyze(**given: Any) -> None:
             thumbnails=given["thumbnails"],
             plan=None if shown else output,
             stats=stats,
+            page=given.pop("report"),
             plan_option="-o",
         )
         read = [given["calib"], given["labels"], *(given["stats"] or ()), *(given["ops_library"] or ())]
@@ -46,7 +50,10 @@ def analyze(**given: Any) -> None:
             plan = analysis.plan_for(target)
             with together() as files:
                 written.write_beside(files, analysis, plan)
-            with reporting_on(output, stats):
+                if written.page is not None:
+                    page = analysis.render(PAGE, plan=plan, command=command)
+                    files.write_text(written.page, page, force=True)
+            with reporting_on(output, stats, written.page):
                 if shown:
                     sys.stdout.write(plan.to_json())
                 else:

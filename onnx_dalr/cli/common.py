@@ -29,6 +29,9 @@ EXIT_BUG = 1
 EXIT_INPUT = 2
 EXIT_INTERRUPTED = 130
 
+_BOTH = "--json and --markdown are both for standard output"
+_ONE_FILE = "give one of them the name of a file"
+
 __all__ = [
     "EXIT_BUG",
     "EXIT_INPUT",
@@ -45,6 +48,7 @@ __all__ = [
     "show",
     "show_line",
     "write_json",
+    "write_markdown",
 ]
 
 
@@ -134,21 +138,26 @@ def print_json(text: str) -> None:
 
 
 def make_model(command: str, run: Callable[..., Result], given: dict[str, Any]) -> None:
-    """Runs a command that makes a model, and shows the report: as a table, or as JSON where `--json` is "-".
+    """Runs a command that makes a model, and shows the report: as a table, or as JSON or Markdown where that is "-".
 
     Raises:
         InputError: An option cannot be used; or the report cannot be written, and the run has written no file.
     """
     from onnx_dalr.report.result import result_view  # noqa: PLC0415 - heavy: not for --help
 
-    verbose, quiet = given.pop("verbose"), given.pop("quiet")
+    verbose, quiet, markdown = (given.pop(name) for name in ("verbose", "quiet", "markdown"))
+    if markdown is not None:
+        if str(markdown) == str(given["json"]) == "-":
+            raise InputError(_BOTH, _ONE_FILE)
+        check_json(None, [file for file in given.values() if isinstance(file, Path)], markdown=markdown)
     if given["output"] is None and not given["dry_run"]:
         raise InputError("OUT.onnx is missing: where is the smaller model to go?", "name it, or use --dry-run")
     result = run(**as_python(command, given), progress=TerminalProgress(quiet=quiet))
     with reporting_on(result.output):
+        write_markdown(markdown, lambda width: result_view(result, width, verbose=verbose))
         if str(given["json"]) == "-":
             print_json(result.to_json())
-        else:
+        elif str(markdown) != "-":
             show(result_view(result, out.width, verbose=verbose))
 
 
@@ -179,14 +188,23 @@ def reporting_on(*files: Path | None) -> Iterator[None]:
         complain(f"the report is not shown: {one_line(why)}", f"{one_line(', '.join(written))} is written all the same")
 
 
-def check_json(path: Path | None, read: Sequence[Path]) -> None:
-    """Finds out before the work whether `write_json` could write after it.
+def check_json(path: Path | None, read: Sequence[Path], page: Path | None = None, markdown: Path | None = None) -> None:
+    """Finds out before the work whether the reports that are wanted could be written after it.
+
+    Args:
+        path: For JSON, "-" for standard output; None for none.
+        read: What the run reads.
+        page: For HTML.
+        markdown: For Markdown, "-" for standard output.
 
     Raises:
-        InputError: It could not, or the file is one of those in `read`.
+        InputError: One could not, a file is one of those in `read`, or two are for standard output.
     """
-    if path is not None and str(path) != "-":
-        ReadsAndWrites(tuple(read), (ToWrite(path, "--json"),)).check()
+    if str(path) == str(markdown) == "-":
+        raise InputError(_BOTH, _ONE_FILE)
+    given = {"--json": path, "--report": page, "--markdown": markdown}
+    files = (ToWrite(file, option) for option, file in given.items() if file is not None and str(file) != "-")
+    ReadsAndWrites(tuple(read), tuple(files)).check()
 
 
 def write_json(path: Path | None, text: str) -> None:
@@ -199,3 +217,23 @@ def write_json(path: Path | None, text: str) -> None:
         print_json(text)
     elif path is not None:
         write_text(path, text)
+
+
+def write_markdown(path: Path | None, view: Callable[[int], RenderableType]) -> None:
+    """Writes a view, made for so many characters a line, as Markdown, "-" to standard output; None writes nothing.
+
+    Raises:
+        InputError: It cannot be written.
+    """
+    if path is None:
+        return
+    from onnx_dalr.report.html import WIDEST  # noqa: PLC0415 - not for --help
+    from onnx_dalr.report.markdown import as_markdown  # noqa: PLC0415 - as above
+
+    text = as_markdown(view(WIDEST))
+    if str(path) != "-":
+        write_text(path, text)
+        return
+    with _on_stdout():
+        sys.stdout.write(text)
+        sys.stdout.flush()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from onnx_dalr.cli.common import check_json, exit_codes, out, reporting_on, show, write_json
+from onnx_dalr.cli.common import check_json, exit_codes, out, reporting_on, show, write_json, write_markdown
 from onnx_dalr.cli.parameters import takes_its_options
 
 
@@ -18,10 +18,12 @@ def inspect(**given: Any) -> None:
         from onnx_dalr.commands.inspect import inspect as run  # noqa: PLC0415 - heavy: not for --help
         from onnx_dalr.report.inspect import inspection_view  # noqa: PLC0415
 
-        model, json = given["model"], given["json"]
-        check_json(json, [model])
+        model, json, markdown = given["model"], given["json"], given["markdown"]
+        check_json(json, [model], markdown=markdown)
+        top = None if given["all"] else given["top"] or None
         found = run(model)
         write_json(json, found.to_json())
-        if str(json) != "-":
-            with reporting_on(json):
-                show(inspection_view(found, out.width, top=None if given["all"] else given["top"] or None))
+        write_markdown(markdown, lambda width: inspection_view(found, width, top=top))
+        if "-" not in (str(json), str(markdown)):
+            with reporting_on(json, markdown):
+                show(inspection_view(found, out.width, top=top))

@@ -48,7 +48,11 @@ def _declared(option: Option) -> Any:
     """The row in typer's words."""
     if option.positional:
         return typer.Argument(
-            metavar=option.metavar, help=option.help, readable=not option.is_model, show_default=False
+            metavar=option.metavar,
+            help=option.help,
+            readable=not option.is_model,
+            show_default=False,
+            autocompletion=_completion(option),
         )
     return typer.Option(
         *(option.flags or (option.flag,)),
@@ -57,4 +61,20 @@ def _declared(option: Option) -> Any:
         rich_help_panel=option.group or None,
         show_default=option.shows_default and option.default not in (None, REQUIRED),
         min=option.least,
+        autocompletion=_completion(option),
     )
+
+
+def _completion(option: Option) -> Callable[[str], list[str]]:
+    """What is offered for a value of an option that has been typed in part.
+
+    Nothing where there are no words for it: then the shell completes names of files, and does that best itself.
+    """
+
+    def offered(incomplete: str) -> list[str]:
+        # 'GLOB=word' and 'word,word': it is the last word that is typed.
+        start = max(incomplete.rfind("="), incomplete.rfind(",")) + 1 if option.many else 0
+        before, typed = incomplete[:start], incomplete[start:]
+        return [before + word for word in option.offered if word.startswith(typed)]
+
+    return offered

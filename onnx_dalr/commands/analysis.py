@@ -35,7 +35,7 @@ def analysis_of(context: Context, asked: Asked) -> Iterator[Analysis]:
         announce_samples(context, sets, from_files=bool(asked.stats))
         if asked.only is None:
             announce_size(context, asked.target or make_target(), layers)
-        context = replace(context, macs=on_a_sample(context.original, context.options, sets))
+        context = replace(context, macs=on_a_sample(context.original, context.options.runtime, sets))
         refuse_by_sizes(context, asked, layers, sets)
         draw_thumbnails(sets, asked)
         # No name here for what was learned: while it waits, this frame would hold what the analysis is told to forget.

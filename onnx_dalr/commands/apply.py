@@ -7,10 +7,12 @@ from typing import Any, Unpack
 
 from onnx import ModelProto
 
-from onnx_dalr.commands.optimize import optimize
+from onnx_dalr.commands.optimize import make
 from onnx_dalr.plan.plan import Plan
 from onnx_dalr.progress import Progress
+from onnx_dalr.request.option import SHARED
 from onnx_dalr.request.options import PathLike, Shared
+from onnx_dalr.request.table import of_function
 from onnx_dalr.results.result import Result
 
 
@@ -24,6 +26,7 @@ def apply(
     force: bool = False,
     dry_run: bool = False,
     json: PathLike | None = None,
+    report: PathLike | None = None,
     progress: Progress | None = None,
     **options: Unpack[Shared],
 ) -> Result:
@@ -39,6 +42,7 @@ def apply(
         force: Replace existing files: the output, a plan, statistics, a sheet of thumbnails.
         dry_run: Do everything but write.
         json: Write the report as JSON here, in place of an older one; it comes into place with the model.
+        report: Write the report as one HTML page here, with plots, in place of an older one; it comes with the model.
         progress: Where to report to while it runs: an object that overrides what it wants to hear of
             `onnx_dalr.progress.Silent`.
         options: The options of `optimize` that choose samples and task.
@@ -53,4 +57,6 @@ def apply(
     """
     given = dict(locals())
     more = given.pop("options")
-    return optimize(**given, **more)
+    if unknown := more.keys() - of_function(SHARED).keys():
+        raise TypeError(f"apply() got an unexpected keyword argument {min(unknown)!r}")
+    return make("apply", {**given, **more})

@@ -13,20 +13,25 @@ from onnx_dalr._version import __version__
 from onnx_dalr.ahead.forecast import forecast_comparison
 from onnx_dalr.errors import InputError
 from onnx_dalr.graph.contents import contents, formats
-from onnx_dalr.graph.ends import common_ends
-from onnx_dalr.graph.storage.model import Model, load
+from onnx_dalr.graph.ends import check_outputs, common_ends
+from onnx_dalr.graph.storage.model import Model, input_specs, load
 from onnx_dalr.look.first import look
 from onnx_dalr.look.independence import without_influence
-from onnx_dalr.progress import COMPARING, TIMING, Progress, Silent
+from onnx_dalr.look.macs import on_a_sample
+from onnx_dalr.progress import COMPARING, LOOKING_INSIDE, TIMING, Progress, Silent
+from onnx_dalr.quality.drift import MOST_SAMPLES, Drift, find_drift
 from onnx_dalr.quality.evaluate import Quality, evaluate, measure_latency
+from onnx_dalr.quality.task import Task
+from onnx_dalr.request.command import said_as
 from onnx_dalr.request.option import SHARED
-from onnx_dalr.request.options import PathLike, read_options, take
+from onnx_dalr.request.options import Options, PathLike, read_options, take
 from onnx_dalr.request.table import of_function
-from onnx_dalr.results.compare import ModelComparison, ModelFacts
-from onnx_dalr.samples import GivenLabels
+from onnx_dalr.results.compare import ModelComparison, ModelFacts, WorstSample
+from onnx_dalr.samples import CLASS_FOLDERS, GivenLabels, InputSpec
 from onnx_dalr.samples.masks import kept_in
 from onnx_dalr.samples.sets import SampleSet, Sets, opened
 from onnx_dalr.session.session import Session, open_session, provider_line
+from onnx_dalr.session.versions import versions
 
 
 def compare(
@@ -52,6 +57,8 @@ def compare(
     preset: str | None = None,
     crop: tuple[int, int] | float | str | None = None,
     preprocess: str | Callable[[Any], Any] | None = None,
+    worst: int = 5,
+    drift: bool = True,
     progress: Progress | None = None,
 ) -> ModelComparison:
     """Runs two models on the same samples and says what they differ in: outputs, score, size, latency.
@@ -82,22 +89,26 @@ def compare(
         preset: Image settings by name, "imagenet", "tf", "caffe", …; what is given beside it goes first.
         crop: The middle of the image: (height, width), "center" for the model's size, or a fraction such as 0.875.
         preprocess: A function from a Pillow image to an array without the batch axis, or "file.py:function".
+        worst: Name so many samples at most that B loses most on; 0 for none.
+        drift: Look for the first tensor inside that differs: both models compute them all, on up to 16 samples.
         progress: Where to report to while it runs: an object that overrides what it wants to hear of
             `onnx_dalr.progress.Silent`.
 
     Returns:
-        The differences: `print(result)` is the table. A model B that gives NaN or infinity is no error: see
-        `result.quality.finite`.
+        The differences: `print(result)` is the table, `result.worst` names samples and `result.drift` tensors. A model
+        B that gives NaN or infinity is no error: see `result.quality.finite`.
 
     Raises:
         InputError: Something given cannot be used, or the models differ in their inputs or outputs.
     """
     given = dict(locals())
+    command = said_as("compare", given, progress)
     progress = progress or Silent()
+    _check_worst(worst)
     how, options = read_options(data, {**take(given, of_function(SHARED)), "holdout": 0.0})
     models = load(a), load(b)
     names = _names(*models)
-    specs = common_ends(*models, names)
+    specs = common_ends(*models, names, cast=True)
     with opened(options, specs) as read:
         _say(progress, _of_samples(read))
         one, other = (open_session(model.source(), how.runtime) for model in models)
@@ -107,20 +118,26 @@ def compare(
         sets, apart = _separated(found.sets, other, names[1])
         _say(progress, (f"note: {said}" for said in apart))
         every = sets.fit
+        count, smallest = every.one()
         with _named(names[1]):
             other.run(next(iter(every))[1], one.outputs)
-        progress.expect(forecast_comparison(len(every), found.pace))
+            tried = other.run(smallest, one.outputs)
+        check_outputs(models, one.outputs, (one.run(smallest), tried), names)
+        progress.expect(forecast_comparison(len(every), found.pace, min(len(every), MOST_SAMPLES) if drift else 0))
         assert found.task is not None
         padding = partial(kept_in, name=sets.mask_input)
         with progress.stage(COMPARING, len(every)) as advance:
-            quality = evaluate(one, other, every, found.task, every.labels, advance, padding=padding)
+            quality = evaluate(one, other, every, found.task, every.labels, advance, padding=padding, worst=worst)
         with progress.stage(TIMING, None):
-            count, smallest = every.one()
             latency = measure_latency(one, other, smallest, count)
+        provider = one.provider
+        del one, other  # two more of each are going to be loaded
+        inside = _inside(models, every, how, progress) if drift else None
+        facts = [_facts(model, names[at], how, sets) for at, model in enumerate(models)]
         return ModelComparison(
             version=__version__,
-            a=_facts(models[0]),
-            b=_facts(models[1]),
+            a=facts[0],
+            b=facts[1],
             description=every.source.description,
             settings=dict(every.source.settings),
             available=len(every.source),
@@ -129,8 +146,19 @@ def compare(
             quality=quality,
             latency=latency,
             device=device,
-            provider=one.provider,
-            notes=(*read.notes, *found.notes, *apart, *_notes(every, quality), *quality.notes),
+            provider=provider,
+            command=command,
+            versions=versions(provider),
+            notes=(
+                *read.notes,
+                *found.notes,
+                *apart,
+                *_casts(models, specs, names),
+                *_notes(every, quality),
+                *quality.notes,
+            ),
+            worst=tuple(_worst(every, quality, found.task)),
+            drift=inside,
         )
 
 
@@ -155,8 +183,56 @@ def _separated(sets: Sets, other: Session, name: str) -> tuple[Sets, tuple[str, 
     return separated, () if found.independent else (f"{name}: {found.note}",)
 
 
-def _facts(model: Model) -> ModelFacts:
-    return ModelFacts(model.path, model.size, model.params, formats(contents(model)))
+def _facts(model: Model, name: str, how: Options, sets: Sets) -> ModelFacts:
+    with _named(name):
+        counted = on_a_sample(model, how.runtime, sets)
+    macs = None if counted is None or counted.unknown else counted.whole
+    return ModelFacts(model.path, model.size, model.params, formats(contents(model)), macs)
+
+
+def _inside(models: tuple[Model, Model], every: SampleSet, how: Options, progress: Progress) -> Drift:
+    with progress.stage(LOOKING_INSIDE, MOST_SAMPLES) as advance:
+        return find_drift(*models, every, how.runtime, advance)
+
+
+def _check_worst(count: int) -> None:
+    if not isinstance(count, int) or count < 0:
+        raise InputError(f"--worst {count} is no number of samples", "0 or more")
+
+
+def _worst(every: SampleSet, quality: Quality, task: Task) -> Iterator[WorstSample]:
+    """The samples that lost most, by name, and what both models say of them in the words of the class folders."""
+    if not quality.worst_samples:
+        return
+    from onnx_dalr.samples.images.thumbnail import thumbnail  # noqa: PLC0415 - Pillow is loaded when it is needed
+
+    labels, labelled = every.labels, next((one.name for one in task.measured if one.position == task.labelled), None)
+    if labels is not None and labels.ndim > 1:
+        labels = None
+    names = every.source.classes if labels is not None and every.labels_from == CLASS_FOLDERS else ()
+    for one in quality.worst_samples:
+        of_labels = one.classes and one.output == labelled
+        said = [_said(answer, names if of_labels else ()) for answer in one.answers or ()]
+        truth = labels[one.index] if labels is not None and of_labels else -1
+        yield WorstSample(
+            id=every.source.ids[one.index],
+            output=one.output,
+            loss=one.loss,
+            distortion=one.distortion,
+            a=said[0] if said else None,
+            b="NaN" if not one.finite else said[1] if said else None,
+            label=_said(truth, names) if truth >= 0 else None,
+            finite=one.finite,
+            thumbnail=thumbnail(every.source, one.index),
+        )
+
+
+def _said(answer: Any, names: Sequence[str]) -> str:
+    """An answer in words: the name of a class where there is one, else its number; any other number in four digits."""
+    if isinstance(answer, float):
+        return f"{answer:.4g}"
+    named = not isinstance(answer, str) and 0 <= answer < len(names)
+    return (names[answer] if named else "") or str(answer)
 
 
 def _names(a: Model, b: Model) -> tuple[str, str]:
@@ -172,6 +248,15 @@ def _named(model: str) -> Iterator[None]:
     except InputError as error:
         _, original, rest = error.message.partition("the original model ")
         raise InputError(f"{model} {rest}" if original else f"{model}: {error.message}", error.hint) from error
+
+
+def _casts(models: Sequence[Model], specs: Sequence[InputSpec], names: Sequence[str]) -> Iterator[str]:
+    """Which inputs take another precision than the samples are read in."""
+    kinds = {spec.name: spec.dtype for spec in specs}
+    for model, name in zip(models, names, strict=True):
+        for spec in input_specs(model.proto):
+            if spec.dtype != kinds[spec.name]:
+                yield f"{name} is fed {spec.name!r} in {spec.dtype.name}, the other model in {kinds[spec.name].name}"
 
 
 def _notes(every: SampleSet, quality: Quality) -> Iterator[str]:

@@ -3,26 +3,29 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from onnx import ModelProto
 
 from onnx_dalr.ahead.reachable import reachable
 from onnx_dalr.candidate.forms import macs_of
+from onnx_dalr.commands.inventory import fewer_bits, files, formats, made_before, operators
 from onnx_dalr.factorize import METHODS, UNTOUCHED
+from onnx_dalr.files import PathLike
 from onnx_dalr.graph.contents import Content, contents
+from onnx_dalr.graph.in_words import domain_of, grain, in_words
 from onnx_dalr.graph.layers import Layer, Skipped, find, node_name
 from onnx_dalr.graph.macs import MultiplyAdds
 from onnx_dalr.graph.roles import in_general, role
 from onnx_dalr.graph.storage.model import Model, load, metadata
 from onnx_dalr.look.macs import as_declared
-from onnx_dalr.request.options import PathLike
 from onnx_dalr.results.inspect import (
     OTHER,
     SMALL,
     Inspection,
     KindFacts,
     LayerFacts,
+    StructureFacts,
     TensorFacts,
     is_small,
 )
@@ -49,15 +52,17 @@ def inspect(model: PathLike | ModelProto) -> Inspection:
     declared = as_declared(found)
     counted = declared.counted if declared is not None and not declared.counted.unknown else None
     work = None if counted is None else _Work(dict(counted.by_node))
-    tensors = _tensors(stock.tensors, layers, skipped, size, work)
+    facts = tuple(sorted(_layers(layers, size, counted), key=lambda entry: -entry.bytes))
+    tensors = _tensors(stock.tensors, facts, skipped, size, work)
+    note = metadata(found.proto)
     return Inspection(
         path=found.path,
         bytes=size,
         params=found.params,
         opsets={entry.domain: entry.version for entry in found.proto.opset_import},
-        layers=tuple(sorted((_layer(layer, size, counted) for layer in layers), key=lambda entry: -entry.bytes)),
+        layers=facts,
         skipped=tuple(skipped),
-        optimized=metadata(found.proto),
+        optimized=note,
         reachable=reachable([layer for layer in layers if layer.weight in names], size, METHODS["dalr"]),
         kinds=(*_kinds(tensors, size), *_without_weights(found, work)),
         tensors=tensors,
@@ -66,6 +71,11 @@ def inspect(model: PathLike | ModelProto) -> Inspection:
         unclaimed_bytes=stock.unclaimed,
         macs=None if counted is None else counted.whole,
         counted_as_one=declared.open_axes if declared is not None and counted is not None else (),
+        operators=operators(found, tensors, None if counted is None else counted.by_node, size),
+        formats=formats(tensors, size),
+        files=files(found, tensors),
+        made=made_before(note, stock.tensors),
+        fewer_bits=fewer_bits(found, size),
     )
 
 
@@ -80,25 +90,38 @@ class _Work:
         return sum(self.left.pop(name, 0) for name in made)
 
 
-def _layer(layer: Layer, size: int, counted: MultiplyAdds | None) -> LayerFacts:
-    return LayerFacts(
-        name=layer.name,
-        weight=layer.weight,
-        op=layer.op,
-        uses=len(layer.uses),
-        m=layer.m,
-        n=layer.n,
-        dtype=layer.dtype.name,
-        params=layer.params,
-        bytes=layer.params * layer.dtype.itemsize,
-        share=layer.params * layer.dtype.itemsize / size,
-        break_even=layer.break_even(compensated=True),
-        macs=None if counted is None else round(macs_of(layer, UNTOUCHED, counted)),
-    )
+def _layers(layers: Sequence[Layer], size: int, counted: MultiplyAdds | None) -> Iterator[LayerFacts]:
+    known: dict[object, tuple[int, tuple[StructureFacts, ...]]] = {}  # layers that are alike: models have hundreds
+    for layer in layers:
+        alike = layer.shape, layer.growth(compensated=True), tuple(structure.name for structure in layer.structures)
+        if alike not in known:
+            known[alike] = layer.break_even(compensated=True), tuple(_ways(layer))
+        break_even, structures = known[alike]
+        yield LayerFacts(
+            name=layer.name,
+            weight=layer.weight,
+            op=layer.op,
+            uses=len(layer.uses),
+            m=layer.m,
+            n=layer.n,
+            dtype=layer.dtype.name,
+            params=layer.params,
+            bytes=layer.params * layer.dtype.itemsize,
+            share=layer.params * layer.dtype.itemsize / size,
+            break_even=break_even,
+            macs=None if counted is None else round(macs_of(layer, UNTOUCHED, counted)),
+            structures=structures,
+        )
+
+
+def _ways(layer: Layer) -> Iterator[StructureFacts]:
+    for structure in layer.structures:
+        ranks = structure.ranks(layer.shape, layer.params - layer.growth(compensated=True))
+        yield StructureFacts(structure.name, tuple(ranks[-1]) if ranks else ())
 
 
 def _tensors(
-    stored: Iterable[Content], layers: Sequence[Layer], skipped: Sequence[Skipped], size: int, work: _Work | None
+    stored: Iterable[Content], layers: Sequence[LayerFacts], skipped: Sequence[Skipped], size: int, work: _Work | None
 ) -> tuple[TensorFacts, ...]:
     by_weight = {layer.weight: layer for layer in layers}
     reasons = {(entry.op, entry.name): entry.reason for entry in skipped}
@@ -108,7 +131,7 @@ def _tensors(
 
 def _tensor(
     tensor: Content,
-    layers: Mapping[str, Layer],
+    layers: Mapping[str, LayerFacts],
     reasons: Mapping[tuple[str, str], str],
     size: int,
     work: _Work | None,
@@ -131,10 +154,15 @@ def _tensor(
         file=tensor.file,
         kind=found.kind,
         layer=layer.name if layer else None,
-        break_even=layer.break_even(compensated=True) if layer else None,
+        break_even=layer.break_even if layer else None,
         reason=found.reason,
         format=tensor.packed.format if tensor.packed else None,
         macs=None if work is None else _taken(work, tensor) if found.weight else 0,
+        numbers=tensor.numbers,
+        grain=grain(tensor.packed) if tensor.packed else "",
+        aside=tensor.aside,
+        domain=domain_of(found.reader.node) if found.reader else "",
+        says=words.said if found.reader and (words := in_words(found.reader.node)) else None,
     )
 
 

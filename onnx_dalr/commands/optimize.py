@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from onnx_dalr.plan.file import load as read_plan
 from onnx_dalr.plan.fit import check_plan, fitted_to, options_of
 from onnx_dalr.plan.plan import Plan
 from onnx_dalr.progress import Progress, Silent
+from onnx_dalr.request.command import said_as
 from onnx_dalr.request.context import UNNAMED, Context
 from onnx_dalr.request.option import PLAN, SHARED
 from onnx_dalr.request.options import PathLike, paths, read_options, take
@@ -89,6 +91,7 @@ def optimize(
     force: bool = False,
     dry_run: bool = False,
     json: PathLike | None = None,
+    report: PathLike | None = None,
     progress: Progress | None = None,
 ) -> Result:
     """Makes a model smaller for the data it will see.
@@ -166,6 +169,7 @@ def optimize(
         force: Replace existing files: the output, a plan, statistics, a sheet of thumbnails.
         dry_run: Do everything but write.
         json: Write the report as JSON here, in place of an older one; it comes into place with the model.
+        report: Write the report as one HTML page here, with plots, in place of an older one; it comes with the model.
         progress: Where to report to while it runs: an object that overrides what it wants to hear of
             `onnx_dalr.progress.Silent`.
 
@@ -178,27 +182,47 @@ def optimize(
         VerificationError: The written model does not behave (4). Nothing is left behind.
         NothingToGainError: No layer can be made smaller (5).
     """
-    given = dict(locals())
-    target_options = take(given, of_function(PLAN))
+    return make("optimize", dict(locals()))
+
+
+def make(command: str, given: Mapping[str, Any]) -> Result:
+    """What `optimize` and `apply` do.
+
+    Args:
+        command: Which of them.
+        given: What it was given, by name; what is left out has the default of `optimize`.
+
+    Raises:
+        InputError: As `optimize`, and so are the others.
+        TargetError: The target cannot be met.
+        VerificationError: The written model does not behave.
+        NothingToGainError: No layer can be made smaller.
+    """
+    given = {name: one.default for name, one in signature(optimize).parameters.items()} | dict(given)
+    left, get, plan = dict(given), given.get, given["plan"]
+    target_options = take(left, of_function(PLAN))
     if plan is not None and is_asked_for(target_options):
         raise InputError("a plan and a target are given", "a plan has its ranks already: leave the target out")
     target = None if plan is not None else make_target(**target_options)
-    options, sample_options = read_options(calib, take(given, of_function(SHARED)))
+    options, sample_options = read_options(get("calib"), take(left, of_function(SHARED)))
     made = Plan(**read_plan(plan)) if isinstance(plan, str | os.PathLike) else plan
     if made is not None:
         options = options_of(made.method, made.settings, made.choices, options)
-    context = Context(load(model), options, progress or Silent(), Path(output or UNNAMED).name)
+    output, thumbnails, files = get("output"), get("thumbnails"), paths(given["stats"])
+    context = Context(load(given["model"]), options, get("progress") or Silent(), Path(output or UNNAMED).name)
     destination = Destination(
         output=_path(output),
-        report=_path(json),
-        force=force,
-        dry_run=dry_run,
+        json=_path(get("json")),
+        page=_path(get("report")),
+        force=given["force"],
+        dry_run=given["dry_run"],
         thumbnails=_path(thumbnails),
-        plan=_path(save_plan),
-        stats=_path(save_stats),
+        plan=_path(get("save_plan")),
+        stats=_path(get("save_stats")),
+        command=said_as(command, given, get("progress")),
     )
-    files = paths(stats)
-    read = files_read(calib, eval, labels, eval_labels, *files, *options.ops_libraries, plan, code=(preprocess, score))
+    samples = (get(name) for name in ("calib", "eval", "labels", "eval_labels"))
+    read = files_read(*samples, *files, *options.ops_libraries, plan, code=(get("preprocess"), get("score")))
     destination.check(context.original, read)
     asked = Asked(
         sample_options,
@@ -206,7 +230,7 @@ def optimize(
         target=target,
         only=None if made is None else check_plan(made.choices, made.model, context.original),
         keep=destination.stats is not None,
-        thumbnails=None if thumbnails is None else (Path(thumbnails), force),
+        thumbnails=None if thumbnails is None else (Path(thumbnails), given["force"]),
         written=True,
     )
     with analysis_of(context, asked) as analysis:

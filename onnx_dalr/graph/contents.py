@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections import ChainMap, Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -81,6 +82,11 @@ class Content:
     def uses(self) -> int:
         """Nodes that read it."""
         return len({reader.key for reader in self.readers})
+
+    @property
+    def numbers(self) -> int:
+        """How many it stands for."""
+        return self.packed.numbers if self.packed else math.prod(self.shape)
 
 
 @dataclass(frozen=True, eq=False)

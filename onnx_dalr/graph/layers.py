@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any
@@ -18,6 +18,7 @@ from onnx_dalr.graph.handle import Handle, Scope
 from onnx_dalr.graph.index import STANDARD, GraphIndex
 from onnx_dalr.graph.kinds import Refused, Use
 from onnx_dalr.graph.kinds.in_one_piece import OPERANDS
+from onnx_dalr.graph.kinds.operands import DYNAMIC
 from onnx_dalr.graph.layer import FLOATS, Layer, Skipped, node_name
 from onnx_dalr.graph.soundness import blaming
 from onnx_dalr.graph.storage.model import Model
@@ -66,7 +67,8 @@ def _find(model: Model) -> tuple[list[Layer], dict[Handle, Skipped]]:
                 packed = None if found.reason.startswith("quantized") else _packed(node, (0, 1), index, model)
                 skipped[handle] = _as_stored(node, packed) if packed else _skip(node, index, found.reason)
         elif reason := advice.reason(node):
-            skipped[handle] = _skip(node, index, reason)
+            computes = advice.is_fused(node) and not any(index.stored(name) for name in node.input if name)
+            skipped[handle] = _skip(node, index, DYNAMIC if computes else reason)
     layers = []
     for users in uses.values():
         layer = _layer(tuple(users), indices)
@@ -245,8 +247,8 @@ def _skip(node: NodeProto, index: GraphIndex, reason: str) -> Skipped:
 def _unique_names(layers: list[Layer]) -> list[Layer]:
     """Node names where they tell layers apart, weight names where they do not."""
     names = [layer.uses[0].node_name or layer.weight for layer in layers]
-    weights = {layer.weight for layer in layers}
+    counts, weights = Counter(names), {layer.weight for layer in layers}
     return [
-        replace(layer, name=name if names.count(name) == 1 and name not in weights - {layer.weight} else layer.weight)
+        replace(layer, name=name if counts[name] == 1 and name not in weights else layer.weight)
         for layer, name in zip(layers, names, strict=True)
     ]

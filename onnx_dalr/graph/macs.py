@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections import defaultdict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 
-from onnx import ModelProto, NodeProto
+from onnx import NodeProto
 
 from onnx_dalr.graph.handle import MAIN
 from onnx_dalr.graph.index import STANDARD, attribute
+from onnx_dalr.graph.inside import depends_on_feed
 from onnx_dalr.graph.layers import node_name
-from onnx_dalr.graph.probe import names_read
 from onnx_dalr.graph.shapes import Sizes, exactly
 from onnx_dalr.graph.storage.model import Model
 
@@ -56,7 +55,7 @@ def multiply_adds(model: Model, sizes: Sizes, samples: int = 1) -> MultiplyAdds:
         sizes: Of the tensors of the main graph, as far as they are known.
         samples: In a feed of these sizes.
     """
-    fed = _depends_on_feed(model.proto)
+    fed = depends_on_feed(model.proto)
     by_node: dict[str, int] = {}
     missing: dict[str, None] = {}
     unknown: list[str] = []
@@ -80,26 +79,6 @@ def multiply_adds(model: Model, sizes: Sizes, samples: int = 1) -> MultiplyAdds:
 
 def _is_known(sizes: Sizes, name: str) -> bool:
     return name in sizes and None not in sizes[name]
-
-
-def _depends_on_feed(proto: ModelProto) -> set[str]:
-    """Names of the main graph that are fed, drawn at random, or computed from such."""
-    readers: dict[str, list[NodeProto]] = defaultdict(list)
-    stored = {tensor.name for tensor in proto.graph.initializer}
-    waiting = [value.name for value in proto.graph.input if value.name not in stored]
-    for node in proto.graph.node:
-        read = names_read(node)
-        for name in read:
-            readers[name].append(node)
-        if not read and node.op_type != "Constant":
-            waiting += node.output
-    found: set[str] = set()
-    while waiting:
-        name = waiting.pop()
-        if name and name not in found:
-            found.add(name)
-            waiting += [made for node in readers[name] for made in node.output]
-    return found
 
 
 Of = Callable[[str], tuple[int, ...]]

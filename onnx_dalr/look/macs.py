@@ -11,9 +11,8 @@ from onnx_dalr.gradient import sizes_on
 from onnx_dalr.graph.macs import MultiplyAdds, multiply_adds
 from onnx_dalr.graph.probe import probe
 from onnx_dalr.graph.storage.model import Model, input_specs
-from onnx_dalr.request.options import Options
 from onnx_dalr.samples.sets import Sets
-from onnx_dalr.session.session import open_session
+from onnx_dalr.session.session import Runtime, open_session
 
 _TOKENS = "iu"
 """Kinds of numbers that tokens are: of an open number of these one is counted. One pixel is nothing anyone runs."""
@@ -49,7 +48,7 @@ def as_declared(model: Model) -> Declared | None:
     return Declared(multiply_adds(model, sizes_on(model.proto, shapes)), tuple(axes))
 
 
-def on_a_sample(model: Model, options: Options, sets: Sets | None) -> MultiplyAdds | None:
+def on_a_sample(model: Model, runtime: Runtime, sets: Sets | None) -> MultiplyAdds | None:
     """Of one sample; None where there is none, and the file does not say how large one is.
 
     Sizes that only the run decides, as of the regions that a detector looks at, are read off a run on that sample.
@@ -67,6 +66,6 @@ def on_a_sample(model: Model, options: Options, sets: Sets | None) -> MultiplyAd
     if not counted.missing:
         return counted
     made, folder = model.in_memory(probe(model.proto, counted.missing))
-    values = open_session(made, options.runtime, folder).run(feed)
+    values = open_session(made, runtime, folder).run(feed)
     sizes |= {name: np.shape(value) for name, value in zip(counted.missing, values, strict=True)}
     return multiply_adds(model, sizes, samples)

@@ -107,6 +107,7 @@ def evaluate(
     *,
     intervals: bool = True,
     padding: Callable[[Batch], Kept | None] = lambda batch: None,
+    worst: int = 0,
 ) -> Quality:
     """Runs both models over the batches and compares what they say.
 
@@ -119,6 +120,7 @@ def evaluate(
         each: Called with the number of samples after every batch.
         intervals: False where nobody reads that of a user's score: it takes up to 400 calls of the function.
         padding: Which positions of a batch's samples are real, where a mask says so.
+        worst: Name so many samples that lost most.
 
     Raises:
         InputError: A label is no class of the model, the original gives NaN or infinity, or the user's score fails.
@@ -129,19 +131,25 @@ def evaluate(
         each(len(indices))
     if not sums.seen:
         raise nothing_to_compare()
-    return sums.quality([name for name in original.outputs if name not in task.hidden], intervals=intervals)
+    names = [name for name in original.outputs if name not in task.hidden]
+    return sums.quality(names, intervals=intervals, worst=worst)
 
 
 def measure_latency(original: Session, new: Session, batch: Batch, count: int, seconds: float = 1.0) -> Latency:
-    """Runs both models in turn on one batch: medians of 3 to 200 runs each, in about so many seconds."""
-    for session in (original, new):
-        session.run(batch)
+    """Runs both models in turn on one batch: medians of 3 to 200 runs each, in about so many seconds.
+
+    Each is the first of the two as often as the other: what a run leaves in the caches is for both.
+    """
+    feeds = [session.fed(batch) for session in (original, new)]
+    for session, feed in zip((original, new), feeds, strict=True):
+        session.run(feed)
     times: tuple[list[float], list[float]] = ([], [])
     deadline = time.perf_counter() + seconds
     while len(times[0]) < 3 or (len(times[0]) < 200 and time.perf_counter() < deadline):
-        for session, taken in zip((original, new), times, strict=True):
+        pair = list(zip((original, new), feeds, times, strict=True))
+        for session, feed, taken in pair if len(times[0]) % 2 else reversed(pair):
             start = time.perf_counter()
-            session.run(batch)
+            session.run(feed)
             taken.append(1000 * (time.perf_counter() - start))
     before, after = (float(np.median(taken)) for taken in times)
     return Latency(before, after, count, len(times[0]), ratio_of_medians(np.array(times[0]), np.array(times[1])))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
@@ -57,6 +58,30 @@ class Lost:
 
 
 @dataclass(frozen=True)
+class SampleLoss:
+    """What the new model loses on one sample.
+
+    Attributes:
+        index: Of the sample in its source.
+        output: Name of the output that lost most on it.
+        loss: In the score's unit, 1 for an answer that was right, or stayed, and no longer does; of numbers the error
+            of this sample; of the user's function what it gives by sample.
+        distortion: How far its outputs moved.
+        answers: What both models say, where that is one thing a sample; None where it is not.
+        classes: These are numbers of classes.
+        finite: The new model gives no NaN or infinity on it.
+    """
+
+    index: int
+    output: str
+    loss: float
+    distortion: float
+    answers: tuple[Any, Any] | None
+    classes: bool
+    finite: bool
+
+
+@dataclass(frozen=True)
 class Quality:
     """What compressing did, on samples that no decision saw unless it says so.
 
@@ -85,6 +110,7 @@ class Quality:
         score_before: The user's score of the original, in its own unit (with one).
         score_after: Of the new model; None also where its outputs are not finite.
         distortions: The distortion by sample, for paired comparisons; not in reports.
+        worst_samples: Those that lost most, where they were asked for.
     """
 
     task: TaskKind
@@ -107,6 +133,7 @@ class Quality:
     score_after: Estimate | None = None
     lost: tuple[Lost, ...] = field(default=(), repr=False, compare=False)
     distortions: tuple[float, ...] = field(default=(), repr=False, compare=False)
+    worst_samples: tuple[SampleLoss, ...] = field(default=(), repr=False, compare=False)
 
     @property
     def drop_in_brief(self) -> str:

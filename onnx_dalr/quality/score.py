@@ -130,12 +130,14 @@ class Scored:
         after: Of the new model, None where its outputs are not finite.
         drop: before − after on the same samples.
         notes: What a reader should know.
+        losses: before − after by sample, [n], where the function gives a number for each; else None.
     """
 
     before: Estimate
     after: Estimate | None
     drop: Estimate
     notes: tuple[str, ...] = ()
+    losses: Float64 | None = field(default=None, repr=False, compare=False)
 
 
 @dataclass(frozen=True, eq=False)
@@ -188,6 +190,7 @@ class UserScore:
             after=estimates[1] if finite else None,
             drop=drop or Estimate(infinite, infinite, infinite, joined.n),
             notes=notes,
+            losses=found[0] - found[1] if finite and found[0].ndim else None,
         )
 
     def _call(self, outputs: Outputs, labels: Labels | None, joined: Joined, model: str) -> Float64:

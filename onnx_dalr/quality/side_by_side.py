@@ -10,12 +10,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from onnx_dalr.errors import InputError
-from onnx_dalr.quality.figures import Lost, OutputQuality, Quality
+from onnx_dalr.quality.figures import Lost, OutputQuality, Quality, SampleLoss
 from onnx_dalr.quality.measures import Classes, Dense, Figures, RowPairs, Sums, Values, as_rows
 from onnx_dalr.quality.measures.base import Float64
 from onnx_dalr.quality.padding import rows_kept, values_kept
 from onnx_dalr.quality.score import KeptOutputs, Scored
 from onnx_dalr.quality.task import Measured, Task, output_array
+from onnx_dalr.quality.worst import LostOn, worst_samples
 from onnx_dalr.samples.masks import Kept
 
 _ELSEWHERE = 0.1  # a loss outside the drop that is worth a note, where the drop is less than a third of it
@@ -43,7 +44,8 @@ class SideBySide:
         self.finite = True
         self.reshaped: Counter[int] = Counter()
         self.seen: set[int] = set()
-        self.n = 0
+        self.indices: list[int] = []
+        self.broken: set[int] = set()  # samples on which the other model is not finite
 
     def add(self, indices: list[int], before: Sequence[Any], after: Sequence[Any], padding: Kept | None = None) -> None:
         """Takes one batch: its samples' indices, and the outputs of the original and of the other.
@@ -54,7 +56,7 @@ class SideBySide:
             after: Of the other.
             padding: Which positions of the samples are real, [samples, length]; None where there is no mask.
         """
-        self.n += len(indices)
+        self.indices += indices
         if self.kept is not None:
             self.kept.add(indices, before, after)
         for one in self.task.measured:
@@ -76,7 +78,7 @@ class SideBySide:
         if not isinstance(measure, Values):
             known = np.isfinite(y)
             real = None if known.all() else known
-            y, y_new = self._numbers(y, y_new, logits=isinstance(measure, Classes | Dense))
+            y, y_new = self._numbers(indices, y, y_new, logits=isinstance(measure, Classes | Dense))
             if mask is not None and isinstance(measure, Classes):  # scores of positions, padding among them
                 least = y.min(initial=0.0, where=mask) - (_BELOW if measure.encoding == "logits" else 0.0)
                 y, y_new = (np.where(mask, part, least) for part in (y, y_new))
@@ -90,14 +92,25 @@ class SideBySide:
         sized = None if real is None else as_rows(real, measure.axis, count)
         self.sums[at].add(RowPairs(rows[0], rows[1], rows_kept(mask, measure.axis, count), sized), indices)
 
-    def _numbers(self, y: NDArray[Any], y_new: NDArray[Any], *, logits: bool) -> tuple[Float64, Float64]:
+    @property
+    def n(self) -> int:
+        """Samples so far."""
+        return len(self.indices)
+
+    def _numbers(
+        self, indices: list[int], y: NDArray[Any], y_new: NDArray[Any], *, logits: bool
+    ) -> tuple[Float64, Float64]:
         """Both in float64; where the original is infinite on purpose, a mask, both say the same."""
         wide, new = y.astype(np.float64), y_new.astype(np.float64)
         known = np.isfinite(wide)
         if np.isnan(wide).any() or (wide.size and not known.any()):
             raise InputError("the original model gives NaN or infinity on these samples", "check the preprocessing")
-        if not np.isfinite(new[known]).all():
+        broken = known & ~np.isfinite(new)
+        if broken.any():
             self.finite = False
+            apart = broken.ndim > 0 and len(broken) == len(indices)
+            rows = np.flatnonzero(broken.reshape(len(broken), -1).any(axis=1)) if apart else range(len(indices))
+            self.broken |= {indices[int(row)] for row in rows}
         if known.all() and np.isfinite(new).all():
             return wide, new
         stand_in = float(wide.min(initial=0.0, where=known)) - _BELOW if logits else 0.0
@@ -121,12 +134,13 @@ class SideBySide:
         instead = any(one.hidden for one in counting)
         return [self.sums[one.position].distortions() for one in counting if not instead or one.has_gradients]
 
-    def quality(self, names: Sequence[str], *, intervals: bool = True) -> Quality:
+    def quality(self, names: Sequence[str], *, intervals: bool = True, worst: int = 0) -> Quality:
         """All figures with their intervals, and by output.
 
         Args:
             names: Of the outputs.
             intervals: False where that of a user's score is not worth calling it 400 times.
+            worst: Name so many samples that lost most.
 
         Raises:
             InputError: The user's score fails.
@@ -138,16 +152,16 @@ class SideBySide:
         }
         own = [one for one in self.task.measured if one.position in found and not one.hidden]
         counting = [one for one in own if one.counts] or own
-        worst = max(counting, key=lambda one: found[one.position].loss.value)
+        least = max(counting, key=lambda one: found[one.position].loss.value)
         scored = self._user_score(names, intervals)
         outputs = tuple(self._output(names, position, found) for position in range(len(names)))
         figures = [found[one.position] for one in counting]
         labelled = found.get(-1 if self.task.labelled is None else self.task.labelled)
-        lost = found[worst.position]
+        lost = found[least.position]
         notes = [note for one in own for note in found[one.position].notes] + self._reshaped_notes(names)
         drop = scored.drop if scored else lost.loss
         error = max((f.error for f in figures if f.error), key=lambda e: e.value, default=lost.loss)
-        notes += self._elsewhere(own, found, drop.value, None if scored else worst)
+        notes += self._elsewhere(own, found, drop.value, None if scored else least)
         notes += scored.notes if scored else ()
         return Quality(
             task=self.task.kind,
@@ -161,7 +175,7 @@ class SideBySide:
             kl=_first(figures, "kl"),
             cosine=_first(figures, "cosine"),
             score=str(self.task.score) if scored else lost.score,
-            worst=None if scored else worst.name,
+            worst=None if scored else least.name,
             drop=drop,
             lost=(Lost(drop, error=error),)
             if scored
@@ -172,7 +186,17 @@ class SideBySide:
             notes=tuple(dict.fromkeys(notes)),
             score_before=scored.before if scored else None,
             score_after=scored.after if scored else None,
+            worst_samples=self._worst_samples(counting, scored, worst),
         )
+
+    def _worst_samples(self, counting: Sequence[Measured], scored: Scored | None, count: int) -> tuple[SampleLoss, ...]:
+        if not count:
+            return ()
+        by_output = [
+            LostOn(one, self.sums[one.position], self.sums[one.position].losses(self._labels_of(one)))
+            for one in counting
+        ]
+        return worst_samples(self.indices, by_output, scored.losses if scored else None, self.broken, count)
 
     def _labels_of(self, one: Measured) -> NDArray[np.int64] | None:
         own = one.position == self.task.labelled

@@ -7,11 +7,12 @@ from collections.abc import Iterable
 from rich.console import Group, RenderableType
 from rich.text import Text
 
+from onnx_dalr.report.differences import drift_parts, worst_table
 from onnx_dalr.report.figures import few_samples, outputs_table, quality_rows, size_rows, speed_text
 from onnx_dalr.report.parts import add_row, facts_table, note_lines
 from onnx_dalr.results.compare import ModelComparison, ModelFacts
 from onnx_dalr.shown import PLAIN_WIDTH
-from onnx_dalr.units import format_bytes
+from onnx_dalr.units import format_bytes, format_count, format_share
 
 
 def comparison_view(found: ModelComparison, width: int = PLAIN_WIDTH, *, verbose: bool = False) -> Group:
@@ -23,6 +24,10 @@ def comparison_view(found: ModelComparison, width: int = PLAIN_WIDTH, *, verbose
         add_row(made, "finite", said, style="bold red")
     parts: list[RenderableType] = [*few_samples(quality), made, Text()]
     parts.append(outputs_table(quality.outputs, quality.worst, width, largest=True))
+    if found.worst:
+        parts += [Text(), worst_table(found, width)]
+    if found.drift is not None:
+        parts += [Text(), *drift_parts(found.drift, width, verbose=verbose)]
     if found.notes:
         parts += [Text(), *note_lines(found.notes)]
     return Group(*parts)
@@ -37,7 +42,10 @@ def _model_rows(found: ModelComparison) -> Iterable[tuple[str, str]]:
     if found.settings:
         yield "images", ", ".join(f"{name} {value}" for name, value in found.settings.items())
     yield from size_rows((a.bytes, b.bytes), (a.params, b.params))
-    if a.formats.keys() != b.formats.keys():
+    if a.macs is not None or b.macs is not None:
+        share = f" ({format_share(b.macs, a.macs)})" if a.macs and b.macs is not None else ""
+        yield "multiply-adds", f"{_macs(a)} → {_macs(b)} a sample{share}"
+    if _shares(a) != _shares(b):
         yield "formats", f"{_formats(a)} → {_formats(b)}"
     yield "speed", speed_text(found.latency, found.provider)
 
@@ -47,6 +55,16 @@ def _formats(model: ModelFacts) -> str:
     several = len(model.formats) > 1
     named = (f"{name} {format_bytes(size)}" if several else name for name, size in model.formats.items())
     return ", ".join(named) or "no numbers"
+
+
+def _shares(model: ModelFacts) -> dict[str, float]:
+    """What share of its numbers' bytes each format has, to the tenth of a percent."""
+    whole = max(sum(model.formats.values()), 1)
+    return {name: round(size / whole, 3) for name, size in model.formats.items()}
+
+
+def _macs(model: ModelFacts) -> str:
+    return "not known" if model.macs is None else format_count(model.macs)
 
 
 def _name(model: ModelFacts) -> str:

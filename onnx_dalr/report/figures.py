@@ -112,7 +112,7 @@ def outputs_table(outputs: Sequence[OutputQuality], worst: str | None, width: in
     columns += [("largest difference", "right")] if largest else []
     rows = []
     for output in outputs:
-        score = "" if output.value is None or output.score == "1 − error" else _score(output)
+        score = output_score(output)
         lost = "" if output.loss is None else f"{100 * output.loss.value:.2f} points"
         error = "" if output.error is None else f"{output.error.value:.4f}"
         described = output.describes + ("" if output.counts else f"; not scored: {output.why}")
@@ -122,8 +122,10 @@ def outputs_table(outputs: Sequence[OutputQuality], worst: str | None, width: in
     return fitting_table(columns, rows, width, spare=("score", "largest difference", "error"))
 
 
-def _score(output: OutputQuality) -> str:
-    assert output.value is not None
+def output_score(output: OutputQuality) -> str:
+    """What an output scores; nothing where its error says the same."""
+    if output.value is None or output.score == "1 − error":
+        return ""
     value = output.value.value
     return f"{output.score} {value:.4f}" if output.score in _OF_NUMBERS else f"{output.score} {percent(value)}"
 

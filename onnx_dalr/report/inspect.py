@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 
 from rich.cells import cell_len
 from rich.console import Group, RenderableType
@@ -11,21 +10,19 @@ from rich.text import Text
 
 from onnx_dalr.errors import one_line
 from onnx_dalr.graph.layers import Skipped
-from onnx_dalr.graph.roles import in_short
-from onnx_dalr.report.names import cut, middle, shortened
+from onnx_dalr.report.inventory import inventory, made_before
+from onnx_dalr.report.largest import largest
+from onnx_dalr.report.names import middle
 from onnx_dalr.report.parts import add_row, skipped_view, table
-from onnx_dalr.results.inspect import Inspection, KindFacts, TensorFacts, is_small
+from onnx_dalr.results.inspect import Inspection, KindFacts, is_small
 from onnx_dalr.shown import PLAIN_WIDTH
 from onnx_dalr.units import format_bytes, format_count, format_share
 
 TOP = 20
 """Tensors that are shown where nobody says how many."""
 
-_LEAST_NAME, _LEAST_WHAT = 14, 10  # characters below which other columns go first
 _LEAST_REASON = 20
-_LONGEST_OP = 16
 _LONGEST_KIND = 28
-_SHOWN_RANKS = 8
 
 
 def inspection_view(
@@ -39,14 +36,15 @@ def inspection_view(
         top: So many tensors; None for all but the small constants.
         words: What a sentence with options in it becomes; left as it is, it names them as the command line does.
     """
-    parts: list[RenderableType] = [Text(_broken(line, width)) for line in (_head(found), str(found.reachable))]
-    if found.optimized is not None:
-        parts.append(Text.assemble(("note: ", "yellow"), _optimized(found.optimized, top)))
+    lines = (_head(found), str(found.reachable), *_bits(found))
+    parts: list[RenderableType] = [Text(_broken(words(line), width)) for line in lines]
+    parts += made_before(found, width, top, words)
     parts += [Text(), *_kinds(found, width)]
+    parts += inventory(found, width, top, words)
     tensors = [tensor for tensor in found.tensors if not is_small(tensor, found.bytes)]
     shown = tensors[:top]
     if shown:
-        parts += [Text(), _tensors(found, shown, width)]
+        parts += [Text(), largest(found, shown, width)]
     if left := tensors[len(shown) :]:
         count = sum(tensor.bytes for tensor in left)
         said = f"and {len(left)} more, {format_bytes(count)} ({format_share(count, found.bytes)}): --all shows them"
@@ -57,15 +55,27 @@ def inspection_view(
 
 
 def _head(found: Inspection) -> str:
-    opsets = ", ".join(f"{domain or 'onnx'} {version}" for domain, version in found.opsets.items())
-    files = {tensor.file for tensor in found.tensors if tensor.file}
-    beside = f" with {len(files)} data file{'s' if len(files) > 1 else ''}" if files else ""
+    used = {entry.domain for entry in found.operators}
+    opsets = [
+        f"{domain or 'onnx'} {version}" for domain, version in found.opsets.items() if not domain or domain in used
+    ]
+    beside = f" with {len(found.files)} data file{'s' if len(found.files) > 1 else ''}" if found.files else ""
     as_one = f" ({' = '.join((*found.counted_as_one, '1'))})" if found.counted_as_one else ""
     macs = f"{format_count(found.macs)} multiply-adds{as_one}, " if found.macs else ""
     return one_line(
         f"{found.path or 'model'}: {format_bytes(found.bytes)}{beside}, {format_count(found.params)} parameters, "
-        f"{macs}opset {opsets}"
+        f"{macs}opset {', '.join(opsets)}"
     )
+
+
+def _bits(found: Inspection) -> Iterable[str]:
+    """What fewer bits reach, where that is anything."""
+    bits = found.fewer_bits
+    if bits is not None and bits.in_int8 < found.bytes:
+        reached = f"{format_bytes(bits.bytes)} of {format_bytes(found.bytes)} ({100 * bits.bytes / found.bytes:.0f} %)"
+        count = f"{bits.weights} weight{'s' if bits.weights > 1 else ''}"
+        then = f"--weights int8 makes about {format_bytes(bits.in_int8)} of the file"
+        yield f"fewer bits: {reached} in {count}; {then}"
 
 
 def _broken(line: str, width: int) -> str:
@@ -75,27 +85,6 @@ def _broken(line: str, width: int) -> str:
         return line
     first, _, rest = line.rpartition(pause)
     return f"{first}{pause.rstrip()}\n{rest}"
-
-
-def _optimized(note: str, top: int | None) -> str:
-    """What an earlier run wrote, in words; as it is where it is not as we write it."""
-    try:
-        facts = json.loads(note)
-        plain = not any(isinstance(form, str) for form in facts["ranks"].values())
-        ranks = [f"{layer} {_form(form, plain=plain)}" for layer, form in facts["ranks"].items()]
-        what = "ranks" if plain else "layers"
-        said = f"optimized before by onnx-dalr {facts['version']}, method {facts['method']}, {what} "
-    except (ValueError, TypeError, KeyError, AttributeError):
-        return one_line(f"optimized before: {note}")
-    shown = ranks if top is None else ranks[:_SHOWN_RANKS]
-    more = f" and {len(ranks) - len(shown)} more" if len(ranks) > len(shown) else ""
-    again = "; it was not the first time" if "before" in facts else ""
-    return one_line(said + ", ".join(shown) + more + again)
-
-
-def _form(noted: int | str, *, plain: bool) -> str:
-    """A form as it is noted: a rank says that it is one, beside other forms."""
-    return str(noted) if plain or isinstance(noted, str) else f"rank {noted}"
 
 
 # By kind.
@@ -141,81 +130,6 @@ def _kind_cells(kind: KindFacts, found: Inspection) -> tuple[str, ...]:
 def _cells(name: str, size: int, found: Inspection, more: str = "") -> tuple[str, ...]:
     """A row of what is no tensor."""
     return name, "", format_bytes(size), format_share(size, found.bytes), "", more
-
-
-# The largest.
-
-
-def _tensors(found: Inspection, shown: Sequence[TensorFacts], width: int) -> RenderableType:
-    matrices = {layer.name: (layer.m, layer.n) for layer in found.layers}
-    columns = {
-        "largest": [_name(tensor) for tensor in shown],
-        "op": [_op(tensor) for tensor in shown],
-        "shape": ["×".join(map(str, matrices.get(tensor.layer or "", tensor.shape))) for tensor in shown],
-        "type": [tensor.dtype for tensor in shown],
-        "bytes": [format_bytes(tensor.bytes) for tensor in shown],
-        "of file": [format_share(tensor.bytes, found.bytes) for tensor in shown],
-        "what": [_what(tensor) for tensor in shown],
-    }
-    needed = {heading: max(map(cell_len, (heading, *cells))) for heading, cells in columns.items()}
-    for spare in ("type", "op", "shape", "of file"):
-        least = needed["largest"] + needed["what"]
-        if spare != "type":
-            least = min(_LEAST_NAME, needed["largest"]) + min(_LEAST_WHAT, needed["what"])
-        if _room(needed, width) >= least:
-            break
-        del needed[spare]
-        if spare == "op":
-            columns["what"] = [f"×{one.uses} {_what(one)}" if one.uses > 1 else _what(one) for one in shown]
-            needed["what"] = max(map(cell_len, columns["what"]))
-    room = max(_room(needed, width), 2)
-    ranks = max((cell_len(columns["what"][at]) for at, tensor in enumerate(shown) if tensor.layer), default=0)
-    what = min(needed["what"], max(_LEAST_WHAT, ranks, room - needed["largest"], room // 3), room - 1)
-    name = min(needed["largest"], room - what)
-    columns["largest"] = shortened(columns["largest"], name)
-    columns["what"] = [cut(text, what) for text in columns["what"]]
-    right = {"shape", "bytes", "of file"}
-    made = table(*((heading, "right" if heading in right else "left") for heading in columns if heading in needed))
-    made.columns[0].width = name
-    for at, tensor in enumerate(shown):
-        add_row(
-            made,
-            *(cells[at] for heading, cells in columns.items() if heading in needed),
-            style="" if tensor.layer else "dim",
-        )
-    return made
-
-
-def _room(needed: dict[str, int], width: int) -> int:
-    """Characters that are left for names and what they are."""
-    return (
-        width
-        - sum(count for heading, count in needed.items() if heading not in ("largest", "what"))
-        - 2 * (len(needed) - 1)
-    )
-
-
-def _name(tensor: TensorFacts) -> str:
-    """What `--rank` and reports know it by: a layer's name, the node's where the weight's says little, the tensor's."""
-    if tensor.layer:
-        return one_line(tensor.layer)
-    return one_line(tensor.node if tensor.name.startswith("onnx::") and tensor.node else tensor.name)
-
-
-def _op(tensor: TensorFacts) -> str:
-    """The operators that read it, and how many nodes where that are more."""
-    ops = middle(one_line(" + ".join(tensor.ops)), _LONGEST_OP)
-    return f"{ops} ×{tensor.uses}" if tensor.uses > len(tensor.ops) else ops
-
-
-def _what(tensor: TensorFacts) -> str:
-    if tensor.layer:
-        return f"rank ≤ {tensor.break_even}"
-    if tensor.kind.endswith("embedding"):
-        return "embedding"
-    if tensor.format and tensor.reason:
-        return tensor.kind
-    return one_line(in_short(tensor.reason)) if tensor.reason else tensor.kind
 
 
 def _without_bytes(found: Inspection) -> list[Skipped]:

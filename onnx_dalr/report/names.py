@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from rich.cells import cell_len
 
@@ -18,12 +18,12 @@ def shortened(names: Sequence[str], width: int) -> list[str]:
     """Names in at most so many characters that still tell them apart; as they are, to be folded, where nothing does.
 
     What goes first is what most long names begin with, then what they end in for their kind, then the middle, each only
-    where a name is too long with it, and "…" stands for it.
+    where a name is too long with it, and "…" stands for it. Where that is not enough, what any two begin with goes.
     """
-    stem = _stem([name for name in names if cell_len(name) > width], width)
-    for start in (stem, ""):
+    long = [name for name in names if cell_len(name) > width]
+    for starts in ([_stem(long, width)], [], _shared(long)):
         for share in (0.5, 0.7, 0.3):
-            made = [_shorter(name, width, start, share) for name in names]
+            made = [_shorter(name, width, starts, share) for name in names]
             if len(set(made)) == len(set(names)):
                 return made
     return list(names)
@@ -41,8 +41,16 @@ def _stem(names: Sequence[str], width: int) -> str:
     return longest
 
 
-def _shorter(name: str, width: int, start: str, share: float) -> str:
-    if cell_len(name) > width and len(start) > 1 and name.startswith(start):
+def _shared(names: Sequence[str]) -> list[str]:
+    """What any two of the names begin with, up to a separator, the longest first."""
+    parts = [_PARTS.split(name) for name in dict.fromkeys(names)]
+    counted = Counter("".join(each[:count]) for each in parts for count in range(1, len(each)))
+    return sorted((start for start, count in counted.items() if count > 1), key=len, reverse=True)
+
+
+def _shorter(name: str, width: int, starts: Iterable[str], share: float) -> str:
+    start = next((start for start in starts if len(start) > 1 and name.startswith(start)), "")
+    if cell_len(name) > width and start:
         name = f"…{name[len(start) :]}"
     if cell_len(name) > width:
         name = _ENDING.sub("…", name)

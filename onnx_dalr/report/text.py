@@ -8,6 +8,9 @@ from rich.console import Console, RenderableType
 
 from onnx_dalr.shown import PLAIN_WIDTH
 
+UNBROKEN = 1000
+"""Characters of a line in a log, where none is to be broken."""
+
 
 def as_text(view: RenderableType, width: int = PLAIN_WIDTH) -> str:
     """A view as plain text without colours or trailing blanks."""

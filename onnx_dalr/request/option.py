@@ -55,7 +55,8 @@ class Option:
         shows_default: The help tells the default, where there is one.
         least: The smallest number the parser takes.
         words: The words it takes by name: themselves, or "module:NAME" of their table or Literal.
-        limit: Of a target: (what was typed, flag) → an amount of what forms cost, or a number.
+        completes: Where it is a table, the same words: a shell completes them without loading it.
+        limit: Of a target or a budget: (what was typed, flag) → an amount of what models cost, or a number.
         read: (flag, word) → its value, where that is more than the word.
         in_python: How messages in Python name an option that no function takes.
     """
@@ -77,6 +78,7 @@ class Option:
     shows_default: bool = True
     least: int | None = None
     words: str | tuple[str, ...] = ()
+    completes: tuple[str, ...] = ()
     limit: Callable[[Any, str], Amount | float] | None = None
     read: Callable[[str, str], Any] | None = None
     in_python: str = ""
@@ -102,6 +104,11 @@ class Option:
         if self.denies:
             return not typed
         return typed if self.read is None or typed is None else self.read(self.flag, typed)
+
+    @property
+    def offered(self) -> tuple[str, ...]:
+        """The words that a shell completes. Nothing is loaded for them: it asks at every press of a key."""
+        return self.completes if isinstance(self.words, str) else self.words
 
     def known_words(self) -> tuple[str, ...]:
         """The words that it takes by name. Their tables are heavy: they are imported when they are asked for."""

@@ -11,6 +11,7 @@ from typing import Any, TypedDict
 
 from onnx_dalr.errors import InputError
 from onnx_dalr.factorize import METHODS, Method, Ridge, Settings
+from onnx_dalr.files import PathLike as PathLike  # noqa: PLC0414 - for who makes options
 from onnx_dalr.quality.score import UserScore, load_score
 from onnx_dalr.quality.task import TaskName
 from onnx_dalr.request.option import SHARED
@@ -21,8 +22,6 @@ from onnx_dalr.request.weights import MemoryName, RefitName, WeightRule, only_ke
 from onnx_dalr.samples import GivenLabels, ImageSettings
 from onnx_dalr.samples.options import SampleOptions
 from onnx_dalr.session.session import DeviceName, Runtime
-
-PathLike = str | os.PathLike[str]
 
 
 @dataclass(frozen=True)

@@ -29,7 +29,7 @@ _PHRASES = {
 }
 """What a shell does and Python does otherwise."""
 
-_TOLD = ("notes", "reason", "why", "allowed")
+_TOLD = ("notes", "reason", "why", "allowed", "key")
 """Fields of results that are sentences of ours."""
 
 _MOST_TEXTS = 1000

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from onnx_dalr.quality.drift import Drift
 from onnx_dalr.quality.evaluate import Latency, Quality
 from onnx_dalr.results.json import to_json
 from onnx_dalr.shown import Shown
@@ -20,12 +21,43 @@ class ModelFacts:
         bytes: Size of the whole artifact.
         params: Numbers it computes with, in whatever format.
         formats: What these are stored as, and how many bytes that takes: "float32", "int8", …, the most first.
+        macs: Multiply-adds for one sample; None where not all of them are known.
     """
 
     path: Path | None
     bytes: int
     params: int
     formats: dict[str, int] = field(default_factory=dict)
+    macs: int | None = None
+
+
+@dataclass(frozen=True)
+class WorstSample:
+    """A sample on which B differs most from A.
+
+    Attributes:
+        id: Its name: the path of an image in its folder, or where in an array it is.
+        output: The output that lost most on it.
+        loss: What the score loses on it: 1 for an answer that stayed right, or the same, in A alone; of dense
+            predictions what is lost of their overlap or their probabilities; of numbers the error of this sample; of a
+            score of the user's own what it gives by sample.
+        distortion: How far its outputs moved: KL, 1 − cosine, squared relative error.
+        a: What A says, where that is one answer: the name of its class, or else its number; or the one number it gives.
+        b: What B says.
+        label: What is right, where labels say so.
+        finite: B gives no NaN or infinity on it where A does not.
+        thumbnail: The sample as the model sees it, a small PNG; None where it is no picture. Not in reports of facts.
+    """
+
+    id: str
+    output: str
+    loss: float
+    distortion: float
+    a: str | None = None
+    b: str | None = None
+    label: str | None = None
+    finite: bool = True
+    thumbnail: bytes | None = field(default=None, repr=False, compare=False)
 
 
 @dataclass(frozen=True, repr=False)
@@ -46,6 +78,10 @@ class ModelComparison(Shown):
         device: Device asked for.
         provider: Execution provider that really ran.
         notes: What a reader should know.
+        worst: The samples on which B differs most, the worst first.
+        drift: Which tensors inside differ; None where that was not asked for.
+        command: The call that made it, as it can be made again.
+        versions: Of what it was made with, by name.
     """
 
     version: str
@@ -61,6 +97,10 @@ class ModelComparison(Shown):
     device: str
     provider: str
     notes: tuple[str, ...]
+    worst: tuple[WorstSample, ...] = ()
+    drift: Drift | None = None
+    command: str = ""
+    versions: dict[str, str] = field(default_factory=dict)
 
     def _brief(self) -> str:
         a, b = (model.path.name if model.path else "in memory" for model in (self.a, self.b))

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from onnx_dalr.ahead.reachable import Reachable
 from onnx_dalr.graph.layers import Skipped
+from onnx_dalr.results.inventory import FewerBits, FileFacts, FormatFacts, Made, OperatorFacts
 from onnx_dalr.results.json import to_json
 from onnx_dalr.shown import Shown
 from onnx_dalr.units import format_bytes
@@ -25,6 +26,20 @@ _SMALL_BYTES = 1000
 
 
 @dataclass(frozen=True)
+class StructureFacts:
+    """A way to take a layer apart.
+
+    Attributes:
+        name: Of the structure.
+        largest: The largest rank at which it has fewer parameters than the weight, with an adjusted bias; empty where
+            it has not at any.
+    """
+
+    name: str
+    largest: tuple[int, ...]
+
+
+@dataclass(frozen=True)
 class LayerFacts:
     """One Layer of a model.
 
@@ -39,8 +54,9 @@ class LayerFacts:
         params: m·n.
         bytes: Bytes of the weight.
         share: Of the file.
-        break_even: The largest rank that saves parameters, with an adjusted bias.
+        break_even: The largest rank that saves parameters, with an adjusted bias: of the first structure that can.
         macs: Multiply-adds of its nodes; None where those of the model are not known.
+        structures: How it can be taken apart, and up to which rank each pays.
     """
 
     name: str
@@ -55,6 +71,7 @@ class LayerFacts:
     share: float
     break_even: int
     macs: int | None = None
+    structures: tuple[StructureFacts, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -81,6 +98,11 @@ class TensorFacts:
         format: "int8", "int4", …: what the floats are stored as that it stands for; None where it is what it says.
         macs: Multiply-adds of the nodes that multiply by it, each counted for one weight; None where those of the model
             are not known.
+        numbers: How many it stands for.
+        grain: How many of them share a scale, in words; empty where it is stored as floats, or that is not known.
+        aside: The format of the numbers that it scales or unpacks, where it does nothing else.
+        domain: Of the operator that reads it, "" for ONNX itself.
+        says: What that operator is, in words; None where its name says it.
     """
 
     name: str
@@ -101,6 +123,11 @@ class TensorFacts:
     reason: str | None
     format: str | None = None
     macs: int | None = None
+    numbers: int = 0
+    grain: str = ""
+    aside: str | None = None
+    domain: str = ""
+    says: str | None = None
 
     @property
     def is_weight(self) -> bool:
@@ -145,7 +172,7 @@ class Inspection(Shown):
         opsets: Operator sets by domain; "" is ONNX itself.
         layers: Eligible layers, largest first.
         skipped: Nodes that look like one and are not.
-        optimized: What an earlier run of this tool wrote into the model, or None.
+        optimized: What an earlier run of this tool wrote into the model, as it stands there, or None.
         reachable: What is in layers, and how small the file becomes at best.
         kinds: The tensors summed up by kind, largest first.
         tensors: Everything that is stored, largest first.
@@ -154,6 +181,11 @@ class Inspection(Shown):
         unclaimed_bytes: What lies in data files and belongs to no tensor.
         macs: Multiply-adds of one run; None where the file does not say how large a sample is, or what is inside.
         counted_as_one: Axes that the file leaves open, tokens say, which count as one in `macs`.
+        operators: The nodes by operator, what takes most bytes first.
+        formats: What is stored, by format, the most bytes first.
+        files: Files of external data, the largest first.
+        made: What `optimized` says; None where it is not what this tool writes.
+        fewer_bits: What `--weights` reaches, layers among it.
     """
 
     path: Path | None
@@ -171,6 +203,16 @@ class Inspection(Shown):
     unclaimed_bytes: int
     macs: int | None = None
     counted_as_one: tuple[str, ...] = ()
+    operators: tuple[OperatorFacts, ...] = ()
+    formats: tuple[FormatFacts, ...] = ()
+    files: tuple[FileFacts, ...] = ()
+    made: Made | None = None
+    fewer_bits: FewerBits | None = None
+
+    @property
+    def tied(self) -> tuple[TensorFacts, ...]:
+        """Weights that several nodes use: they are stored once, and counted once."""
+        return tuple(tensor for tensor in self.tensors if tensor.is_weight and tensor.uses > 1)
 
     def _brief(self) -> str:
         share = sum(layer.share for layer in self.layers)

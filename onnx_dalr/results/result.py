@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from onnx_dalr.choose.spectrum import Spectrum
 from onnx_dalr.factorize.form import Form
 from onnx_dalr.graph.layers import Skipped
 from onnx_dalr.plan.choice import Point
@@ -46,6 +47,7 @@ class LayerResult:
         shrinkage: a, None where the method has none.
         metric_shrinkage: s of the output metric, None without one; at 1 it has no say.
         reason: Why this form.
+        spectrum: What its output would lose at other sizes, a few points of it; not in JSON.
     """
 
     name: str
@@ -70,6 +72,7 @@ class LayerResult:
     shrinkage: float | None
     metric_shrinkage: float | None
     reason: str
+    spectrum: Spectrum | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True, repr=False)
@@ -112,6 +115,9 @@ class Result(Shown):
         refitted: Names of the layers that were fitted again to what the layers before them have become; their errors
             are those from before.
         tuning: What the numbers learned from the original, or why they did not; None where that was not asked for.
+        command: The call that made it, as it can be made again.
+        versions: Of what it was made with, by name.
+        pictures: (name, PNG) of some fit samples as the model sees them, where a page was asked for; not in JSON.
         memory: Of both models in fresh processes; None where it was of no concern, or cannot be measured.
         model: The new model, where no output path was given.
     """
@@ -146,6 +152,9 @@ class Result(Shown):
     refitted: tuple[str, ...] = ()
     tuning: Tuning | None = None
     memory: Memory | None = None
+    command: str = ""
+    versions: dict[str, str] = field(default_factory=dict)
+    pictures: tuple[tuple[str, bytes], ...] = field(default=(), repr=False, compare=False)
     model: Any = field(default=None, repr=False, compare=False)
 
     def _brief(self) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.metadata
+import os
 from typing import Any
 
 from onnx_dalr.errors import InputError
@@ -13,9 +14,13 @@ FATAL_ONLY = 4
 def onnxruntime() -> Any:
     """The onnxruntime module.
 
+    From 1.29 on it sends what it is used for, names of models among it, to its makers, unless it is told not to before
+    it is imported. So it is, by the variable that its documentation names, where that is not set to something else.
+
     Raises:
         InputError: It is not installed, or two of its packages have overwritten each other.
     """
+    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
     both = {"onnxruntime", "onnxruntime-gpu"}
     try:
         import onnxruntime as ort  # noqa: PLC0415 - heavy: not for --help

@@ -10,10 +10,12 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
+
 from onnx_dalr.errors import InputError
 from onnx_dalr.graph.answers import exposing
 from onnx_dalr.graph.storage.model import Model
-from onnx_dalr.samples.base import Batch
+from onnx_dalr.samples.base import Array, Batch
 from onnx_dalr.session.installed import FATAL_ONLY, onnxruntime
 from onnx_dalr.session.refusals import cannot_load, reason_of
 
@@ -36,6 +38,14 @@ class Runtime:
     device: DeviceName = "auto"
     ops_libraries: tuple[Path, ...] = ()
 
+
+_NUMBERS = {
+    "tensor(float16)": "float16",
+    "tensor(float)": "float32",
+    "tensor(double)": "float64",
+    "tensor(int32)": "int32",
+    "tensor(int64)": "int64",
+}
 
 Device = DeviceName | Runtime
 """Where to run: a device by its name, or a Runtime, which says more."""
@@ -64,14 +74,26 @@ class Session:
         ends = (("input", self.raw.get_inputs()), ("output", self.raw.get_outputs()))
         return tuple((end, arg.name, arg.type, tuple(arg.shape)) for end, args in ends for arg in args)
 
+    @cached_property
+    def _takes(self) -> dict[str, str]:
+        """The element types of the inputs that take numbers, as NumPy calls them."""
+        return {arg.name: _NUMBERS[arg.type] for arg in self.raw.get_inputs() if arg.type in _NUMBERS}
+
+    def fed(self, batch: Batch) -> Batch:
+        """A batch with its numbers in the precision that the model takes; the very arrays where they are in it.
+
+        Floats stay floats and integers integers: an array of another kind is left to ONNX Runtime to refuse.
+        """
+        return {name: _in_precision(array, self._takes.get(name)) for name, array in batch.items()}
+
     def run(self, batch: Batch, outputs: Sequence[str] | None = None) -> list[Any]:
-        """Runs one batch.
+        """Runs one batch, as `fed`.
 
         Raises:
             InputError: ONNX Runtime refuses the batch: a shape that does not fit, say.
         """
         try:
-            return list(self.raw.run(list(outputs) if outputs is not None else None, batch))
+            return list(self.raw.run(list(outputs) if outputs is not None else None, self.fed(batch)))
         except Exception as error:  # onnxruntime raises its own, unrelated exception types
             if isinstance(error, MemoryError):
                 raise
@@ -81,6 +103,12 @@ class Session:
                 "check that the samples fit the model's inputs; a model made for one sample at a time wants "
                 "--batch-size 1",
             ) from error
+
+
+def _in_precision(array: Array, dtype: str | None) -> Array:
+    if dtype is None or np.dtype(dtype).kind != array.dtype.kind:
+        return array
+    return array.astype(dtype, copy=False)
 
 
 def reference_session(model: Model, device: Device = "auto", hidden: Sequence[str] = ()) -> Session:

@@ -16,6 +16,7 @@ from onnx_dalr.learn.statistics_set import write_set
 from onnx_dalr.plan.plan import Plan
 from onnx_dalr.results.result import Result
 from onnx_dalr.session.session import check_path
+from onnx_dalr.shown import PAGE
 
 STANDARD_OUTPUT = Path("-")
 
@@ -26,23 +27,27 @@ class Destination:
 
     Attributes:
         output: The model.
-        report: The JSON report; "-" is standard output and none of ours.
+        json: The report as JSON; "-" is standard output and none of ours.
+        page: The report as an HTML page.
         force: Existing files may be replaced; a report may be in any case.
         dry_run: The model, the plan and the statistics are written nowhere that lasts.
         thumbnails: The sheet of images.
         plan: The plan.
         stats: The statistics.
         plan_option: What names the plan on the command line.
+        command: The call of the run, as it can be made again.
     """
 
     output: Path | None = None
-    report: Path | None = None
+    json: Path | None = None
+    page: Path | None = None
     force: bool = False
     dry_run: bool = False
     thumbnails: Path | None = None
     plan: Path | None = None
     stats: Path | None = None
     plan_option: str = "--save-plan"
+    command: str = ""
 
     def check(self, original: Model, read: Sequence[Path]) -> None:
         """Finds out before the work whether everything could be written after it.
@@ -68,8 +73,10 @@ class Destination:
             yield ToWrite(self.output, "", replaces, not self.dry_run)
             if original.has_external_data:
                 yield ToWrite(self.output.parent / f"{self.output.name}.data", "", replaces, not self.dry_run)
-        if self.report is not None and self.report != STANDARD_OUTPUT:
-            yield ToWrite(self.report, "--json")
+        if self.json is not None and self.json != STANDARD_OUTPUT:
+            yield ToWrite(self.json, "--json")
+        if self.page is not None:
+            yield ToWrite(self.page, "--report")
         if self.thumbnails is not None:
             yield ToWrite(self.thumbnails, "--thumbnails", self.force)
         for option, file in ((self.plan_option, self.plan), ("--save-stats", self.stats)):
@@ -106,10 +113,12 @@ class Destination:
             files.write_text(self.plan, plan.to_json(), force=self.force)
 
     def write_report(self, files: Files, result: Result) -> None:
-        """Writes the JSON report among the files of the run, where it is asked for and no standard output.
+        """Writes the report as JSON and as a page among the files of the run, where that is asked for.
 
         Raises:
             InputError: It cannot be written.
         """
-        if self.report is not None and self.report != STANDARD_OUTPUT:
-            files.write_text(self.report, result.to_json(), force=True)
+        if self.json is not None and self.json != STANDARD_OUTPUT:
+            files.write_text(self.json, result.to_json(), force=True)
+        if self.page is not None:
+            files.write_text(self.page, result.render(PAGE), force=True)

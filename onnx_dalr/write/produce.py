@@ -7,8 +7,10 @@ from collections.abc import Iterator
 from onnx_dalr._version import __version__
 from onnx_dalr.candidate.candidate import build
 from onnx_dalr.candidate.forms import NODES, bytes_in_format, bytes_of, largest_rank, macs_of, params_of
+from onnx_dalr.candidate.noted import note_that_it_learned
 from onnx_dalr.candidate.small import stays_small
 from onnx_dalr.choose.analysis import Analysis
+from onnx_dalr.choose.spectrum import spectrum_of
 from onnx_dalr.factorize import UNTOUCHED
 from onnx_dalr.factorize.joined import is_one
 from onnx_dalr.files import together
@@ -22,7 +24,9 @@ from onnx_dalr.progress import REWRITING, SAVING
 from onnx_dalr.request.selection import select
 from onnx_dalr.request.wording import told_to
 from onnx_dalr.results.result import LayerResult, Result
+from onnx_dalr.samples.sets import Sets
 from onnx_dalr.session.session import CPU
+from onnx_dalr.session.versions import versions
 from onnx_dalr.tune import Ready, tuned
 from onnx_dalr.write.destination import Destination
 from onnx_dalr.write.verify import measured_memory, refuse_larger, verify
@@ -66,6 +70,9 @@ def produce(analysis: Analysis, plan: Plan, destination: Destination, ready: Rea
         context.notes.extend(small.notes)
     context.notes.extend(notes_of_use(context, analysis.layers, plan.forms, learned, sets))
     proto = made.proto
+    if plan.tuning is not None:
+        note_that_it_learned(proto)
+    pictures = _pictures(sets) if destination.page is not None else ()
     layer_results = tuple(_layer_results(analysis, learned, plan))
     factors, macs = _factors(learned, plan), _macs(analysis, plan)
     fitted, calibration, passes = learned.digests, learned.calibration, learned.passes
@@ -102,6 +109,9 @@ def produce(analysis: Analysis, plan: Plan, destination: Destination, ready: Rea
             quality=verified.quality,
             latency=verified.latency,
             memory=memory,
+            command=destination.command,
+            versions=versions(analysis.provider if sets is not None else ""),
+            pictures=pictures,
             device=options.device,
             provider=analysis.provider,
             evaluations=plan.evaluations,
@@ -118,6 +128,15 @@ def produce(analysis: Analysis, plan: Plan, destination: Destination, ready: Rea
         result = told_to(context.progress, facts)
         destination.write_report(files, result)
     return result
+
+
+def _pictures(sets: Sets | None) -> tuple[tuple[str, bytes], ...]:
+    """Some fit samples as the model sees them."""
+    if sets is None or sets.only_report:
+        return ()
+    from onnx_dalr.samples.images.gallery import thumbnails  # noqa: PLC0415 - Pillow is loaded when it is needed
+
+    return thumbnails(sets.fit.source, sets.fit.indices)
 
 
 def _macs(analysis: Analysis, plan: Plan) -> tuple[int, int] | tuple[None, None]:
@@ -178,4 +197,5 @@ def _layer_results(analysis: Analysis, learned: Learned, plan: Plan) -> Iterator
             shrinkage=first.shrinkage,
             metric_shrinkage=first.metric_shrinkage,
             reason=choice.reason,
+            spectrum=spectrum_of(layer, spectra, form, method),
         )

@@ -40,7 +40,9 @@ def test_it_shows_a_table(run: Run) -> None:
     outcome = run("compare", "model.onnx", "other.onnx", "--data", "calib.npz", "--task", "regress")
     assert outcome.code == 0
     first = [line.split()[0] for line in outcome.stdout.splitlines() if line]
-    assert first[:9] == ["A", "B", "samples", "size", "parameters", "speed", "error", "output", "y"]
+    assert first[:7] == ["A", "B", "samples", "size", "parameters", "multiply-adds", "speed"]
+    assert first[7:11] == ["error", "output", "y", "worst"]
+    assert {"calib.npz[27]", "drift", "tensor"} <= set(first)
     assert "samples: calib.npz: 64 samples" in outcome.stderr
 
 
@@ -58,6 +60,7 @@ def test_the_json_goes_to_a_file_or_to_standard_output(run: Run) -> None:
         "bytes": Path("model.onnx").stat().st_size,
         "params": 3364,
         "formats": {"float32": 4 * 3364},
+        "macs": 16 * 48 + 48 * 48 + 48 * 4,
     }
 
 
@@ -73,6 +76,16 @@ def test_options_reach_the_comparison(run: Run) -> None:
     assert facts["quality"]["score"] == "peak"
     assert facts["quality"]["task"] == "classify"
     assert facts["quality"]["agreement"]["n"] == 40
+
+
+def test_what_is_named_can_be_told(run: Run) -> None:
+    given = ("compare", "model.onnx", "other.onnx", "--data", "calib.npz", "-q")
+    shown = run(*given, "--worst", 2).stdout
+    assert len([line for line in shown.splitlines() if line.startswith("calib.npz[")]) == 2
+    shown = run(*given, "--worst", 0, "--no-drift").stdout
+    assert "worst samples" not in shown
+    assert "drift" not in shown
+    assert run(*given, "--worst", -1).code == 2
 
 
 def test_images_are_read_as_the_options_say(run: Run) -> None:
@@ -95,7 +108,7 @@ def test_a_model_that_gives_nan_is_no_failure(run: Run) -> None:
     onnx.save(made, "nan.onnx")
     outcome = run("compare", "model.onnx", "nan.onnx", "--data", "calib.npz")
     assert outcome.code == 0
-    assert "finite      no: B gives NaN or infinity" in outcome.stdout
+    assert "finite         no: B gives NaN or infinity" in outcome.stdout
 
 
 def other_width() -> None:
@@ -158,3 +171,12 @@ def test_samples_have_to_be_given(run: Run) -> None:
 def test_the_help_names_every_group_of_options(run: Run) -> None:
     text = run("compare", "--help").stdout
     assert all(word in text for word in ("Samples", "Images", "Output", "--score", "--preset", "A.onnx"))
+
+
+def test_markdown_goes_to_a_file_or_to_standard_output(run: Run) -> None:
+    given = ("compare", "model.onnx", "other.onnx", "--data", "calib.npz", "--task", "regress")
+    assert run(*given, "--markdown", "out.md").stdout.startswith("A ")
+    text = Path("out.md").read_text(encoding="utf-8")
+    assert "| **A** | model.onnx |" in text
+    assert "| **A** | model.onnx |" in run(*given, "--markdown", "-").stdout
+    assert run(*given, "--markdown", "other.onnx").code == 2

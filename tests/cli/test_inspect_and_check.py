@@ -28,7 +28,8 @@ def test_inspect_lists_tensors_by_size_with_share_and_break_even_rank(run: Run, 
     assert rows[0][1:] == ["Gemm", "512×512", "float32", "1.05", "MB", "48.2", "%", "rank", "≤", "255"]
     rows = [line.split() for line in outcome.stdout.splitlines() if line.startswith("conv")]
     assert [row[0] for row in rows] == ["conv2_2", "conv2_1", "conv1_2", "conv1_1"]
-    assert rows[0][1:] == ["Conv", "32×288", "float32", "36.9", "kB", "1.7", "%", "rank", "≤", "28"]  # 28·(32 + 288)
+    assert rows[0][1:8] == ["Conv", "32×288", "float32", "36.9", "kB", "1.7", "%"]
+    assert " ".join(rows[0][8:]) == "out/in ≤ 28, v/h ≤ 47, tucker ≤ 24×24"  # 28·(32 + 288) < 32·288
     assert outcome.stderr == ""
 
 
@@ -61,7 +62,8 @@ def test_inspect_json_has_the_same_facts(run: Run, model: Path) -> None:
     facts = json.loads(run("inspect", model, "--json", "-").stdout)
     before = {"schema", "path", "bytes", "params", "opsets", "layers", "skipped", "optimized"}
     before |= {"reachable", "kinds", "tensors", "other_bytes", "remark_bytes", "unclaimed_bytes"}
-    assert set(facts) == before | {"macs", "counted_as_one"}
+    before |= {"macs", "counted_as_one"}
+    assert set(facts) == before | {"operators", "formats", "files", "made", "fewer_bits"}
     assert facts["macs"] == sum(kind["macs"] for kind in facts["kinds"]) == 2_037_760
     assert facts["bytes"] == model.stat().st_size
     assert facts["params"] == 543_732
@@ -80,7 +82,29 @@ def test_inspect_json_has_the_same_facts(run: Run, model: Path) -> None:
 @pytest.mark.usefixtures("bench")
 def test_inspect_shows_what_an_earlier_run_did(run: Run) -> None:
     run("optimize", "model.onnx", "out/small.onnx", "--calib", "calib.npz", "--rank", 8)
-    assert "optimized before" in run("inspect", "out/small.onnx").stdout
+    shown = run("inspect", "out/small.onnx").stdout
+    assert "made by onnx-dalr " in shown
+    (row,) = [line for line in shown.splitlines() if line.startswith("first ")]
+    assert " pair 8 " in row
+
+
+def test_inspect_writes_markdown_to_a_file_or_in_place_of_the_table(run: Run, model: Path, tmp_path: Path) -> None:
+    outcome = run("inspect", model, "--markdown", tmp_path / "report.md", "--top", 2)
+    assert outcome.stdout.startswith(f"{model}: 2.18 MB")
+    text = (tmp_path / "report.md").read_text(encoding="utf-8")
+    assert "| fc6 | Gemm | 512×512 | float32 | 1.05 MB | 48.2 % | rank ≤ 255 |\n" in text
+    assert "and 5 more, 73.3 kB (3.4 %): --all shows them\n" in text
+    assert run("inspect", model, "--markdown", "-", "--top", 2).stdout == text
+
+
+def test_two_reports_do_not_go_to_one_place(run: Run, model: Path, tmp_path: Path) -> None:
+    both = run("inspect", model, "--markdown", "-", "--json", "-")
+    assert (both.code, both.stdout) == (2, "")
+    assert both.errors[0] == "error: --json and --markdown are both for standard output"
+    same = run("inspect", model, "--markdown", tmp_path / "a", "--json", tmp_path / "a")
+    assert same.code == 2
+    assert run("inspect", model, "--markdown", model).code == 2
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("command", ["inspect", "check"])
@@ -100,7 +124,7 @@ def test_what_is_no_model_is_refused(run: Run, command: str) -> None:
         (("--max-size", "2MB"), 3, "over"),
         (("--max-params", "544k"), 0, "268 left"),
         (("--max-params", "543731"), 3, "1 over"),
-        (("--max-size", "25MB", "--max-params", "1k"), 3, "542,732 over"),
+        (("--max-size", "25MB", "--max-params", "1k"), 3, "542,732 parameters"),
     ],
 )
 def test_check_is_zero_within_the_budget_and_three_over_it(

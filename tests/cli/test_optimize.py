@@ -324,3 +324,25 @@ def test_an_optimized_model_says_so_when_it_is_optimized_again(
     assert outcome.code == 0
     assert "has been optimized before" in outcome.stderr
     assert "has been optimized before" in outcome.stdout
+
+
+@pytest.mark.usefixtures("bench")
+def test_the_report_as_markdown_goes_to_a_file_or_takes_the_place_of_the_table(run: Run) -> None:
+    outcome = run("optimize", "model.onnx", "out/small.onnx", "--calib", "calib.npz", "--rank", 8, "--markdown", "a.md")
+    assert outcome.code == 0
+    assert "\nwritten " in outcome.stdout
+    text = Path("a.md").read_text(encoding="utf-8")
+    assert "| **written** | out/small.onnx |" in text
+    assert "| layer | op | shape |" in text
+    again = run("optimize", "model.onnx", "b.onnx", "--calib", "calib.npz", "--rank", 8, "--markdown", "-")
+    assert "| **written** | b.onnx |" in again.stdout
+    assert "\nwritten " not in again.stdout
+
+
+@pytest.mark.parametrize("place", ["model.onnx", "out/small.onnx", "calib.npz"])
+@pytest.mark.usefixtures("bench")
+def test_markdown_replaces_no_other_file_of_the_run(run: Run, place: str) -> None:
+    outcome = run("optimize", "model.onnx", "out/small.onnx", "--calib", "calib.npz", "--rank", 8, "--markdown", place)
+    assert outcome.code == 2
+    assert outcome.errors[0] == f"error: --markdown {place} would overwrite another file of this run"
+    assert not Path("out/small.onnx").exists()

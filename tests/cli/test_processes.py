@@ -13,6 +13,8 @@ from pathlib import Path
 
 import pytest
 
+from onnx_dalr import __version__
+
 COMMAND = (sys.executable, "-c", "from onnx_dalr.cli.main import main; main()")
 HEAVY = ("onnxruntime", "scipy", "onnx", "onnx_graphsurgeon", "PIL")
 posix = pytest.mark.skipif(os.name != "posix", reason="signals and limits of POSIX")
@@ -27,7 +29,25 @@ def test_the_console_script_is_installed_and_tells_its_version() -> None:
     if not script.exists():
         pytest.skip("not installed beside this Python")
     done = subprocess.run([script, "--version"], capture_output=True, text=True, timeout=60, check=False)
-    assert (done.returncode, done.stdout, done.stderr) == (0, "onnx-dalr 0.1.0\n", "")
+    assert (done.returncode, done.stdout.splitlines()[0], done.stderr) == (0, "onnx-dalr 0.1.0", "")
+
+
+def test_the_version_comes_with_those_it_stands_on() -> None:
+    done = onnx_dalr("--version")
+    assert (done.returncode, done.stderr) == (0, "")
+    first, *rest = done.stdout.splitlines()
+    assert first == f"onnx-dalr {__version__}"
+    assert [line.split()[0] for line in rest] == [
+        "Python",
+        "platform",
+        "onnx",
+        "onnxruntime",
+        "runs",
+        "numpy",
+        "BLAS",
+        "scipy",
+    ]
+    assert all(len(line) <= 80 for line in rest)
 
 
 def test_a_run_prints_the_report_on_stdout_and_the_rest_on_stderr(demo: Path, tmp_path: Path) -> None:

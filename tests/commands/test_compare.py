@@ -40,8 +40,8 @@ def rows(count: int = 64, width: int = 4) -> Any:
 
 
 def lines(found: ModelComparison) -> dict[str, str]:
-    """The table by the first word of each line."""
-    return {line.split()[0]: line for line in str(found).splitlines() if line.strip()}
+    """The table by the first word of each line, where several have it the first of them."""
+    return {line.split()[0]: line for line in reversed(str(found).splitlines()) if line.strip()}
 
 
 # What it says
@@ -108,6 +108,8 @@ def test_formats_are_told_where_they_differ() -> None:
     assert lines(found)["formats"].split(maxsplit=1)[1] == "float32 → int8 3.46 kB, float32 1.17 kB"
     assert json.loads(found.to_json())["b"]["formats"] == found.b.formats
     assert "formats" not in lines(compare(a, a, data=tiny.rows()))
+    more = compare(b, in_int8(tiny.mlp(), "W1"), data=tiny.rows())
+    assert lines(more)["formats"].split(maxsplit=1)[1] == "int8 3.46 kB, float32 1.17 kB → float32 10.4 kB, int8 960 B"
 
 
 def test_labels_give_both_models_an_accuracy(tmp_path: Path) -> None:
@@ -244,8 +246,20 @@ def test_complete_feeds_say_what_they_cannot_show() -> None:
             "the outputs differ: only the second model has 'z'",
         ),
         (
-            model("y = Cast <to = 1> (x)", "double[N, 4] x"),
-            "the inputs differ: 'x' float32 [?, 4] in the first model, 'x' float64 [?, 4] in the second model",
+            model("y = Cast <to = 1> (x)", "int64[N, 4] x"),
+            "the inputs differ: 'x' float32 [?, 4] in the first model, 'x' int64 [?, 4] in the second model",
+        ),
+        (
+            model("y = Cast <to = 7> (x)", outputs="int64[N, 4] y"),
+            "the outputs differ: 'y' is float32 [1, 4] in the first model, int64 [1, 4] in the second model",
+        ),
+        (
+            model("y = Concat <axis = 1> (x, x)", outputs="float[N, M] y"),
+            "the outputs differ: 'y' is float32 [1, 4] in the first model, float32 [1, 8] in the second model",
+        ),
+        (
+            model("a = Constant <value = int64[1] {2}> () y = Unsqueeze(x, a)", outputs="float[N, 4, 1] y"),
+            "the outputs differ: 'y' is float32 [1, 4] in the first model, float32 [1, 4, 1] in the second model",
         ),
         (model("y = Identity(x)", "float[N, 5] x", "float[N, 5] y"), "'x' float32 [?, 5] in the second model"),
         (model("y = Identity(x)", "float[N, 4, L] x", "float[N, 4, L] y"), "'x' float32 [?, 4, ?] in the second model"),
@@ -255,7 +269,38 @@ def test_models_with_other_ends_are_refused(other: ModelProto, said: str) -> Non
     with pytest.raises(onnx_dalr.InputError) as error:
         compare(SAME, other, data=rows())
     assert said in error.value.message
-    assert error.value.hint == "compare takes two models with the same inputs and outputs"
+    assert error.value.hint.startswith("compare takes two models with the same inputs and outputs")
+
+
+def test_a_name_that_may_mean_the_same_is_told() -> None:
+    outputs = "float[N, 4] y_1, float[N, 4] other"
+    for other, near in (
+        (model("logits = Identity(x)", outputs="float[N, 4] logits"), "logits"),
+        (model("y_1 = Identity(x) other = Neg(x)", outputs=outputs), "y_1"),
+    ):
+        with pytest.raises(onnx_dalr.InputError) as error:
+            compare(SAME, other, data=rows())
+        assert error.value.hint.endswith(
+            f"; if {near!r} of the second model is 'y' of the first model, rename one of them"
+        )
+
+
+def test_a_model_in_half_precision_is_fed_in_it() -> None:
+    half = model("y = Identity(x)", "float16[N, 4] x", "float16[N, 4] y")
+    found = compare(SAME, half, data=rows())
+    assert 1e-5 < found.quality.error.value < 1e-3
+    assert found.notes == ("the second model is fed 'x' in float16, the other model in float32",)
+    again = compare(half, SAME, data=rows())
+    assert again.quality.error.value == pytest.approx(found.quality.error.value, rel=0.01)
+
+
+def test_whole_numbers_are_read_in_what_both_can_hold() -> None:
+    narrow, wide = (model("y = Cast <to = 1> (x)", f"{kind}[N, 4] x", "float[N, 4] y") for kind in ("int32", "int64"))
+    tokens = np.arange(256).reshape(64, 4)
+    assert compare(narrow, wide, data=tokens).quality.drop.value == 0
+    assert compare(wide, narrow, data=tokens).quality.drop.value == 0
+    with pytest.raises(onnx_dalr.InputError, match="int32"):
+        compare(wide, narrow, data=tokens + 2**40)
 
 
 def test_a_model_that_cannot_run_the_samples_is_named() -> None:

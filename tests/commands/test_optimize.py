@@ -271,6 +271,8 @@ def test_the_written_model_says_how_it_was_made(path: Path, tmp_path: Path) -> N
         "version": onnx_dalr.__version__,
         "method": "svd-bc",
         "calibration": result.samples.fingerprint,
+        "of": path.stat().st_size,
+        "tuned": 0,
         "ranks": {"first": 8, "second": 9},
     }
 

@@ -22,7 +22,7 @@ def test_a_byte_a_number() -> None:
         **constants(W=whole(N, M), s=values("s", (1, M))),
     )
     assert count_params(proto) == load(proto).params == FLOATS
-    assert only(proto) == Packed("W", TensorProto.INT8, N * M, "int8", (N, M), (N, M))
+    assert only(proto) == Packed("W", TensorProto.INT8, N * M, "int8", (N, M), (N, M), block=N)
     assert {place.name for place in numbers_of(proto).aside} == {"s"}
 
 

@@ -38,10 +38,10 @@ def test_a_sample_says_how_large_it_is() -> None:
     made = Model(model("g (float[N,3,H,W] x) => (float[N,4,A,B] y) { y = Conv (x, K) }", K=(4, 3, 3, 3)))
     samples = np.zeros((10, 3, 9, 7), np.float32)
     with opened(SampleOptions(samples), input_specs(made.proto)) as sets:
-        found = on_a_sample(made, OPTIONS, sets)
+        found = on_a_sample(made, OPTIONS.runtime, sets)
     assert found is not None
     assert found.whole == 7 * 5 * 4 * 27
-    assert on_a_sample(made, OPTIONS, None) is None
+    assert on_a_sample(made, OPTIONS.runtime, None) is None
 
 
 def test_what_only_the_run_decides_is_read_off_a_run() -> None:
@@ -56,6 +56,6 @@ def test_what_only_the_run_decides_is_read_off_a_run() -> None:
     samples = np.zeros((8, 10), np.float32)
     samples[:, :3] = 1
     with opened(SampleOptions(samples), input_specs(made.proto)) as sets:
-        found = on_a_sample(made, OPTIONS, sets)
+        found = on_a_sample(made, OPTIONS.runtime, sets)
     assert found is not None
     assert (found.whole, found.unknown) == (3 * 200, ())

@@ -15,6 +15,7 @@ from onnx_dalr.quality.intervals import (
     mean_estimate,
     paired_difference,
     paired_drop,
+    ratio_of_medians,
     relative_error,
     subsampled_estimate,
 )
@@ -176,3 +177,31 @@ def test_an_interval_lies_about_a_figure_that_grows_with_the_samples() -> None:
 
 def test_without_subsets_there_is_no_interval() -> None:
     assert subsampled_estimate(3.0, np.zeros(0), 1, 2) == Estimate(3, 3, 3, 2)
+
+
+def noise(random: np.random.Generator, n: int = 150) -> np.ndarray:
+    """Times of runs that bursts of other work slow down together."""
+    bursts = np.repeat(random.exponential(0.3, size=n // 10 + 1), 10)[:n]
+    return 1 + bursts + 0.02 * random.standard_normal(n)
+
+
+def test_two_equal_models_are_equally_fast_within_the_interval_also_where_neighbours_are_slow_together() -> None:
+    """Drawn one by one the pairs had it in half of the cases."""
+    random, within = np.random.default_rng(0), 0
+    for _ in range(60):
+        found = ratio_of_medians(noise(random), noise(random))
+        within += found.low <= 1 <= found.high
+    assert within >= 46
+
+
+def test_an_interval_of_speeds_is_never_narrower_than_two_sessions_of_one_model_differ() -> None:
+    found = ratio_of_medians(np.full(200, 2.0), np.full(200, 1.0))
+    assert (found.value, found.low, found.high) == (2.0, pytest.approx(1.96), pytest.approx(2.04))
+    alone = ratio_of_medians(np.array([2.0]), np.array([1.0]))
+    assert alone.low < alone.value < alone.high
+
+
+def test_of_three_runs_an_interval_of_speeds_is_all_that_they_may_mean() -> None:
+    found = ratio_of_medians(np.array([230.0, 244.0, 260.0]), np.array([225.0, 219.0, 245.0]))
+    assert found.value == pytest.approx(244 / 225)
+    assert found.low < 230 / 245 < 260 / 219 < found.high

@@ -8,9 +8,10 @@ from pathlib import Path
 from onnx_dalr.graph.layers import Skipped
 from onnx_dalr.plan.choice import Choice, Point
 from onnx_dalr.plan.plan import Plan
+from onnx_dalr.quality.drift import Drift, TensorDrift
 from onnx_dalr.quality.evaluate import Latency, OutputQuality, Quality
 from onnx_dalr.quality.intervals import Estimate
-from onnx_dalr.results.compare import ModelComparison, ModelFacts
+from onnx_dalr.results.compare import ModelComparison, ModelFacts, WorstSample
 from onnx_dalr.results.result import LayerResult, Result
 from onnx_dalr.samples.sets import SampleSets
 from tests.forms import UNTOUCHED, form, pair
@@ -145,10 +146,20 @@ DETECTOR = replace(
     notes=("slower: 5.13 ms instead of 4.33 ms a run (batch 1)",),
 )
 
+
+def tensor(name: str, op: str, shape: tuple[int, ...], entering: float, error: float, op_b: str = "") -> TensorDrift:
+    return TensorDrift(name, f"node of {name}", op, op_b or op, shape, error, entering, True, name == "logits")
+
+
+CONV = tensor("/features/features.0/Conv_output_0", "Conv", (1, 32, 32, 32), 0.0, 3.1e-7)
+RELU = tensor("/features/features.2/Relu_output_0", "Relu", (1, 32, 32, 32), 3.1e-7, 0.0021)
+FC6 = tensor("/fc6/Gemm_output_0", "Gemm", (1, 1024), 0.0021, 0.0817, "Add")
+LOGITS = tensor("logits", "Gemm", (1, 6), 0.06, 0.0512)
+
 COMPARED = ModelComparison(
     version="0.0",
-    a=ModelFacts(Path("in.onnx"), 20_137_000, 5_033_606),
-    b=ModelFacts(Path("out.onnx"), 3_515_000, 878_214),
+    a=ModelFacts(Path("in.onnx"), 20_137_000, 5_033_606, {"float32": 20_134_424}, 42_200_000),
+    b=ModelFacts(Path("out.onnx"), 3_515_000, 878_214, {"float32": 3_420_000, "int8": 90_000}, 17_900_000),
     description="images: 253 images in 6 classes",
     settings={"scale": "1/255", "color": "rgb"},
     available=300,
@@ -159,6 +170,20 @@ COMPARED = ModelComparison(
     device="auto",
     provider="CPUExecutionProvider",
     notes=("47 samples are left out: they fill no batch of 100",),
+    worst=(
+        WorstSample("2-deer/036.png", "logits", 1.0, 2.1, "2-deer", "1-cat", "2-deer"),
+        WorstSample("1-cat/a picture of a cat, asleep.png", "logits", 1.0, 0.31, "1-cat", "3-dog", "1-cat"),
+        WorstSample("5-horse/012.png", "logits", 0.0, 0.0042, "5-horse", "5-horse", "5-horse"),
+    ),
+    drift=Drift(
+        samples=16,
+        computed_a=23,
+        computed_b=31,
+        tensors=(CONV, RELU, FC6, LOGITS),
+        first=RELU,
+        before=3.1e-7,
+        jump=FC6,
+    ),
 )
 
 PLAN = Plan(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -9,12 +10,16 @@ from onnx import ModelProto, numpy_helper
 from rich.cells import cell_len
 
 from onnx_dalr.commands.inspect import inspect
+from onnx_dalr.graph.layers import find
+from onnx_dalr.graph.rewrite import rewrite
+from onnx_dalr.graph.storage.model import Model
 from onnx_dalr.report.inspect import inspection_view
 from onnx_dalr.report.names import cut, middle, shortened
 from onnx_dalr.report.text import as_text
 from onnx_dalr.results.inspect import Inspection
+from tests.commands.test_inventory import fused
 from tests.golden import assert_golden
-from tests.graph.helpers import model, values
+from tests.graph.helpers import model, thin, values
 from tests.survival.layouts import odd_offsets
 
 
@@ -71,10 +76,30 @@ def test_a_language_model_is_printed_as_approved(width: int) -> None:
     assert_golden(f"inspect-text-{width}", printed(inspect(text_model()), width))
 
 
+@pytest.mark.parametrize("width", [60, 80, 120])
+def test_a_model_that_a_runtime_fused_is_printed_as_approved(width: int) -> None:
+    assert_golden(f"inspect-fused-{width}", printed(inspect(fused()), width))
+
+
+def made_by_us() -> ModelProto:
+    """A layer in rank 10, of a model that had been made by this tool."""
+    source = Model(model("g (float[N,60] x) => (float[N,80] y) { [fc] y = MatMul(x, W) }", W=(60, 80)))
+    note = {"version": "0.1.0", "method": "dalr", "calibration": "05b7a2fbedd0ad2e"}
+    note |= {"of": 19_500, "tuned": 1, "ranks": {"fc": 10, "gone": "dense int8"}}
+    return rewrite(source, [thin(find(source)[0][0], 10)], note=json.dumps(note | {"before": "{}"})).proto
+
+
+@pytest.mark.parametrize("width", [60, 80, 120])
+def test_a_model_of_ours_is_printed_as_approved(width: int) -> None:
+    assert_golden(f"inspect-made-{width}", printed(inspect(made_by_us()), width))
+
+
 @pytest.mark.parametrize("width", [30, 40, 60, 80, 100, 160])
 def test_no_line_is_wider_than_the_terminal_and_no_number_breaks(width: int) -> None:
     lines = printed(inspect(text_model()), width).splitlines()
     assert max(map(cell_len, lines)) <= width
+    for other in (fused(), made_by_us()):
+        assert max(map(cell_len, printed(inspect(other), width).splitlines())) <= width
     table = lines[next(at for at, line in enumerate(lines) if line.startswith("largest")) :]
     for amount in ("128 kB", "16.4 kB", "1.73 kB"):
         assert sum(amount in line for line in table) == 1
@@ -144,7 +169,7 @@ def test_an_operator_of_any_length_leaves_room_for_numbers() -> None:
     proto.graph.node[0].op_type = "AnOperatorWithAVeryLongNameThatNobodyNeedsInFull"
     lines = printed(inspect(proto), 60).splitlines()
     assert max(map(len, lines)) <= 60
-    assert sum("16.4 kB" in line for line in lines) == 2
+    assert sum("16.4 kB" in line for line in lines) == 4  # by kind, operator and format, and of the tensor
 
 
 @pytest.mark.assets

@@ -19,6 +19,8 @@ from tests.cli import tiny
 RESULT = {
     "schema",
     "version",
+    "versions",
+    "command",
     "input",
     "output",
     "dry_run",

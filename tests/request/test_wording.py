@@ -25,7 +25,17 @@ from tests.cli import tiny
 PACKAGE = Path(onnx_dalr.__file__).parent
 OPTION = re.compile(r"(?<![\w-])--([a-z][a-z-]*[a-z])")
 NO_OPTION_OF_OURS = {"force-reinstall"}  # pip's
-OF_THE_COMMAND_LINE = {"help", "version", "quiet", "top"}
+OF_THE_COMMAND_LINE = {
+    "help",
+    "version",
+    "quiet",
+    "top",
+    "format",
+    "update",
+    "margin",
+    "install-completion",
+    "show-completion",
+}
 
 
 @pytest.mark.parametrize(
@@ -158,7 +168,7 @@ def test_errors_of_functions_and_methods_speak_python(tmp_path: Path) -> None:
     assert said[1] == "leave method out"
     with complaint() as said:
         onnx_dalr.check(tmp_path / "a.onnx")
-    assert said[1] == "give a model and max_size, max_params or baseline"
+    assert said[1].startswith("give a model and max_size, max_params or baseline, ")
     with complaint() as said:
         onnx_dalr.compare(model, model, data=samples, task="guess")
     assert said[0] == "task='guess' is not known"
@@ -227,6 +237,7 @@ def test_budgets_and_what_an_analysis_leaves_out_speak_python(tmp_path: Path) ->
     (tmp_path / "m.onnx").write_bytes(tiny.mlp().SerializeToString())
     result = onnx_dalr.check(tmp_path / "m.onnx", max_size="1MB", max_params="1k")
     assert [line.allowed for line in result.lines] == ['max_size="1MB"', 'max_params="1k"']
+    assert [str(line.where) for line in result.lines] == ["max_size", "max_params"]
     with onnx_dalr.analyze(tiny.mlp(), calib=tiny.rows(), include="first", method="svd") as analysis:
         assert {entry.reason for entry in analysis.skipped} == {"not among include"}
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ from PIL import Image
 from onnx_dalr.errors import InputError
 from onnx_dalr.samples import ImageSettings, Samples, open_samples
 from onnx_dalr.samples.images.contact_sheet import draw_sheet, write_thumbnails
+from onnx_dalr.samples.images.thumbnail import thumbnail
 
 from .conftest import MakeImage, spec
 
@@ -120,3 +122,37 @@ class TestTheFile:
         samples = open_samples({"x": np.zeros((2, 3, 8, 8))}, [MODEL])
         with pytest.raises(InputError, match="--thumbnails shows images, and there are none"):
             write_thumbnails(samples, [0], tmp_path / "sheet.png")
+
+
+class TestOneSample:
+    def picture(self, png: bytes | None) -> np.ndarray:
+        assert png is not None
+        opened = Image.open(BytesIO(png))
+        assert opened.format == "PNG"
+        return np.asarray(opened)
+
+    def test_an_image_is_the_pixels_again(self, photos: Path) -> None:
+        shown = self.picture(thumbnail(opened(photos, preset="imagenet", crop=1.0), 3, 16))
+        np.testing.assert_array_equal(shown[::2, ::2], np.asarray(Image.open(photos / "3.png")))
+
+    @pytest.mark.parametrize("shape", [(5, 3, 12, 20), (5, 12, 20, 3), (5, 1, 12, 20), (5, 12, 20, 1)])
+    def test_an_array_runs_from_black_to_white(self, shape: tuple[int, ...]) -> None:
+        values = np.random.default_rng(0).standard_normal(shape).astype(np.float32)
+        shown = self.picture(thumbnail(open_samples(values, [spec(None, *shape[1:])]), 2, 20))
+        assert shown.shape[:2] == (12, 20)
+        assert (shown.min(), shown.max()) == (0, 255)
+
+    def test_a_large_one_is_reduced(self) -> None:
+        values = np.zeros((1, 3, 300, 100), np.float32)
+        values[:, 1] = 1
+        assert self.picture(thumbnail(open_samples(values, [spec(None, 3, 300, 100)]), 0)).shape == (128, 42, 3)
+
+    @pytest.mark.parametrize("shape", [(2, 7), (2, 5, 9), (2, 4, 8, 8), (2, 3, 2, 9), (2, 1, 257, 1)])
+    def test_what_has_not_the_shape_of_one_is_none(self, shape: tuple[int, ...]) -> None:
+        assert thumbnail(open_samples(np.ones(shape, np.float32), [spec(None, *shape[1:])]), 0) is None
+
+    def test_what_a_function_makes_is_shown_where_it_is_one(self, photos: Path) -> None:
+        flat = opened(photos, spec(None, 7), preprocess=lambda image: np.arange(7.0))
+        assert thumbnail(flat, 0) is None
+        seen = opened(photos, spec(None, 8, 8), preprocess=lambda image: np.asarray(image.convert("L")) / 255)
+        assert self.picture(thumbnail(seen, 0)).shape == (128, 128)

@@ -73,7 +73,7 @@ def test_cuda_never_falls_back_in_silence(model: bytes) -> None:
     "feed",
     [
         {"x": np.ones((2, 15), np.float32)},
-        {"x": np.ones((2, 16), np.float64)},
+        {"x": np.ones((2, 16), np.int64)},
         {"z": np.ones((2, 16), np.float32)},
         {},
     ],
@@ -131,3 +131,13 @@ def test_two_onnxruntime_packages_are_named_as_the_cause_where_the_module_is_bro
     monkeypatch.setattr(installed, "installed_packages", set)
     with pytest.raises(InputError, match="cannot be imported"):
         open_session(model, "cpu")
+
+
+def test_numbers_are_fed_in_the_precision_that_the_model_takes(model: bytes) -> None:
+    session = open_session(model)
+    feed = np.linspace(-1, 1, 32, dtype=np.float32).reshape(2, 16)
+    wide = session.fed({"x": feed.astype(np.float64), "other": feed.astype(np.int64)})
+    assert wide["x"].dtype == np.float32
+    assert wide["other"].dtype == np.int64
+    assert session.fed({"x": feed})["x"] is feed
+    assert session.fed({"x": feed.astype(np.int32)})["x"].dtype == np.int32

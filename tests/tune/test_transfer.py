@@ -86,6 +86,11 @@ def test_the_same_forms_in_the_same_bytes_answer_more_like_the_original(
     assert tuned.params_after == plain.params_after
 
 
+def test_the_model_says_whether_it_learned(pair: tuple[onnx_dalr.Result, onnx_dalr.Result]) -> None:
+    notes = [onnx_dalr.inspect(result.model).made for result in pair if result.model is not None]
+    assert [made.tuned for made in notes if made is not None] == [True, False]
+
+
 def test_it_says_what_was_proven_on_which_samples(pair: tuple[onnx_dalr.Result, onnx_dalr.Result]) -> None:
     tuning, sets = pair[0].tuning, pair[0].samples
     assert tuning is not None

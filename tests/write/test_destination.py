@@ -58,9 +58,8 @@ def check(
 def destination(
     output: str | Path | None = OUTPUT, report: str | Path | None = None, *, force: bool = False, dry_run: bool = False
 ) -> Destination:
-    return Destination(
-        None if output is None else Path(output), None if report is None else Path(report), force, dry_run
-    )
+    model, json = (None if file is None else Path(file) for file in (output, report))
+    return Destination(output=model, json=json, force=force, dry_run=dry_run)
 
 
 def everything() -> dict[str, bytes | None]:

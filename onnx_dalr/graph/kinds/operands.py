@@ -9,7 +9,7 @@ from onnx import NodeProto, TensorProto
 from onnx_dalr.graph.index import GraphIndex, Stored
 from onnx_dalr.graph.kinds.base import Refused
 
-_DYNAMIC = "dynamic weight: both operands are computed at run time"
+DYNAMIC = "dynamic weight: both operands are computed at run time"
 
 
 def constant_matrix(node: NodeProto, index: GraphIndex) -> Stored | Refused:
@@ -51,7 +51,7 @@ def _why_no_constant(node: NodeProto, index: GraphIndex, constant_on_left: bool)
     if index.is_sparse(node.input[1]):
         return "its weight is stored sparse"
     maker = index.made_by(node.input[1])
-    return _why_dynamic(maker, index) if maker is not None else _DYNAMIC
+    return _why_dynamic(maker, index) if maker is not None else DYNAMIC
 
 
 def _why_dynamic(maker: NodeProto, index: GraphIndex) -> str:
@@ -60,7 +60,7 @@ def _why_dynamic(maker: NodeProto, index: GraphIndex) -> str:
         form = next((entry.name for entry in maker.attribute), "no value")
         return f"its weight is a Constant with {form}, which is not supported"
     if not maker.input or any(index.stored(name) is None for name in maker.input if name):
-        return _DYNAMIC
+        return DYNAMIC
     if maker.op_type == "DequantizeLinear":
         return "quantized weight (DequantizeLinear): compress the float model first, quantize after"
     return f"its weight comes from a constant through {maker.op_type}, which is not supported"

@@ -14,7 +14,7 @@ import numpy as np
 import onnx
 from google.protobuf.message import DecodeError
 from numpy.typing import NDArray
-from onnx import GraphProto, ModelProto, NodeProto, TensorProto, numpy_helper
+from onnx import GraphProto, ModelProto, NodeProto, SparseTensorProto, TensorProto, numpy_helper
 
 from onnx_dalr.errors import InputError, first_line
 from onnx_dalr.graph.handle import Scope
@@ -153,7 +153,7 @@ def load(model: str | os.PathLike[str] | ModelProto | Model) -> Model:
     if isinstance(model, Model):
         return model
     if isinstance(model, ModelProto):
-        if any(map(is_external, all_tensors(model))):
+        if any(map(is_external, (*all_tensors(model), *_parts_of_sparse(model)))):
             raise InputError("the ModelProto refers to external data files", "pass the path of the model instead")
         check(model, model.ByteSize())
         return Model(model)
@@ -176,7 +176,7 @@ def load(model: str | os.PathLike[str] | ModelProto | Model) -> Model:
         found, hint = what_it_is(path)
         raise InputError(f"{path} is not an ONNX model: it {f'is {found}' if found else 'holds no graph'}", hint)
     check(proto, path.stat().st_size)
-    for tensor in filter(is_external, all_tensors(proto)):
+    for tensor in filter(is_external, (*all_tensors(proto), *_parts_of_sparse(proto))):
         place(tensor, path)
     return Model(proto, path)
 
@@ -205,6 +205,24 @@ def all_tensors(proto: ModelProto) -> Iterator[TensorProto]:
     yield from stored_tensors(proto.graph)
     for function in proto.functions:
         yield from _in_attributes(function.node)
+
+
+def _parts_of_sparse(proto: ModelProto) -> Iterator[TensorProto]:
+    """Values and indices of every sparse tensor: nothing computes with them here, but who runs the model reads them."""
+    found = [*proto.graph.sparse_initializer, *_sparse_among(proto.graph.node)]
+    for function in proto.functions:
+        found += _sparse_among(function.node)
+    for sparse in found:
+        yield from (sparse.values, sparse.indices)
+
+
+def _sparse_among(nodes: Iterable[NodeProto]) -> Iterator[SparseTensorProto]:
+    for attribute in (attribute for node in nodes for attribute in node.attribute):
+        yield from (attribute.sparse_tensor, *attribute.sparse_tensors)
+        for body in (attribute.g, *attribute.graphs):
+            if body.ByteSize():
+                yield from body.sparse_initializer
+                yield from _sparse_among(body.node)
 
 
 def count_params(proto: ModelProto) -> int:

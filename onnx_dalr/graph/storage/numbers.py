@@ -159,6 +159,8 @@ class _Walk:
         for at, value in enumerate(inputs):
             if at not in weights or (value is not None and value.root is None):
                 self._read(value, served if at in aside else None)
+                if served is not None and value is not None and at in aside and value.floats:
+                    served.scaled_by(value.count, of.whole(node, "block_size", 0))
 
     def _step(self, node: NodeProto, inputs: Sequence[Value | None], handle: Handle) -> Sequence[Value] | None:
         """What a node makes where it is a step from stored numbers to floats, or might be."""
@@ -197,6 +199,8 @@ class _Walk:
         made.use()
         for value in inputs[1:]:
             self._read(value, data.root)
+        if len(inputs) > 1 and inputs[1] is not None:
+            data.root.scaled_by(inputs[1].count, of.whole(node, "block_size", 0))
         return [made]
 
     def _cast(self, node: NodeProto, data: Value, handle: Handle) -> Sequence[Value] | None:
@@ -285,6 +289,8 @@ class _Walk:
             self._read(side, made)
         else:
             self._read(side, data.root if is_aside(op, side, count) else None)
+            if op == "Mul" and side.floats and side.root is None and is_aside(op, side, count):
+                data.root.scaled_by(side.count)
             made.done = made.picked and made.floats and op in ("Mul", "Div") and side.root is None
             if made.done:
                 made.use()

@@ -43,6 +43,7 @@ class Packed:
         format: "int8", "int4", …: bits of each.
         shape: Of the floats as nodes read them, as far as it is known; else of the constant.
         stored: Shape of the constant.
+        block: How many of them share a scale, None where that is not known.
     """
 
     name: str
@@ -51,6 +52,7 @@ class Packed:
     format: str
     shape: tuple[int, ...]
     stored: tuple[int, ...]
+    block: int | None = None
 
 
 @dataclass(frozen=True)
@@ -85,6 +87,11 @@ class Root:
         self.numbers = 0
         self.format = ""
         self.shape: Shape = None
+        self.block = self.scales = 0
+
+    def scaled_by(self, count: int, block: int = 0) -> None:
+        """So many scales say what its numbers stand for; the operator may say how many share one."""
+        self.scales, self.block = max(count, self.scales), block or self.block
 
     def use(self, count: int, bits: int, shape: Shape = None) -> None:
         """It stands for so many floats."""
@@ -96,7 +103,8 @@ class Root:
 
     def packed(self) -> Packed:
         """What it is."""
-        return Packed(self.name, self.type, self.numbers, self.format, self.shape or self.dims, self.dims)
+        block = self.block or (self.numbers // self.scales if self.scales else None)
+        return Packed(self.name, self.type, self.numbers, self.format, self.shape or self.dims, self.dims, block)
 
 
 class Value:

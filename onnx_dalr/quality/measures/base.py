@@ -83,6 +83,21 @@ class Figures:
     notes: tuple[str, ...] = ()
 
 
+@dataclass(frozen=True, eq=False)
+class Answers:
+    """What both models answer, where that is one thing a sample.
+
+    Attributes:
+        before: Of the original, by sample, [n].
+        after: Of the other.
+        classes: They are numbers of classes.
+    """
+
+    before: Sequence[Any]
+    after: Sequence[Any]
+    classes: bool = True
+
+
 class Sums(ABC):
     """What two models say in one output, added up batch by batch: some numbers per sample, not the outputs."""
 
@@ -101,6 +116,15 @@ class Sums(ABC):
     def figures(self, labels: Labels | None) -> Figures:
         """What it comes to; `labels` is the class by index of the source."""
 
+    def losses(self, labels: Labels | None) -> Float64:
+        """By sample, [n]: what is lost on it, as far as one sample tells; its distortion where it tells no more."""
+        del labels
+        return self.distortions()
+
+    def answers(self) -> Answers | None:
+        """What both models say, by sample; None where that is no single answer."""
+        return None
+
     def keep(self, **values: Any) -> None:
         """Adds a batch's numbers, the samples on axis 0, to the columns of these names."""
         for name, value in values.items():
@@ -117,6 +141,14 @@ class Sums(ABC):
         kept = kept if rows.real is None else kept * rows.real
         delta, wide = (rows.after - rows.before) * kept, rows.before * kept
         self.keep(difference=np.sum(delta**2, axis=(1, 2)), power=np.sum(wide**2, axis=(1, 2)))
+
+    def answers_in(self, before: str, after: str, *, classes: bool = True) -> Answers | None:
+        """Answers that two columns hold, where they have one for every sample."""
+        one, two = self.column(before), self.column(after)
+        if not len(one) or len(one) != len(self.distortions()):
+            return None
+        kind = np.int64 if classes else np.float64
+        return Answers(one.astype(kind).tolist(), two.astype(kind).tolist(), classes)
 
     def error(self) -> Estimate:
         """√(Σ‖y−ŷ‖² / Σ‖y‖²)."""
@@ -212,6 +244,19 @@ def as_output(rows: NDArray[Any], axis: int | None, shape: Sequence[int]) -> NDA
     moved = [length for place, length in enumerate(by_sample) if place != at]
     laid = np.moveaxis(rows.reshape(*moved, rows.shape[-1]), -1, at)
     return laid if len(by_sample) == len(shape) else laid[0]
+
+
+def lost_by_sample(before: Float64, after: Float64, known: NDArray[np.bool_]) -> Float64:
+    """By sample, [n]: right before − right after, 0 where nobody knows what is right.
+
+    Args:
+        before: Right or not, of the samples that have a label.
+        after: The same of the other model.
+        known: Which of all samples have one, [n].
+    """
+    lost = np.zeros(len(known))
+    lost[known] = before - after
+    return lost
 
 
 def signs(shape: tuple[int, ...], random: np.random.Generator) -> Float64:

@@ -18,7 +18,18 @@ from onnx_dalr.quality.intervals import (
     paired_drop,
     weighted_estimate,
 )
-from onnx_dalr.quality.measures.base import Figures, Float64, Labels, Measure, RowPairs, Sums, mean_over_rows, signs
+from onnx_dalr.quality.measures.base import (
+    Answers,
+    Figures,
+    Float64,
+    Labels,
+    Measure,
+    RowPairs,
+    Sums,
+    lost_by_sample,
+    mean_over_rows,
+    signs,
+)
 from onnx_dalr.samples.masks import Kept
 
 Encoding = Literal["probabilities", "logits"]
@@ -134,6 +145,17 @@ class ClassSums(Sums):
     def distortions(self) -> Float64:
         """KL."""
         return self.column("kl")
+
+    def losses(self, labels: Labels | None) -> Float64:
+        """Answers that changed, or that were right and no longer are."""
+        before, after, _ = self._accuracies(labels)
+        if labels is None or before is None or after is None:
+            return 1 - self.column("same")
+        return lost_by_sample(before, after, labels[self._indices] >= 0)
+
+    def answers(self) -> Answers | None:
+        """The top classes."""
+        return None if self._several_rows else self.answers_in("top", "top_new")
 
     def figures(self, labels: Labels | None) -> Figures:
         """Accuracy where labels fit, else agreement, balanced where one answer is nearly all there is."""

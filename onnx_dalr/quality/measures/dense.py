@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from onnx_dalr.quality.intervals import Estimate, complement, is_near_chance, mean_estimate, paired_drop, resampled
 from onnx_dalr.quality.measures.base import (
+    Answers,
     Figures,
     Float64,
     Labels,
@@ -22,6 +23,7 @@ from onnx_dalr.quality.measures.base import (
     RowPairs,
     Sums,
     counted_rows,
+    lost_by_sample,
     mean_over_rows,
     signs,
 )
@@ -33,6 +35,7 @@ MOST_FOLLOWED = 256
 
 MOST_WEIGHT = 100.0
 _AT_ONCE = 2_000_000  # values; a batch of large maps goes sample by sample
+_TABLES = ("ours", "theirs", "both", "wrong", "size")
 _EDGE = 1e-4  # probabilities are taken as no surer than this, where divergence would be infinite
 
 
@@ -170,12 +173,24 @@ class DenseSums(Sums):
         """Mean divergence by sample, each class counting alike."""
         return self.column("moved")
 
+    def losses(self, labels: Labels | None) -> Float64:
+        """The worse of overlap and squared error, of each alone; of one yes or no, whether it is no longer right."""
+        before, after, _ = self._yes_or_no(labels)
+        if labels is None or before is None or after is None:
+            ours, theirs, both, wrong, size = (self.column(name) for name in _TABLES)
+            return np.maximum(1 - _overlap(ours, theirs, both), _lost(ours, wrong, size))
+        return lost_by_sample(before, after, labels[self._indices] >= 0)
+
+    def answers(self) -> Answers | None:
+        """Yes or no, as classes, where there is one a sample."""
+        return self.answers_in("yes", "yes_new")
+
     def figures(self, labels: Labels | None) -> Figures:
         """The worse of overlap and squared error, both balanced over the classes that are answered."""
         if not self.columns["ours"]:
             nothing = Estimate(0.0, 0.0, 0.0, 0)
             return Figures("balanced agreement", nothing, nothing, np.zeros(0))
-        tables = [self.column(name) for name in ("ours", "theirs", "both", "wrong", "size")]
+        tables = [self.column(name) for name in _TABLES]
         overlap = resampled(tables, lambda ours, theirs, both, wrong, size: _overlap(ours, theirs, both))
         spread = resampled(tables, lambda ours, theirs, both, wrong, size: _lost(ours, wrong, size))
         loss = max(complement(overlap), spread, key=lambda one: one.value)

@@ -7,7 +7,17 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from onnx_dalr.quality.intervals import Estimate, error_estimate, relative_error
-from onnx_dalr.quality.measures.base import Figures, Float64, Labels, Measure, RowPairs, Sums, counted_rows, signs
+from onnx_dalr.quality.measures.base import (
+    Answers,
+    Figures,
+    Float64,
+    Labels,
+    Measure,
+    RowPairs,
+    Sums,
+    counted_rows,
+    signs,
+)
 from onnx_dalr.samples.masks import Kept
 
 FEWEST_RARE = 30
@@ -106,6 +116,8 @@ class NumberSums(Sums):
         delta = ((rows.after - rows.before) / s.scale * kept) ** 2
         power = ((rows.before - s.centre) / s.scale * kept) ** 2
         away = rows.before - s.mean
+        if rows.before.shape[1:] == (1, 1):
+            self.keep(said=rows.before[:, 0, 0], said_new=rows.after[:, 0, 0])
         rare = (np.abs(away) > s.far) & (np.asarray(kept) > 0)
         self.keep(
             difference=delta.sum(axis=1) @ self._membership,
@@ -126,6 +138,15 @@ class NumberSums(Sums):
     def distortions(self) -> Float64:
         """Squared relative errors."""
         return self.relative()
+
+    def losses(self, labels: Labels | None) -> Float64:
+        """The error of each sample, relative to the size of all."""
+        del labels
+        return np.asarray(np.sqrt(self.relative()))
+
+    def answers(self) -> Answers | None:
+        """The number, where there is one a sample."""
+        return self.answers_in("said", "said_new", classes=False)
 
     def error(self) -> Estimate:
         """Of the worst field."""

@@ -9,7 +9,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from onnx_dalr.quality.intervals import Estimate, complement, is_near_chance, mean_estimate, paired_drop
-from onnx_dalr.quality.measures.base import Figures, Float64, Labels, Measure, RowPairs, Sums
+from onnx_dalr.quality.measures.base import (
+    Answers,
+    Figures,
+    Float64,
+    Labels,
+    Measure,
+    RowPairs,
+    Sums,
+    lost_by_sample,
+)
 from onnx_dalr.quality.measures.classes import UNBALANCED, balanced_agreement, common_note
 from onnx_dalr.samples.masks import Kept
 
@@ -72,15 +81,34 @@ class ValueSums(Sums):
         """Share of values that changed."""
         return 1 - self.column("same")
 
+    def losses(self, labels: Labels | None) -> Float64:
+        """Values that changed, or that were right and no longer are."""
+        right = self._right(labels)
+        if labels is None or right is None:
+            return self.distortions()
+        return lost_by_sample(*right, labels[self._indices] >= 0)
+
+    def answers(self) -> Answers | None:
+        """The class numbers, where there is one a sample."""
+        if not self._measure.answers or not self._one_each or not self._pairs:
+            return None
+        one, two = self._sides()
+        return Answers(one.tolist(), two.tolist())
+
+    def _sides(self) -> tuple[NDArray[Any], NDArray[Any]]:
+        """All class numbers of both models."""
+        one, two = (np.concatenate([pair[side] for pair in self._pairs]) for side in (0, 1))
+        return one, two
+
     def figures(self, labels: Labels | None) -> Figures:
         """Agreement of class numbers, balanced where one is nearly all there is; share of equal values of others."""
         same = self.column("same")
         equal = mean_estimate(same)
         if not self._measure.answers or not self._pairs:
             return Figures("equal values", equal, complement(equal), 1 - same)
-        one, two = (np.concatenate([pair[side] for pair in self._pairs]) for side in (0, 1))
+        one, two = self._sides()
         if self._one_each:
-            scored = self._accuracy(one, two, labels)
+            scored = self._accuracy(labels)
             if scored is not None:
                 return scored
         _, counts = np.unique(one, return_counts=True)
@@ -93,14 +121,25 @@ class ValueSums(Sums):
         loss = complement(balanced)
         return Figures("balanced agreement", balanced, loss, np.zeros(0), agreement=balanced, notes=notes)
 
-    def _accuracy(self, one: NDArray[Any], two: NDArray[Any], labels: Labels | None) -> Figures | None:
-        if labels is None or labels.ndim != 1 or one.dtype.kind not in "iub":
+    def _right(self, labels: Labels | None) -> tuple[Float64, Float64] | None:
+        """Right or not by sample with a label, of both models; None without labels, or where they do not fit."""
+        if labels is None or labels.ndim != 1 or not (self._measure.answers and self._one_each and self._pairs):
+            return None
+        one, two = self._sides()
+        if one.dtype.kind not in "iub":
             return None
         truth = labels[self._indices]
         known = truth >= 0
         before, after = ((side == truth)[known].astype(float) for side in (one.astype(int), two.astype(int)))
         if not known.any() or is_near_chance(before, len(np.unique(truth[known]))):
             return None
+        return before, after
+
+    def _accuracy(self, labels: Labels | None) -> Figures | None:
+        right = self._right(labels)
+        if labels is None or right is None:
+            return None
+        before, after, truth = *right, labels[self._indices]
         ends: tuple[Estimate, Estimate] = (mean_estimate(before), mean_estimate(after))
         agreement = mean_estimate(self.column("same"))
         drop, notes = paired_drop(before, after), common_note(truth, "the label is", "be right on")

@@ -101,10 +101,11 @@ GIVEN = (
     Option(
         name="models",
         type="PathLike | Sequence[PathLike]",
-        default=REQUIRED,
-        text="One path or several.",
+        default=(),
+        text="One path or several, globs too; without limits, those of the config that these models match. None at all "
+        "for every model of the config.",
         functions=("check",),
-        help="One .onnx file or more.",
+        help="One .onnx file or more; all that the config names where left out.",
         commands=("check",),
         parsed=Path,
         many=True,
@@ -139,6 +140,18 @@ GIVEN = (
         functions=("compare",),
         help=f"Samples neither was fitted on: {_SAMPLES}",
         commands=("compare",),
+        group=SAMPLES,
+        parsed=Path,
+        metavar="PATH",
+    ),
+    Option(
+        name="data",
+        type="Any",
+        text="Samples to run `max_drop`, `max_error` and `max_latency_ratio` on, in any form `optimize` takes as "
+        "`calib`; every one counts.",
+        functions=("check",),
+        help=f"Samples that no model was fitted on: {_SAMPLES}",
+        commands=("check",),
         group=SAMPLES,
         parsed=Path,
         metavar="PATH",

@@ -8,8 +8,8 @@ from onnx_dalr.request.option import IMAGES as GROUP
 from onnx_dalr.request.option import RUNS, SHARED, Option
 from onnx_dalr.request.values import image_crop, image_size, number, numbers
 
-_FUNCTIONS = ("optimize", SHARED, "compare")
-_COMMANDS = (*RUNS, "compare")
+_FUNCTIONS = ("optimize", SHARED, "compare", "check")
+_COMMANDS = (*RUNS, "compare", "check")
 
 IMAGES = (
     Option(
@@ -22,6 +22,19 @@ IMAGES = (
         group=GROUP,
         metavar="NAME",
         words="onnx_dalr.samples.images.presets:PRESETS",
+        completes=(
+            "imagenet",
+            "imagenet-inception",
+            "tf",
+            "caffe",
+            "clip",
+            "siglip",
+            "cifar10",
+            "mnist",
+            "unit",
+            "yolo",
+            "raw",
+        ),
     ),
     Option(
         name="resize",
@@ -89,6 +102,7 @@ IMAGES = (
         group=GROUP,
         metavar="NAME",
         words="onnx_dalr.samples.images.settings:Color",
+        completes=("rgb", "bgr", "gray"),
     ),
     Option(
         name="layout",
@@ -100,6 +114,7 @@ IMAGES = (
         group=GROUP,
         metavar="NAME",
         words="onnx_dalr.samples.images.settings:Layout",
+        completes=("nchw", "nhwc"),
     ),
     Option(
         name="preprocess",

@@ -7,8 +7,8 @@ from onnx_dalr.request.option import RUNS, SHARED, Option
 
 _COMMANDS = ("optimize", "analyze")
 _FUNCTIONS = ("optimize", SHARED)
-_SCORED = (*RUNS, "compare")
-_SCORING = ("optimize", SHARED, "compare")
+_SCORED = (*RUNS, "compare", "check")
+_SCORING = ("optimize", SHARED, "compare", "check")
 
 LAYERS = (
     Option(
@@ -22,6 +22,7 @@ LAYERS = (
         group=GROUP,
         metavar="NAME",
         words="onnx_dalr.factorize:METHODS",
+        completes=("dalr", "dalr-2017", "svd-bc", "svd"),
     ),
     Option(
         name="ridge",
@@ -69,6 +70,7 @@ LAYERS = (
         many=True,
         metavar="WORD|GLOB=WORD",
         words="onnx_dalr.request.structures:WORDS",
+        completes=("auto", "spatial", "pair", "out", "in", "v", "h", "tucker"),
     ),
     Option(
         name="weights",
@@ -83,6 +85,7 @@ LAYERS = (
         many=True,
         metavar="WORD|GLOB=WORD",
         words="onnx_dalr.request.weights:WORDS",
+        completes=("keep", "float16", "int8", "int4", "auto"),
     ),
     Option(
         name="memory",
@@ -96,6 +99,7 @@ LAYERS = (
         group=GROUP,
         metavar="WORD",
         words="onnx_dalr.request.weights:MemoryName",
+        completes=("keep", "small"),
     ),
     Option(
         name="refit",
@@ -109,6 +113,7 @@ LAYERS = (
         group=GROUP,
         metavar="WORD",
         words="onnx_dalr.request.weights:RefitName",
+        completes=("off", "auto"),
     ),
     Option(
         name="tune",
@@ -122,6 +127,7 @@ LAYERS = (
         group=GROUP,
         metavar="WORD",
         words="onnx_dalr.request.tuning:TuneName",
+        completes=("off", "auto"),
     ),
     Option(
         name="tune_time",
@@ -169,6 +175,7 @@ LAYERS = (
         group=GROUP,
         metavar="NAME",
         words="onnx_dalr.quality.task:TaskName",
+        completes=("auto", "classify", "regress", "embed"),
     ),
     Option(
         name="outputs",

@@ -8,8 +8,8 @@ from onnx_dalr.request.option import RUNS, SHARED, Option
 from onnx_dalr.request.option import SAMPLES as GROUP
 
 _RUN = ("optimize", SHARED)
-_ANY = ("optimize", SHARED, "compare")
-_ANY_COMMAND = (*RUNS, "compare")
+_ANY = ("optimize", SHARED, "compare", "check")
+_ANY_COMMAND = (*RUNS, "compare", "check")
 
 SAMPLES = (
     Option(
@@ -17,9 +17,9 @@ SAMPLES = (
         type="GivenLabels | None",
         text="Class per sample, where they come in no class folders: a `.npy`, a file with one integer a line, or "
         "integers [N]; [N, …] are classes of tokens or pixels, -100 says that there is none.",
-        functions=("compare",),
+        functions=("compare", "check"),
         help="Classes of the samples: .npy, or one integer a line.",
-        commands=("compare",),
+        commands=("compare", "check"),
         group=GROUP,
         parsed=Path,
         metavar="FILE",
@@ -138,6 +138,7 @@ SAMPLES = (
         group=GROUP,
         metavar="NAME",
         words="onnx_dalr.session.session:DeviceName",
+        completes=("auto", "cpu", "cuda"),
     ),
     Option(
         name="ops_library",

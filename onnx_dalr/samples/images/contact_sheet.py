@@ -13,6 +13,7 @@ from onnx_dalr.errors import InputError
 from onnx_dalr.files import staged
 from onnx_dalr.samples.base import Samples
 from onnx_dalr.samples.images.folder import ImageFolder
+from onnx_dalr.samples.images.thumbnail import fitted
 
 MOST = 16
 
@@ -55,8 +56,6 @@ def write_thumbnails(
 def draw_sheet(pictures: Sequence[tuple[str, NDArray[np.uint8]]], title: str, facts: Sequence[str]) -> Image.Image:
     """Draws pictures in a grid under a title.
 
-    Small pictures are enlarged by whole factors, so that every pixel is seen; large ones are reduced.
-
     Args:
         pictures: (caption, uint8 [H, W, 1 or 3]).
         title: The first line.
@@ -64,7 +63,7 @@ def draw_sheet(pictures: Sequence[tuple[str, NDArray[np.uint8]]], title: str, fa
     """
     large, small = _font(20), _font(13)
     columns = min(_COLUMNS, max(len(pictures), 2))
-    tiles = [_tile(pixels) for _, pixels in pictures]
+    tiles = [fitted(pixels, _TILE) for _, pixels in pictures]
     rows = [range(first, min(first + columns, len(tiles))) for first in range(0, len(tiles), columns)]
     heights = [max(tiles[number].height for number in row) for row in rows]
     width = 2 * _MARGIN + columns * (_TILE + _GAP) - _GAP
@@ -87,17 +86,6 @@ def draw_sheet(pictures: Sequence[tuple[str, NDArray[np.uint8]]], title: str, fa
             draw.text(below, text, _INK, font=small)
         top += row_height + _CAPTION + _GAP
     return sheet
-
-
-def _tile(pixels: NDArray[np.uint8]) -> Image.Image:
-    """A picture that fits into a tile."""
-    image = Image.fromarray(np.ascontiguousarray(pixels if pixels.shape[2] == 3 else pixels[:, :, 0]))
-    longest = max(image.size)
-    if longest <= _TILE:
-        factor = _TILE // longest
-        return image.resize((image.width * factor, image.height * factor), Image.Resampling.NEAREST)
-    size = tuple(max(side * _TILE // longest, 1) for side in image.size)
-    return image.resize((size[0], size[1]), Image.Resampling.LANCZOS)
 
 
 def _font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:

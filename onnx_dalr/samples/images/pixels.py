@@ -1,4 +1,4 @@
-"""From an image file to pixels. With the contact sheet the only module that imports Pillow, when images are read."""
+"""From an image file to pixels. With what draws them the only module that imports Pillow, when images are read."""
 
 from __future__ import annotations
 

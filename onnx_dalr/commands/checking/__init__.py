@@ -1,0 +1,1 @@
+"""The parts of `check`: what a model has, what grew in it, what it does beside another one."""
