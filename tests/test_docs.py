@@ -12,8 +12,10 @@ import shlex
 import shutil
 import subprocess
 import sys
+import tomllib
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +26,8 @@ from jsonschema import Draft202012Validator
 from onnx import helper, numpy_helper
 
 import onnx_dalr
+from onnx_dalr.request.budgets.config import schema
+from onnx_dalr.request.table import COMMANDS, of_command
 from tests.conftest import REPOSITORY
 
 PAGES = [REPOSITORY / "README.md", REPOSITORY / "CONTRIBUTING.md", *sorted((REPOSITORY / "docs").glob("*.md"))]
@@ -82,6 +86,7 @@ def find(page: str, language: str, word: str = "") -> Block:
 
 
 PLAN = find("plan.md", "bash")  # runs in the test of what it writes
+DEMO = find("README.md", "bash", "digits-small.onnx").text.rpartition("&& .venv/")[2]  # runs with its report
 
 
 def stand_in(path: Path) -> None:
@@ -109,7 +114,7 @@ def stand_in(path: Path) -> None:
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What the pages take for granted: in.onnx, images/, samples.npy, out/, models/."""
+    """What the pages take for granted: in.onnx, images/, samples.npy, out/, models/, and what a first run makes."""
     folder = tmp_path_factory.mktemp("docs")
     stand_in(folder / "in.onnx")
     for images in sorted((REPOSITORY / "models" / "digits" / "calib").iterdir()):
@@ -117,9 +122,12 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
         kept.mkdir(parents=True)
         for file in sorted(images.iterdir())[:PER_CLASS]:
             shutil.copy(file, kept)
-    np.save(folder / "samples.npy", np.stack(list(pixels(folder / "images"))))
+    samples = np.stack(list(pixels(folder / "images")))
+    np.save(folder / "samples.npy", samples)
     (folder / "out").mkdir()
     shutil.copytree(REPOSITORY / "models", folder / "models")
+    small = onnx_dalr.optimize(folder / "models" / "digits-target.onnx", calib=samples, rank=3, holdout=0, tune="off")
+    onnx.save(small.model, folder / "digits-small.onnx")
     (folder / "bin").mkdir()
     command = folder / "bin" / "onnx-dalr"
     command.write_text(f'#!/bin/sh\nexec {shlex.quote(sys.executable)} -m onnx_dalr "$@"\n', encoding="utf-8")
@@ -166,7 +174,11 @@ def run(block: Block) -> None:
         shell(line)
 
 
-@pytest.mark.parametrize("block", [b for b in BLOCKS if b.language in RUN and b != PLAN], ids=lambda block: block.place)
+@pytest.mark.parametrize(
+    "block",
+    [b for b in BLOCKS if b.language in RUN and b != PLAN and b.text != DEMO.removeprefix("bin/")],
+    ids=lambda block: block.place,
+)
 @pytest.mark.usefixtures("workplace")
 def test_a_block_runs_as_pasted(block: Block) -> None:
     if block.not_run:
@@ -179,10 +191,20 @@ def test_what_is_not_run_is_known_here() -> None:
         ("README.md", "CI does, in a virtual environment of its own"),
         ("README.md", "CI does, in a virtual environment of its own"),
         ("CONTRIBUTING.md", "sets up a virtual environment"),
+        ("CONTRIBUTING.md", "builds the package, which CI does"),
         ("benchmarks.md", "hours, on models and data that are not in the repository"),
         ("conv-speed.md", "minutes of measuring"),
+        *[("frameworks.md", "PyTorch is not needed for anything else here")] * 3,
+        ("frameworks.md", "in.onnx has no such metadata"),
+        ("frameworks.md", "the exporter is not installed here"),
+        ("frameworks.md", "no tokenizer is installed here"),
+        *[("frameworks.md", "TensorFlow is not installed here")] * 3,
+        ("getting-started.md", "sets up a virtual environment"),
         ("lrdkt.md", "ten to thirty minutes, and 1 GB on disk"),
         ("neighbours.md", "minutes, and models that are not in the repository"),
+        ("running.md", "makes a model of opset 21, which takes longer than it shows"),
+        ("running.md", "wants the Python that ONNX Runtime is installed for"),
+        ("security.md", "wants Docker"),
         ("tuning.md", "ten minutes are ten minutes"),
         ("tuning.md", "ten minutes are ten minutes; tests/tune/test_any_student.py has it shorter"),
         ("tuning.md", "tests/tune/test_any_student.py does"),
@@ -190,7 +212,7 @@ def test_what_is_not_run_is_known_here() -> None:
 
 
 def test_every_block_says_what_it_is() -> None:
-    assert {block.language for block in BLOCKS} <= {"bash", "python", "json", "text", "toml"}
+    assert {block.language for block in BLOCKS} <= {"bash", "python", "json", "text", "toml", "yaml", "{toctree}"}
     assert not [block.place for block in BLOCKS if block.not_run and block.language not in RUN]
 
 
@@ -199,6 +221,7 @@ def skeleton(text: str) -> str:
     return re.sub(r"\s+", " ", re.sub(r"[-−]?\d[\d.,]*(e-\d+)?", "#", text)).strip()
 
 
+@cache
 def printed(command: str, folder: Path) -> list[str]:
     """What a command prints in a wide terminal, line by line, without its numbers."""
     environment = os.environ | {"PYTHONPATH": str(REPOSITORY), "COLUMNS": "120", "PYTHONUTF8": "1"}
@@ -206,15 +229,23 @@ def printed(command: str, folder: Path) -> list[str]:
     return [skeleton(line) for line in done.stdout.decode("utf-8").splitlines()]
 
 
+INSPECT = "bin/onnx-dalr inspect models/digits-target.onnx"
+
+
 @pytest.mark.parametrize(
-    ("word", "command"),
+    ("page", "word", "command"),
     [
-        ("digits-small.onnx", find("README.md", "bash", "digits-small.onnx").text.rpartition("&& .venv/")[2]),
-        ("eligible:", "bin/onnx-dalr inspect models/digits-target.onnx"),
+        ("README.md", "digits-small.onnx", DEMO),
+        ("README.md", "eligible:", INSPECT),
+        ("getting-started.md", "digits-small.onnx", DEMO),
+        ("getting-started.md", "opset onnx", INSPECT),
+        ("reading-the-report.md", "digits-small.onnx", DEMO),
     ],
 )
-def test_the_reports_in_the_readme_are_those_that_are_printed(made: Path, word: str, command: str) -> None:
-    shown = [skeleton(line) for line in find("README.md", "text", word).text.splitlines() if line.strip()]
+def test_the_reports_in_the_readme_and_the_pages_are_those_that_are_printed(
+    made: Path, page: str, word: str, command: str
+) -> None:
+    shown = [skeleton(line) for line in find(page, "text", word).text.splitlines() if line.strip()]
     found = printed(command, made)
     assert [line for line in shown if not any(each.startswith(line) for each in found)] == []
 
@@ -233,6 +264,56 @@ def test_the_block_of_plans_runs_and_the_plan_that_is_shown_has_the_fields_that_
         (entry["layer"], entry["largest_rank"]) for entry in written["layers"]
     ]
     assert {tuple(point) for point in shown["curve"]} == {tuple(point) for point in written["curve"]}
+
+
+def configs() -> list[Block]:
+    """What is shown of onnx-dalr.toml and pyproject.toml."""
+    return [block for block in BLOCKS if block.language == "toml" and "budgets]]" in block.text]
+
+
+def test_configs_that_are_shown_are_what_the_schema_takes() -> None:
+    assert len(configs()) >= 2
+    for block in configs():
+        facts = tomllib.loads(block.text)
+        Draft202012Validator(schema()).validate(facts.get("tool", {}).get("onnx-dalr", facts))
+
+
+@pytest.mark.parametrize("block", configs(), ids=lambda block: block.place)
+def test_configs_that_are_shown_hold(block: Block, workplace: Path) -> None:
+    (workplace / ("pyproject.toml" if "[tool." in block.text else "onnx-dalr.toml")).write_text(block.text, "utf-8")
+    assert "FAIL" not in shell("onnx-dalr check")
+
+
+def test_pipelines_that_are_shown_are_yaml_and_call_what_there_is() -> None:
+    yaml = pytest.importorskip("yaml", reason="PyYAML is not installed: pip install pyyaml")
+    found = [block for block in BLOCKS if block.language == "yaml"]
+    assert len(found) >= 3
+    assert all(isinstance(yaml.safe_load(block.text), dict) for block in found)
+    called = [line.partition("onnx-dalr ")[2].split() for block in found for line in block.text.splitlines()]
+    for command, *words in (words for words in called if words and words[0] in COMMANDS):
+        flags = {flag for option in of_command(command).values() for flag in (option.flag, *option.flags)}
+        assert {word for word in words if word.startswith("--")} <= flags
+    hooks = yaml.safe_load((REPOSITORY / ".pre-commit-hooks.yaml").read_text(encoding="utf-8"))
+    assert [hook["id"] for hook in hooks] == ["onnx-dalr-check"]
+    assert f"- id: {hooks[0]['id']}" in find("check.md", "yaml", "repos:").text
+    named = ("m.onnx", "a/m.onnx", "m.onnx.data", "m.onnx_data", "onnx-dalr.toml", "sub/pyproject.toml")
+    assert [re.search(hooks[0]["files"], name) is not None for name in (*named, "m.onnxx", "xpyproject.toml")] == [
+        *[True] * len(named),
+        False,
+        False,
+    ]
+
+
+def test_what_is_shown_of_a_budget_that_is_not_met_is_what_is_printed(made: Path) -> None:
+    shown = find("check.md", "text", "FAIL").text.splitlines()
+    command = "bin/onnx-dalr check in.onnx --baseline models/digits-target.onnx --max-growth 2%"
+    assert command.removeprefix("bin/") in find_page("check.md")
+    assert printed(f"{command} || [ $? = 3 ]", made) == list(map(skeleton, shown))
+
+
+def find_page(name: str) -> str:
+    """The text of a page."""
+    return (REPOSITORY / "docs" / name).read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)

@@ -23,11 +23,16 @@ FREE_NAMES = {
 """What a reader of the documents has already, as typed code."""
 
 
+BLOCK = re.compile(r"(?:<!-- not run: (?P<why>[^\n]*) -->\n)?```python\n(?P<code>.*?)```", re.DOTALL)
+NOT_HERE = re.compile("PyTorch|TensorFlow|tokenizer|exporter")
+
+
 def blocks() -> Iterator[tuple[str, str]]:
-    """(where it is from, the code) of every fenced block of Python."""
+    """(where it is from, the code) of every fenced block of Python but those that are about packages not used here."""
     for document in DOCUMENTS:
-        for position, code in enumerate(re.findall(r"```python\n(.*?)```", document.read_text("utf-8"), re.DOTALL)):
-            yield f"{document.stem.lower()}_{position}", code
+        for position, found in enumerate(BLOCK.finditer(document.read_text("utf-8"))):
+            if not NOT_HERE.search(found["why"] or ""):
+                yield f"{document.stem.lower()}_{position}", found["code"]
 
 
 def given(code: str) -> list[str]:
