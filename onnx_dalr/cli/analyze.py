@@ -30,7 +30,7 @@ def analyze(**given: Any) -> None:
         from onnx_dalr.request.target import make_target  # noqa: PLC0415
         from onnx_dalr.write.destination import Destination  # noqa: PLC0415
 
-        command = as_typed("analyze", given)
+        command = as_typed("analyze", as_python("analyze", given))
         output, stats, verbose, quiet = (given.pop(name) for name in ("save_plan", "save_stats", "verbose", "quiet"))
         shown = str(output) == "-"
         written = Destination(

@@ -74,6 +74,14 @@ def test_analyze_writes_the_plan_and_nothing_else(run: Run) -> None:
     assert plan.compressed
 
 
+def test_the_page_of_a_plan_has_the_command_that_was_typed_and_what_saves_most_first(run: Run) -> None:
+    assert run(*PLAN, "--params", "60%", "--report", "plan.html").code == 0
+    page = Path("plan.html").read_text(encoding="utf-8")
+    assert "--calib calib.npz --save-plan plan.json --params 60% --report plan.html</code>" in page
+    told = page.partition("parameters that is kept. ")[2].partition('"')[0]
+    assert told.startswith("second: ")  # 48×48, and the first of the model is 48×16
+
+
 def test_analyze_prints_the_curves_of_the_layers_and_the_plan(run: Run) -> None:
     outcome = run(*PLAN, "--params", "60%")
     for shown in ("48×16", "50 %", "of at most", "plan dalr", "target params 60%", "own error", "distortion"):

@@ -170,6 +170,18 @@ def test_what_could_be_tried_next_is_a_list_and_what_is_typed_looks_so(pages: di
     assert "`" not in steps
 
 
+def test_models_that_were_tried_are_pointed_at_where_there_are_some(result: Result) -> None:
+    assert "the 3 models tried" in result.render("text")
+    assert "models tried" not in replace(result, curve=()).render("text")
+
+
+def test_long_cells_have_room_to_be_read(result: Result) -> None:
+    layers = tuple(replace(one, name="a/name/of/more/than/thirty/characters", reason="x" * 41) for one in result.layers)
+    source = replace(result, layers=layers).render("page")
+    assert '<td class="said"><code>a/name' in source
+    assert f'<td class="said">{"x" * 41}' in source
+
+
 def test_an_output_scores_as_the_table_says(pages: dict[str, str], result: Result) -> None:
     assert result.quality is not None
     source = replace(result, quality=replace(result.quality, outputs=result.quality.outputs * 2)).render("page")

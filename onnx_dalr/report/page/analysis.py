@@ -88,7 +88,8 @@ def _layers(analysis: Analysis, plan: Plan | None) -> Iterator[Part]:
     pairs = [(layer, choices.get(layer.name)) for layer in analysis.layers]
     if choices and (plot := layer_bars([_bar(analysis, layer, one) for layer, one in pairs if one is not None])):
         yield plot
-    curves = [curve for layer, one in pairs if (curve := _curve(analysis, layer, one, plan)) is not None]
+    by_saving = sorted(pairs, key=lambda pair: -_saved(analysis, *pair))
+    curves = [curve for layer, one in by_saving if (curve := _curve(analysis, layer, one, plan)) is not None]
     if plot := spectra(curves):
         yield plot
     columns = (
@@ -105,6 +106,14 @@ def _bar(analysis: Analysis, layer: Layer, choice: Choice) -> Bar:
     method = analysis.context.options.method
     before = layer.params * layer.dtype.itemsize
     return Bar(layer.name, before, bytes_of(layer, choice.form, method), kind_of(choice.form), str(choice.form))
+
+
+def _saved(analysis: Analysis, layer: Layer, choice: Choice | None) -> int:
+    """Bytes that a layer saves; all that it takes where there is no plan."""
+    if choice is None:
+        return layer.params * layer.dtype.itemsize
+    bar = _bar(analysis, layer, choice)
+    return bar.before - bar.after
 
 
 def _curve(analysis: Analysis, layer: Layer, choice: Choice | None, plan: Plan | None) -> Curve | None:
