@@ -40,6 +40,27 @@ def computed(proto: ModelProto) -> tuple[Computed, ...]:
     )
 
 
+def as_rounded(proto: ModelProto) -> dict[str, str]:
+    """Tensors of the main graph that nothing reads but QuantizeLinear, with what DequantizeLinear makes of each.
+
+    What a quantizer has taken out before them, a Relu say, lives on in that rounding: only what comes out of it is the
+    tensor that the name promises.
+    """
+    readers: dict[str, list[NodeProto]] = defaultdict(list)
+    for node in proto.graph.node:
+        for name in names_read(node):
+            readers[name].append(node)
+    outputs = {value.name for value in proto.graph.output}
+    found: dict[str, str] = {}
+    for name, nodes in readers.items():
+        if name in outputs or any(node.op_type != "QuantizeLinear" or node.input[0] != name for node in nodes):
+            continue
+        back = next((node for node in readers[nodes[0].output[0]] if node.op_type == "DequantizeLinear"), None)
+        if back is not None:
+            found[name] = back.output[0]
+    return found
+
+
 def _ordered(nodes: list[NodeProto]) -> list[NodeProto]:
     """The nodes as the file has them, but each behind those that make what it reads."""
     makers = {name: at for at, node in enumerate(nodes) for name in node.output if name}

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from onnx_dalr.errors import InputError
 from onnx_dalr.gradient import entries_on
-from onnx_dalr.graph.inside import Computed, computed
+from onnx_dalr.graph.inside import Computed, as_rounded, computed
 from onnx_dalr.graph.probe import probe
 from onnx_dalr.graph.storage.model import Model
 from onnx_dalr.quality.intervals import relative_error
@@ -222,19 +222,29 @@ def _add(
     each: Callable[[], None],
 ) -> int:
     """Runs both models and adds up what these tensors differ in; how many samples that were."""
-    sessions = [_session(model, names, device) for model in models]
+    inside = [_as_read(model, names) for model in models]
+    sessions = [
+        _session(model, list(dict.fromkeys(at.values())), device) for model, at in zip(models, inside, strict=True)
+    ]
     kinds = [{name: kind for _, name, kind, _ in session.signature} for session in sessions]
-    floats = [name for name in names if all(kind[name] in _FLOATS for kind in kinds)]
+    floats = [name for name in names if all(kind[at[name]] in _FLOATS for at, kind in zip(inside, kinds, strict=True))]
     seen = 0
     if not floats:
         return seen
     for indices, feed in samples.source.batches(samples.indices, 1):
-        pairs = zip(*(session.run(feed, floats) for session in sessions), strict=True)
+        found = [session.run(feed, [at[name] for name in floats]) for session, at in zip(sessions, inside, strict=True)]
+        pairs = zip(*found, strict=True)
         for name, (one, other) in zip(floats, pairs, strict=True):
             sums.setdefault(name, _Sums()).add(one, other)
         seen += len(indices)
         each()
     return seen
+
+
+def _as_read(model: Model, names: Sequence[str]) -> dict[str, str]:
+    """Where each tensor is looked at: behind its rounding, where nothing in the model reads it before that."""
+    rounded = as_rounded(model.proto)
+    return {name: rounded.get(name, name) for name in names}
 
 
 def _session(model: Model, names: Sequence[str], device: Device) -> Session:

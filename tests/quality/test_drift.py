@@ -84,6 +84,24 @@ def test_the_first_that_drifts_stands_out_from_all_before_it() -> None:
     assert drift._first(tensors[:1], []) is None
 
 
+def test_what_a_quantizer_rounds_is_looked_at_behind_the_rounding() -> None:
+    """The Relu of the original lives on in the rounding, which has nothing below zero."""
+    rounding = (
+        "s = Constant<value: tensor = float {0.0001}>()  z = Constant<value: tensor = uint16 {0}>() "
+        "q = QuantizeLinear(r, s, z)  r2 = DequantizeLinear(q, s, z) "
+    )
+    relu = model("h = Neg(x)  r = Relu(h)  y = Neg(r)")
+    fused = model(f"r = Neg(x)  {rounding}  y = Neg(r2)")
+    for proto in (relu, fused):
+        proto.opset_import[0].version = 21
+        proto.ir_version = 10
+    (r, y) = drifting(relu, fused).tensors
+    assert (r.name, r.op, r.op_b) == ("r", "Relu", "Neg")
+    assert 0 < r.error < 1e-3
+    assert y.error < 1e-3
+    assert all(tensor.error == 0 for tensor in drifting(fused, fused).tensors)
+
+
 def test_half_precision_alone_is_no_drift() -> None:
     half = "h = Cast <to = 10> (x) g = Mul(h, h) y = Cast <to = 1> (g)"
     whole = "h = Identity(x) g = Mul(h, h) y = Identity(g)"

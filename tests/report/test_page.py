@@ -18,6 +18,7 @@ from onnx_dalr.errors import InputError
 from onnx_dalr.plan.choice import Point
 from onnx_dalr.report.figures import output_score
 from onnx_dalr.report.page.budgets import Used, budget_bars
+from onnx_dalr.report.page.differences import tensor_errors
 from onnx_dalr.report.page.layers import Bar, layer_bars
 from onnx_dalr.report.page.pages import page
 from onnx_dalr.report.page.plots import short, ticks_between
@@ -276,6 +277,13 @@ def test_the_axis_of_losses_has_ticks_on_both_sides_of_nothing_lost() -> None:
     drawn = plot.wide.replace("\n", "")
     assert all(f">{tick}<" in drawn for tick in ("−10", "−1", "0", "1", "10"))
     assert ">100<" not in drawn
+
+
+def test_errors_within_a_power_of_ten_have_ticks_too() -> None:
+    plot = tensor_errors([("a", 0.23), ("b", 0.58), ("c", 0.31)], "a")
+    assert plot is not None
+    assert all(f">{tick}<" in plot.wide.replace("\n", "") for tick in ("0.2", "0.5"))
+    assert tensor_errors([("a", 0.0), ("b", 0.0)], None) is not None
 
 
 def test_names_on_a_narrow_axis_still_tell_apart() -> None:

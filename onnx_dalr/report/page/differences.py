@@ -8,7 +8,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from onnx_dalr.report.page.parts import Plot
-from onnx_dalr.report.page.plots import COLOURS, INK, bytes_axis, drawn, plain, short
+from onnx_dalr.report.page.plots import COLOURS, INK, bytes_axis, drawn, plain, short, ticks_between
 from onnx_dalr.units import format_bytes
 
 if TYPE_CHECKING:
@@ -42,6 +42,10 @@ def _tensors(
     axes = figure.subplots()
     axes.plot(*zip(*known, strict=True), color=COLOURS["blue"], linewidth=1.4, marker="o", markersize=3)
     axes.set_yscale("log")
+    low, high = min(error for _, error in known) / 1.5, max(error for _, error in known) * 1.5
+    axes.set_ylim(low, high)
+    axes.set_yticks(ticks_between(low, high, 6))
+    axes.yaxis.set_major_formatter(lambda value, place: f"{value:g}")
     axes.minorticks_off()
     axes.locator_params(axis="x", nbins=4 if narrow else 8, integer=True)
     if at is not None and first is not None:
