@@ -35,5 +35,6 @@ def _steps(result: Result) -> Iterator[str]:
     if result.target.startswith("max-drop") and quality is not None and quality.drop.value <= 0:
         yield "--max-drop 2% for a smaller file: this one lost nothing on the samples"
     if not result.dry_run and result.output is not None:
-        tried = f"; --verbose shows the {len(result.curve)} models tried" if len(result.curve) > 1 else ""
+        count = len(result.curve)
+        tried = f"; --verbose shows the {count} model{'s' if count > 1 else ''} tried" if count else ""
         yield f"`onnx-dalr compare` on samples of another day{tried}"
