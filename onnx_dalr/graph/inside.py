@@ -55,7 +55,7 @@ def as_rounded(proto: ModelProto) -> dict[str, str]:
     for name, nodes in readers.items():
         if name in outputs or any(node.op_type != "QuantizeLinear" or node.input[0] != name for node in nodes):
             continue
-        back = next((node for node in readers[nodes[0].output[0]] if node.op_type == "DequantizeLinear"), None)
+        back = next((node for node in readers.get(nodes[0].output[0], ()) if node.op_type == "DequantizeLinear"), None)
         if back is not None:
             found[name] = back.output[0]
     return found

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 import onnx
+import onnx.parser
 import pytest
 from onnx import ModelProto
 
 from onnx_dalr.errors import InputError
-from onnx_dalr.graph.inside import computed
+from onnx_dalr.graph.inside import as_rounded, computed
 from onnx_dalr.graph.storage.model import load
 from onnx_dalr.quality import drift
 from onnx_dalr.quality.drift import Drift, TensorDrift, find_drift
@@ -134,3 +135,12 @@ def test_what_onnx_runtime_refuses_is_said(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setattr(drift, "_session", refuse)
     found = drifting(model("y = Neg(x)"), model("y = Neg(x)"))
     assert (found.tensors, found.note) == ((), "ONNX Runtime cannot load the model")
+
+
+def test_what_is_rounded_for_nobody_inside_is_looked_at_as_it_is() -> None:
+    """Of a model whose output is the rounding itself, nothing comes back from it."""
+    proto = onnx.parser.parse_model(
+        '<ir_version: 8, opset_import: ["" : 17]> g (float[1,2] x) => (uint8[1,2] q)'
+        " <float s = {0.1}, uint8 z = {0}> { y = Relu(x) q = QuantizeLinear(y, s, z) }"
+    )
+    assert as_rounded(proto) == {}
