@@ -12,6 +12,8 @@ from onnx_dalr.errors import InputError
 _FACTORS = {"": 1, "k": 1_000, "m": 1_000_000, "g": 1_000_000_000}
 _AMOUNT = re.compile(r"^\s*([0-9]*\.?[0-9]+(?:e[+-]?[0-9]+)?)\s*(%|[kmg]?)(b?)\s*$", re.IGNORECASE)
 
+_TIME = re.compile(r"^\s*[0-9.e+-]+\s*(?:[nuµm]?s|min|sec)\s*$", re.IGNORECASE)
+
 
 @dataclass(frozen=True)
 class Amount:
@@ -70,6 +72,22 @@ def parse_amount(text: str | float | Amount, option: str, *, unit: str = "", zer
             f"{option} {text!r} is less than one", f"a share has a percent sign: {option} {100 * value:g}%"
         )
     return Amount(value * _FACTORS[found[2].lower()])
+
+
+def parse_part_of_time(text: str | float | Amount, option: str) -> Amount:
+    """Reads a share of a time: "50%" and 0.5 are the same.
+
+    Raises:
+        InputError: It is an absolute time, or not a number between 0 and 1.
+    """
+    if isinstance(text, Amount):
+        return text
+    if isinstance(text, str) and _TIME.match(text):
+        raise InputError(
+            f"{option} {text!r} is an absolute time, which differs from machine to machine, and from minute to minute",
+            f"write a share of what the original takes: {option} 50%",
+        )
+    return Amount(_fraction(text, option, "a share", "50%"), relative=True)
 
 
 def parse_points(text: str | float, option: str) -> float:

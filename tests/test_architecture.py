@@ -76,6 +76,7 @@ ORDER = (
     "request",
     "look",
     "learn",
+    "cluster",
     "candidate",
     "plan",
     "choose",
@@ -112,7 +113,9 @@ def test_no_files_import_each_other_in_a_circle() -> None:
 
 LATE = {
     "cli": 23,  # what a command needs, when it runs: `--help` is there at once
+    "cluster": 6,  # Dask
     "commands": 2,  # Pillow
+    "ground": 2,  # how files are locked, which is named by the system
     "plan": 2,  # jsonschema
     "report": 6,  # Matplotlib and Jinja, where a page or a notebook is made
     "samples": 5,  # Pillow

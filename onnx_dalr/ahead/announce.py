@@ -9,7 +9,6 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
-from threadpoolctl import threadpool_limits
 
 from onnx_dalr.ahead.forecast import Extent, Speed, Work, forecast, moments
 from onnx_dalr.choose import allocate
@@ -160,8 +159,7 @@ def _speed(context: Context, work: Work) -> Speed:
         started = time.perf_counter()
         held.update(x, W)
         updated = time.perf_counter()
-        with threadpool_limits(1, user_api="blas"):
-            method.spectrum(W, held, Settings(metric=None))
+        method.spectrum(W, held, Settings(metric=None))
         done = time.perf_counter()
         found = Speed((updated - started) / (len(x) * moments(Extent(r, r))), (done - updated) / r**3)
         best = Speed(min(best.product, found.product), min(best.spectrum, found.spectrum))

@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from onnx import ModelProto
-from threadpoolctl import threadpool_limits
 
 from onnx_dalr._version import __version__
 from onnx_dalr.errors import InputError
@@ -216,8 +215,7 @@ def stored(context: Context, layer: Layer, form: Form, made: Pieces, seen: Seen 
     """Pieces in place of a layer's weight, rounded to the form's format by what is seen of its inputs."""
     if form.format == KEPT:
         return Substitution.of(layer, made.pieces, FORMATS[KEPT], made.shift)
-    with threadpool_limits(1, user_api="blas"):
-        encoded, shift = rounded(made.pieces, FORMATS[form.format], layer.dtype, seen)
+    encoded, shift = rounded(made.pieces, FORMATS[form.format], layer.dtype, seen)
     parts = tuple(Part(piece.role, one, piece.axes) for piece, one in zip(made.pieces, encoded, strict=True))
     return Substitution(layer, parts, made.shift + shift if _has_bias_for(layer, form, context) else made.shift)
 
@@ -234,8 +232,7 @@ def _joined(context: Context, layer: Layer, learned: Learned, form: Form, factor
             f"{str(form)!r} of layer {layer.name!r} needs to know how it is used, and nothing is known of that",
             "calibrate again, or store it in a format alone: 'dense int8'",
         )
-    with threadpool_limits(1, user_api="blas"):
-        made = spectra.joined[form.structure].encoded(matrix(context.original, layer), form, layer.dtype)
+    made = spectra.joined[form.structure].encoded(matrix(context.original, layer), form, layer.dtype)
     return Substitution(layer, (Part("W", made),), np.zeros(layer.m))
 
 

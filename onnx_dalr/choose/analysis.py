@@ -12,6 +12,7 @@ from onnx_dalr._version import __version__
 from onnx_dalr.choose.decide import decide
 from onnx_dalr.choose.deeper import Deeper
 from onnx_dalr.choose.feasible import check_confidence, check_target
+from onnx_dalr.choose.in_time import timed
 from onnx_dalr.graph.layers import Layer, Skipped
 from onnx_dalr.learn.learn import Learned
 from onnx_dalr.learn.statistics_set import StatisticsSet
@@ -22,6 +23,7 @@ from onnx_dalr.request.selection import check_ranks
 from onnx_dalr.request.target import Target, make_target
 from onnx_dalr.request.wording import speaks_python, told_to
 from onnx_dalr.samples.sets import Sets
+from onnx_dalr.session.threads import on_one_blas_thread
 from onnx_dalr.shown import Shown
 
 
@@ -62,6 +64,7 @@ class Analysis(Shown):
         self._closing: weakref.finalize[Any, Any] | None = None
 
     @speaks_python
+    @on_one_blas_thread
     def plan(
         self,
         *,
@@ -69,6 +72,7 @@ class Analysis(Shown):
         size: str | float | None = None,
         params: str | float | None = None,
         macs: str | float | None = None,
+        latency: str | float | None = None,
         max_drop: str | float | None = None,
         max_error: str | float | None = None,
         energy: str | float | None = None,
@@ -85,6 +89,7 @@ class Analysis(Shown):
             size: Target: bytes on disk of the whole artifact, "12MB", "40%" or a number.
             params: Target: parameters of the whole model, "6M", "40%" or a number.
             macs: Target: multiply-adds of the whole model for one sample, "300M", "50%" or a number.
+            latency: Target: time of a run on one sample, "50%" or 0.5 of what the original takes here; it is measured.
             max_drop: Target: score that may be lost, "1%" or 0.01. The default target, with 1 %.
             max_error: Target: relative error of the worst output, 0.02.
             energy: Target: share of each layer's own output variance to keep, 0.99 (LRDKT's rule).
@@ -108,6 +113,7 @@ class Analysis(Shown):
     def plan_for(self, target: Target) -> Plan:
         """The plan for a Target that is made already; see `plan`."""
         check_ranks(target, self.layers, self.skipped)
+        self.context = timed(self.context, target, self.layers, self.sets)
         if target != self._checked:  # which these layers and samples were held against before the work
             if self.sets is not None:
                 check_confidence(target, self.task, self.sets)

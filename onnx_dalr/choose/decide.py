@@ -8,10 +8,13 @@ from dataclasses import replace
 from functools import partial
 
 from onnx_dalr.candidate.candidate import replacement
+from onnx_dalr.choose.costs.latency import LATENCY
 from onnx_dalr.choose.costs.macs import MACS
 from onnx_dalr.choose.deeper import Deeper
 from onnx_dalr.choose.effects import MeasuredEffects, MetricEffects, is_affordable, samples_for
 from onnx_dalr.choose.families import most_families
+from onnx_dalr.choose.in_time import within_time
+from onnx_dalr.choose.remembered import remembered
 from onnx_dalr.choose.scoring import Scoring
 from onnx_dalr.choose.search import make_plan, most_trials
 from onnx_dalr.choose.space import SearchSpace, space_of
@@ -51,7 +54,7 @@ def decide(
             "large what they multiply is cannot be told"
         )
     if sets is None or task is None or not len(sets.select):
-        return _changing(make_plan(space, None)), None
+        return _changing(_planned(context, space, sets, None)), None
     made: list[MeasuredEffects] = []
 
     def measuring(wanted: Sequence[bool]) -> MeasuredEffects:
@@ -71,16 +74,24 @@ def decide(
     most = most_trials(target.name, len(space.names_of_factors), several, most_families(layers))
     scoring = Scoring(context, space, sets, task, most)
     judge = Judge(
-        scoring,
+        remembered(context, space, sets, task, scoring),
         lambda posed: MetricEffects(posed, measuring if affordable else None),
     )
     with context.phase("decide"), _labels_hinted(task, sets):
-        plan = make_plan(space, judge)
+        plan = _planned(context, space, sets, judge)
     missed = next((choice.reason for choice in plan.choices if choice.reason.startswith(BEST_EFFORT)), None)
     if missed is not None:
         context.notes.append(missed)
     plan = _changing(replace(plan, passes=sum(each.passes for each in made)))
     return plan, None if judge.beyond is None else Deeper(*judge.beyond, scoring.candidate, target)
+
+
+def _planned(context: Context, space: SearchSpace, sets: Sets | None, judge: Judge | None) -> Plan:
+    """The plan; of a limit of time one whose model was measured."""
+    if space.target.name != LATENCY or sets is None:
+        return make_plan(space, judge)
+    quick, scored = partial(make_plan, judge=None), partial(make_plan, judge=judge)
+    return within_time(context, space, sets, quick, scored)
 
 
 @contextmanager

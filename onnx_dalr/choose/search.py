@@ -83,6 +83,8 @@ def _with_best_factors(space: SearchSpace, judge: Judge, forms: Forms) -> Plan:
     trials = Trials(space, judge)
     for factors in space.names_of_factors:
         if factors == DEFAULT or space.changes(factors, forms):
+            if space.learned is not None:
+                space.learned.make_ready(space.layers, forms, factors)
             trials.enter(f"factors: {factors}", forms, factors)
     return trials.result()
 

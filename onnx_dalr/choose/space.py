@@ -21,6 +21,7 @@ from onnx_dalr.graph.macs import MultiplyAdds
 from onnx_dalr.graph.storage.model import saved_size
 from onnx_dalr.learn.learn import Learned
 from onnx_dalr.learn.trust import DEFAULT
+from onnx_dalr.quality.times import Times
 from onnx_dalr.request.context import Context
 from onnx_dalr.request.selection import formats_of, rule_for
 from onnx_dalr.request.target import Target
@@ -29,6 +30,7 @@ from onnx_dalr.request.weights import WeightRule
 _SMALLEST = 1e-300
 _MOST_ZEROS = 64
 _AT_ONCE, _WIDE = 8, 32  # channels
+_WANT_TIME = ("macs", "latency")  # names of targets
 
 Weigh = Callable[[Forms], int]
 """Bytes on disk of the whole artifact with its layers in these forms."""
@@ -50,6 +52,7 @@ class SearchSpace:
         weights: In which formats numbers may be stored.
         priced: Bytes of forms, where formats make these what counts if no target says it; None for parameters.
         macs: What the model multiplies for one sample; None where no sample is known.
+        times: What the original and its layers take; None where that is no target.
         only: By layer name: the structures it may get, none for a layer that stays in one piece; the others get any.
     """
 
@@ -64,6 +67,7 @@ class SearchSpace:
     weights: tuple[WeightRule, ...] = ()
     priced: Callable[[Layer, Form], float] | None = None
     macs: MultiplyAdds | None = None
+    times: Times | None = None
     only: Mapping[str, frozenset[str]] = field(default_factory=dict)
 
     def with_factors(self, name: str) -> SearchSpace:
@@ -148,11 +152,11 @@ class SearchSpace:
     def _allows(self, layer: Layer, form: Form) -> bool:
         """Whether a form may be chosen at all.
 
-        Who counts multiply-adds wants time, and kernels are computed 8 channels at once: other ranks take 10 to 30 %
-        more of it. Narrow layers have too few ranks to choose from as it is.
+        Who limits multiply-adds or time wants time, and kernels are computed 8 channels at once: other ranks take 10 to
+        30 % more of it. Narrow layers have too few ranks to choose from as it is.
         """
         own = not form.rank or form.structure in self.only.get(layer.name, (form.structure,))
-        in_eights = self.target.name == "macs" and self.target.multiple == 1 and form.structure != PAIR
+        in_eights = self.target.name in _WANT_TIME and self.target.multiple == 1 and form.structure != PAIR
         if in_eights and min(layer.m, layer.shape.channels) >= _WIDE:
             own = own and all(rank % _AT_ONCE == 0 for rank in form.rank)
         return own and self.target.allows(form)
@@ -256,4 +260,5 @@ def space_of(context: Context, target: Target, layers: Sequence[Layer], learned:
         weights=options.weights,
         priced=None if options.keeps or not target.prices_formats else stored,
         macs=context.macs,
+        times=context.times,
     )

@@ -211,7 +211,7 @@ def plan_of(space: SearchSpace, forms: Forms, why: str) -> Plan:
                 form=form,
                 reason=_reason(space, position, form, why, all_untouched=all_untouched),
                 expected_error=None if spectra is None else spectra.expected_error(form),
-                expected_distortion=None if spectra is None or not spectra.has_effect else spectra.effect(form),
+                expected_distortion=None if spectra is None else spectra.known_effect(form),
                 largest_rank=space.largest_rank(layer),
             )
         )

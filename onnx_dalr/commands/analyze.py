@@ -17,8 +17,10 @@ from onnx_dalr.progress import Progress, Silent
 from onnx_dalr.request.context import Context
 from onnx_dalr.request.options import PathLike, Shared, paths, read_options
 from onnx_dalr.request.target import Target
+from onnx_dalr.session.threads import on_one_blas_thread
 
 
+@on_one_blas_thread
 def analyze(
     model: PathLike | ModelProto | Model,
     *,

@@ -14,8 +14,10 @@ from onnx_dalr.request.option import SHARED
 from onnx_dalr.request.options import PathLike, Shared
 from onnx_dalr.request.table import of_function
 from onnx_dalr.results.result import Result
+from onnx_dalr.session.threads import on_one_blas_thread
 
 
+@on_one_blas_thread
 def apply(
     model: PathLike | ModelProto,
     plan: Plan | PathLike,

@@ -17,6 +17,7 @@ from onnx_dalr.request.budgets.budget import LATENCY, QUALITY, RUNNING, Budget, 
 from onnx_dalr.request.options import PathLike
 from onnx_dalr.results.check import BudgetLine, CheckResult
 from onnx_dalr.samples import GivenLabels
+from onnx_dalr.session.threads import on_one_blas_thread
 from onnx_dalr.units import Amount
 
 _UNITS = {"size": "bytes", "growth": "bytes", "params": "parameters", "macs": "multiply-adds"}
@@ -25,6 +26,7 @@ Lines = dict[tuple[Path, int, int], BudgetLine]
 """By model, place of the budget and place of the limit in it."""
 
 
+@on_one_blas_thread
 def check(
     models: PathLike | Sequence[PathLike] = (),
     *,
@@ -47,6 +49,7 @@ def check(
     seed: int = 0,
     batch_size: int | None = None,
     device: str = "auto",
+    threads: int | None = None,
     ops_library: PathLike | Sequence[PathLike] = (),
     resize: tuple[int, int] | int | None = None,
     mean: Sequence[float] | float | None = None,
@@ -90,6 +93,8 @@ def check(
         seed: Of the split, and of what `samples` draws.
         batch_size: Samples run at a time.
         device: "auto", "cpu" or "cuda".
+        threads: Threads to work with; where left out as many as there are cores that may be used, by the affinity of
+            the process and the CPU quota of its container.
         ops_library: Shared libraries of custom operators that the model uses, for ONNX Runtime to load; one or more.
         resize: Image height and width; before a crop, one number is the shorter side.
         mean: Subtracted from the pixels after `scale`, one value or one per channel.

@@ -31,9 +31,11 @@ from onnx_dalr.samples import CLASS_FOLDERS, GivenLabels, InputSpec
 from onnx_dalr.samples.masks import kept_in
 from onnx_dalr.samples.sets import SampleSet, Sets, opened
 from onnx_dalr.session.session import Session, open_session, provider_line
+from onnx_dalr.session.threads import on_one_blas_thread
 from onnx_dalr.session.versions import versions
 
 
+@on_one_blas_thread
 def compare(
     a: PathLike | ModelProto,
     b: PathLike | ModelProto,
@@ -47,6 +49,7 @@ def compare(
     seed: int = 0,
     batch_size: int | None = None,
     device: str = "auto",
+    threads: int | None = None,
     ops_library: PathLike | Sequence[PathLike] = (),
     resize: tuple[int, int] | int | None = None,
     mean: Sequence[float] | float | None = None,
@@ -79,6 +82,8 @@ def compare(
         seed: Of the split, and of what `samples` draws.
         batch_size: Samples run at a time.
         device: "auto", "cpu" or "cuda".
+        threads: Threads to work with; where left out as many as there are cores that may be used, by the affinity of
+            the process and the CPU quota of its container.
         ops_library: Shared libraries of custom operators that the model uses, for ONNX Runtime to load; one or more.
         resize: Image height and width; before a crop, one number is the shorter side.
         mean: Subtracted from the pixels after `scale`, one value or one per channel.

@@ -10,11 +10,14 @@ from pathlib import Path
 from onnx_dalr.ahead.announce import announce_time
 from onnx_dalr.choose.analysis import Analysis
 from onnx_dalr.choose.feasible import check_confidence, check_target
+from onnx_dalr.cluster.cluster import passes_of
 from onnx_dalr.commands.asked import Asked
 from onnx_dalr.factorize import KEPT
 from onnx_dalr.graph.layers import Layer, Skipped
+from onnx_dalr.learn.apart import without_rows
 from onnx_dalr.learn.gathering import gathered
-from onnx_dalr.learn.learn import learn, learn_from, looked_at_in, needs_in, without_rows
+from onnx_dalr.learn.kept import Kept
+from onnx_dalr.learn.learn import learn, learn_from, looked_at_in, needs_in
 from onnx_dalr.learn.statistics_set import METRIC_TASK, StatisticsSet, load_statistics
 from onnx_dalr.learn.trust import DEFAULT
 from onnx_dalr.look.first import FirstLook, look
@@ -54,7 +57,9 @@ def analyzed(
     else:
         assert sets is not None
         refit = asked.written and context.options.refits and task is not None and len(sets.select) > 0
-        learned = learn(context, layers, sets, task, keep=asked.keep, refit=refit)
+        with passes_of(context, sets) as runs:
+            passes = runs if context.work is None else Kept(context, context.work, runs)
+            learned = learn(context, layers, sets, task, keep=asked.keep, refit=refit, passes=passes)
     context.notes.extend(learned.notes)
     unreached = {layer.name for layer in layers if not layer.in_one_piece and layer.name not in learned.rows}
     if unreached:

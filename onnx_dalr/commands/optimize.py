@@ -28,11 +28,13 @@ from onnx_dalr.request.table import of_function
 from onnx_dalr.request.target import is_asked_for, make_target
 from onnx_dalr.results.result import Result
 from onnx_dalr.samples import GivenLabels
+from onnx_dalr.session.threads import on_one_blas_thread
 from onnx_dalr.tune import below
 from onnx_dalr.write.destination import Destination
 from onnx_dalr.write.produce import produce
 
 
+@on_one_blas_thread
 def optimize(
     model: PathLike | ModelProto,
     output: PathLike | None = None,
@@ -42,6 +44,7 @@ def optimize(
     size: str | float | None = None,
     params: str | float | None = None,
     macs: str | float | None = None,
+    latency: str | float | None = None,
     max_drop: str | float | None = None,
     max_error: str | float | None = None,
     energy: str | float | None = None,
@@ -87,7 +90,11 @@ def optimize(
     preprocess: str | Callable[[Any], Any] | None = None,
     thumbnails: PathLike | None = None,
     device: str = "auto",
+    threads: int | None = None,
     ops_library: PathLike | Sequence[PathLike] = (),
+    workers: int | None = None,
+    cluster: str | None = None,
+    work_dir: PathLike | None = None,
     force: bool = False,
     dry_run: bool = False,
     json: PathLike | None = None,
@@ -110,6 +117,7 @@ def optimize(
         size: Target: bytes on disk of the whole artifact, "12MB", "40%" or a number.
         params: Target: parameters of the whole model, "6M", "40%" or a number.
         macs: Target: multiply-adds of the whole model for one sample, "300M", "50%" or a number.
+        latency: Target: time of a run on one sample, "50%" or 0.5 of what the original takes here; it is measured.
         max_drop: Target: score that may be lost, "1%" or 0.01. The default target, with 1 %.
         max_error: Target: relative error of the worst output, 0.02.
         energy: Target: share of each layer's own output variance to keep, 0.99 (LRDKT's rule).
@@ -165,7 +173,12 @@ def optimize(
         preprocess: A function from a Pillow image to an array without the batch axis, or "file.py:function".
         thumbnails: Draw up to 16 images of the fit set as the model sees them into this PNG.
         device: "auto", "cpu" or "cuda".
+        threads: Threads to work with; where left out as many as there are cores that may be used, by the affinity of
+            the process and the CPU quota of its container.
         ops_library: Shared libraries of custom operators that the model uses, for ONNX Runtime to load; one or more.
+        workers: Run the fit samples in so many processes of Dask on this machine.
+        cluster: Run them on the workers of a Dask cluster: the address of its scheduler, "tcp://host:8786".
+        work_dir: A folder in which statistics and scored candidates are kept: a run that was killed goes on from there.
         force: Replace existing files: the output, a plan, statistics, a sheet of thumbnails.
         dry_run: Do everything but write.
         json: Write the report as JSON here, in place of an older one; it comes into place with the model.
@@ -240,7 +253,7 @@ def make(command: str, given: Mapping[str, Any]) -> Result:
         assert target is not None
         chosen = analysis.plan_for(target)
         ready = below(chosen, analysis)
-        return produce(analysis, chosen if ready is None else ready.plan, destination, ready)
+        return produce(analysis, chosen if ready is None else ready.plan, destination, ready, target=target)
 
 
 def _path(given: PathLike | None) -> Path | None:

@@ -27,6 +27,7 @@ from onnx_dalr.samples.masks import kept_in
 from onnx_dalr.samples.proof import with_proof
 from onnx_dalr.samples.sets import SampleSet, Sets, fingerprint, opened
 from onnx_dalr.session.session import open_session
+from onnx_dalr.session.threads import on_one_blas_thread
 from onnx_dalr.tune.losses import Loss
 from onnx_dalr.tune.student import Pupil, pupil_from
 from onnx_dalr.tune.tensors import replaced
@@ -38,6 +39,7 @@ from onnx_dalr.write.destination import Destination
 _SECONDS = 600.0  # where neither steps nor time are given
 
 
+@on_one_blas_thread
 def tune(
     student: PathLike | ModelProto,
     teacher: PathLike | ModelProto,

@@ -12,6 +12,7 @@ Float64 = NDArray[np.float64]
 SKETCH_WIDTH = 64
 # Columns of a Gram computed at a time: one huge X @ X.T crashes OpenBLAS with several threads (methods.md §7.2).
 _TILE = 2048
+_ROWS = 512
 
 
 def product(rows: NDArray[Any], matrix: NDArray[Any]) -> Float64:
@@ -21,13 +22,21 @@ def product(rows: NDArray[Any], matrix: NDArray[Any]) -> Float64:
     return np.asarray(product, np.float64)
 
 
+def times(W: NDArray[Any], right: NDArray[Any]) -> Float64:
+    """W·right in float64, [m, …], of W [m, n]: some rows at a time, as W in float64 may be more than memory holds."""
+    if W.dtype == np.float64 or len(W) <= _ROWS:
+        return np.asarray(W.astype(np.float64, copy=False) @ right)
+    parts = (W[start : start + _ROWS].astype(np.float64) @ right for start in range(0, len(W), _ROWS))
+    return np.concatenate(list(parts))
+
+
 def sketch_matrix(n: int) -> Float64:
     """Ω: the same ±1 matrix [n, 64] everywhere and always, so that sketches add up."""
     bits = np.random.Generator(np.random.PCG64(n)).integers(0, 2, size=(n, SKETCH_WIDTH))
     return (2 * bits - 1).astype(np.float64)
 
 
-def add_gram(into: Float64, rows: Float64) -> None:
+def add_gram(into: Float64, rows: NDArray[Any]) -> None:
     """Adds rowsᵀ·rows, [d, d], of rows [p, d] to the upper block triangle of `into`; read it through `symmetric`."""
     width = rows.shape[1]
     for start in range(0, width, _TILE):

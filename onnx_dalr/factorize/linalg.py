@@ -14,6 +14,12 @@ from onnx_dalr.factorize.gram import Float64, add_gram, symmetric
 _CHUNK = 4096
 ROOT_FLOOR = 1e-9
 
+LARGE = 1024
+"""Rows of a matrix of which products and decompositions take long enough to be worth less precision."""
+
+_TINY, _HUGE = 1e-20, 1e20
+"""Mean squares that float32 holds with room to spare."""
+
 
 @dataclass(frozen=True, eq=False)
 class Side:
@@ -59,14 +65,20 @@ def smaller_side(W: NDArray[Any]) -> Side:
 
 
 def gram(rows: NDArray[Any]) -> Float64:
-    """rowsᵀ·rows, [d, d] float64, of rows [p, d] of any precision."""
-    total = np.zeros((rows.shape[1], rows.shape[1]))
+    """rowsᵀ·rows, [d, d] float64, of rows [p, d] of any precision.
+
+    Of many columns in float32, if the rows are, a few thousand at a time: added up in float64 it is as exact as they.
+    """
+    width = rows.shape[1]
+    as_they_are = rows.dtype == np.float32 and width >= LARGE
+    total = np.zeros((width, width))
     for start in range(0, len(rows), _CHUNK):
-        add_gram(total, rows[start : start + _CHUNK].astype(np.float64))
+        some = rows[start : start + _CHUNK]
+        add_gram(total, some if as_they_are else some.astype(np.float64))
     return symmetric(total)
 
 
-def roots(moment: Float64) -> tuple[Float64, Float64]:
+def roots(moment: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
     """L with L·Lᵀ the moment, [d, d], and L^-ᵀ: by Cholesky, which is many times cheaper than what follows it.
 
     Where the moment is singular: its symmetric root, eigenvalues floored at 1e-9 of the largest.
@@ -78,11 +90,12 @@ def roots(moment: Float64) -> tuple[Float64, Float64]:
     diagonal = np.diag(L)
     if diagonal.min() ** 2 <= ROOT_FLOOR * diagonal.max() ** 2:
         return _symmetric_roots(moment)
-    inverse = scipy.linalg.solve_triangular(L, np.eye(len(L)), lower=True, trans="T", check_finite=False)
+    identity = np.eye(len(L), dtype=L.dtype)
+    inverse = scipy.linalg.solve_triangular(L, identity, lower=True, trans="T", check_finite=False)
     return L, np.asarray(inverse)
 
 
-def _symmetric_roots(moment: Float64) -> tuple[Float64, Float64]:
+def _symmetric_roots(moment: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
     values, V = eigenvectors(moment)
     root = np.sqrt(np.maximum(values, ROOT_FLOOR * values[0]))
     return (V * root) @ V.T, (V / root) @ V.T
@@ -94,9 +107,35 @@ def eigenvectors(H: Float64) -> tuple[Float64, Float64]:
     return values[::-1].copy(), np.ascontiguousarray(vectors[:, ::-1])
 
 
-def quadratic(U: Float64, moment: Float64) -> Float64:
-    """uᵢᵀ·moment·uᵢ for every column uᵢ, [j]."""
-    return np.asarray(np.einsum("ij,ij->j", U, moment @ U))
+def precision(W: NDArray[Any], moment: Float64) -> np.dtype[Any]:
+    """In which a moment of the outputs or inputs of W is worked with: float32 where both W is and they are many.
+
+    Products in it are off by 1e-6 of the largest direction or so, which is less than samples say of any.
+    """
+    mean = float(np.trace(moment)) / max(len(moment), 1)
+    light = W.dtype == np.float32 and len(moment) >= LARGE and _TINY < mean < _HUGE
+    return np.dtype(np.float32 if light else np.float64)
+
+
+def fast_eigenvectors(H: NDArray[Any]) -> tuple[Float64, NDArray[Any]]:
+    """The same where they may be orthonormal to no more than float32: in it if H is or is large, in half the time.
+
+    For who does not rely on it, as who weighs what is left by the directions as they are. What is smaller than 1e-7 of
+    the largest eigenvalue is in no order then.
+    """
+    if len(H) < LARGE and H.dtype == np.float64:
+        return eigenvectors(H)
+    size = float(np.abs(np.diag(H)).max(initial=0.0)) or 1.0  # of gradients, squares may be too small for float32
+    small = (H / size).astype(np.float32)
+    values, vectors = scipy.linalg.eigh(small, overwrite_a=True, check_finite=False, driver="evd")
+    return values[::-1].astype(np.float64) * size, np.ascontiguousarray(vectors[:, ::-1]).astype(H.dtype, copy=False)
+
+
+def quadratic(U: NDArray[Any], moment: NDArray[Any], dtype: np.dtype[Any] | None = None) -> Float64:
+    """uᵢᵀ·moment·uᵢ for every column uᵢ, [j], worked out in a precision of its own where one is given."""
+    if dtype is not None:
+        U, moment = U.astype(dtype, copy=False), moment.astype(dtype, copy=False)
+    return np.asarray(np.einsum("ij,ij->j", U, moment @ U), np.float64)
 
 
 def tail(total: float, removed: Float64) -> Float64:

@@ -8,8 +8,8 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from onnx_dalr.factorize.gram import Float64
-from onnx_dalr.factorize.linalg import eigenvectors, gram, quadratic, roots, tail
+from onnx_dalr.factorize.gram import Float64, times
+from onnx_dalr.factorize.linalg import eigenvectors, fast_eigenvectors, gram, precision, quadratic, roots, tail
 from onnx_dalr.factorize.shrinkage import oas, ridge_of
 from onnx_dalr.factorize.spectrum import Spectrum
 from onnx_dalr.factorize.statistics import Statistics
@@ -39,18 +39,18 @@ class _Oblique:
     """
 
     values: Float64
-    basis: Float64
-    dual: Float64
+    basis: NDArray[Any]
+    dual: NDArray[Any]
     projected: NDArray[Any] | None
-    pulled: Float64
-    gram: Float64
-    covariance: Float64
-    weights: Float64
+    pulled: NDArray[Any]
+    gram: NDArray[Any]
+    covariance: NDArray[Any]
+    weights: NDArray[Any]
     power: float
     weight_power: float
     mean: Float64
 
-    def left(self, moment: Float64, total: float) -> Float64:
+    def left(self, moment: NDArray[Any], total: float) -> Float64:
         """The trace of (W−W') Σ (W−W')ᵀ for every rank, Σ = C or I, exactly, [q + 1].
 
         The directions are not orthogonal, so that they do not simply add up: with B = Dᵀ projected it is
@@ -58,8 +58,8 @@ class _Oblique:
         """
         seen = moment @ self.dual
         pairs = self.gram * (self.dual.T @ seen)
-        own = 2 * np.einsum("ij,ij->j", self.pulled, seen) - np.diag(pairs)
-        return tail(total, own - 2 * np.tril(pairs, -1).sum(axis=1))
+        own = 2 * np.einsum("ij,ij->j", self.pulled, seen).astype(np.float64) - np.diag(pairs)
+        return tail(total, own - 2 * np.tril(pairs, -1).sum(axis=1, dtype=np.float64))
 
 
 def two_sided(W: NDArray[Any], stats: Statistics, a: float, s: float) -> Spectrum:
@@ -73,7 +73,7 @@ def two_sided(W: NDArray[Any], stats: Statistics, a: float, s: float) -> Spectru
     """
     t, unit = stats.trace / stats.n, stats.metric_trace / stats.m
     found = (_on_outputs if stats.m <= stats.n else _on_inputs)(W, stats, a, s)
-    weight_mean = W.astype(np.float64) @ stats.mean
+    weight_mean = times(W, stats.mean)
     errors = found.left(found.covariance, found.power)
     gains = np.maximum(found.values, 0.0)
     return Spectrum(
@@ -130,8 +130,13 @@ def _on_outputs(W: NDArray[Any], stats: Statistics, a: float, s: float) -> _Obli
     """U = eig(Lᵀ W C Wᵀ L), A = L^-ᵀ U, D = L U with G = L Lᵀ, in the m outputs: any root of G gives the same W'."""
     S, WWt, t = stats.output_covariance, gram(W.T), stats.trace / stats.n
     unit = stats.metric_trace / stats.m  # G in units of t_G is shrunk toward the identity
-    root, inverse = roots((1 - s) * stats.output_metric / unit + s * np.eye(stats.m))
-    values, U = eigenvectors(root.T @ ((1 - a) * S + a * t * WWt) @ root)
+    power, weight_power, dtype = float(np.trace(S)), float(np.trace(WWt)), precision(W, S)
+    S, WWt = S.astype(dtype, copy=False), WWt.astype(dtype, copy=False)
+    G = (1 - s) * stats.output_metric / unit
+    G[np.diag_indices_from(G)] += s
+    root, inverse = roots(G.astype(dtype, copy=False))
+    del G
+    values, U = fast_eigenvectors(root.T @ ((1 - a) * S + a * t * WWt) @ root)
     A, D = _unit_columns(inverse @ U, root @ U)
     return _Oblique(
         values=values,
@@ -142,9 +147,9 @@ def _on_outputs(W: NDArray[Any], stats: Statistics, a: float, s: float) -> _Obli
         gram=A.T @ A,
         covariance=S,
         weights=WWt,
-        power=float(np.trace(S)),
-        weight_power=float(np.trace(WWt)),
-        mean=W.astype(np.float64) @ stats.mean,
+        power=power,
+        weight_power=weight_power,
+        mean=times(W, stats.mean),
     )
 
 
@@ -154,9 +159,9 @@ def _on_inputs(W: NDArray[Any], stats: Statistics, a: float, s: float) -> _Obliq
     unit = stats.metric_trace / stats.m
     identity = np.eye(stats.n)
     root, inverse = roots((1 - a) * C + a * t * identity)
-    values, V = eigenvectors(root.T @ ((1 - s) * stats.output_metric / unit + s * WtW) @ root)
-    A, D = _unit_columns(W.astype(np.float64) @ (root @ V), inverse @ V)
-    pulled = W.astype(np.float64).T @ A
+    values, V = fast_eigenvectors(root.T @ ((1 - s) * stats.output_metric / unit + s * WtW) @ root)
+    A, D = _unit_columns(times(W, root @ V), inverse @ V)
+    pulled = times(W.T, A)
     return _Oblique(
         values=values,
         basis=A,
@@ -172,7 +177,7 @@ def _on_inputs(W: NDArray[Any], stats: Statistics, a: float, s: float) -> _Obliq
     )
 
 
-def _unit_columns(A: Float64, D: Float64) -> tuple[Float64, Float64]:
+def _unit_columns(A: NDArray[Any], D: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
     """A and D with the product A Dᵀ kept and columns of A of length one, as in a projection (methods.md §7.3)."""
     length = np.linalg.norm(A, axis=0)
     length[length == 0] = 1.0

@@ -8,8 +8,8 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from onnx_dalr.factorize.gram import Float64
-from onnx_dalr.factorize.linalg import Side, eigenvectors, quadratic, smaller_side, tail
+from onnx_dalr.factorize.gram import Float64, times
+from onnx_dalr.factorize.linalg import Side, eigenvectors, fast_eigenvectors, precision, quadratic, smaller_side, tail
 from onnx_dalr.factorize.metric import metric_share, two_sided
 from onnx_dalr.factorize.shrinkage import oas, ridge_of
 from onnx_dalr.factorize.spectrum import Spectrum
@@ -86,9 +86,10 @@ def _one_sided(W: NDArray[Any], stats: Statistics, a: float) -> Spectrum:
     t = stats.trace / stats.n
     side = smaller_side(W)
     S, WWt = _output_covariance(side, stats), side.gram()
-    _, U = eigenvectors((1 - a) * S + a * t * WWt)
+    H = (1 - a) * S + a * t * WWt
+    _, U = (fast_eigenvectors if precision(W, S) == np.float32 else eigenvectors)(H)
     spectrum = _project("dalr", W, side, U, stats, compensate=True)
-    left_in_W = tail(float(np.trace(WWt)), quadratic(U, WWt))
+    left_in_W = tail(float(np.trace(WWt)), quadratic(U, WWt, precision(W, WWt)))
     return replace(
         spectrum,
         tails=spectrum.errors * (1 - a) + a * t * left_in_W,
@@ -115,10 +116,10 @@ def _project(method: str, W: NDArray[Any], side: Side, U: Float64, stats: Statis
 
     e_k = tr S − Σ_{i≤k} uᵢᵀ S uᵢ with S centred where the bias takes the mean back, uncentred where it does not.
     """
-    weight_mean = W.astype(np.float64) @ stats.mean
+    weight_mean = times(W, stats.mean)
     mean_in_core = side.lower(weight_mean)
     S = _output_covariance(side, stats)
-    variance, offset = quadratic(U, S), (U.T @ mean_in_core) ** 2
+    variance, offset = quadratic(U, S, precision(W, S)), (U.T @ mean_in_core) ** 2
     trace, mean_power = float(np.trace(S)), float(mean_in_core @ mean_in_core)
     errors = tail(trace, variance) if compensate else tail(trace + mean_power, variance + offset)
     return Spectrum(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -21,7 +21,7 @@ class Spectra:
     as a whole is worth is lost on top, of its output's power, or of its effect where that is known.
 
     Attributes:
-        by_structure: By name; at least one.
+        by_structure: By name; at least one. Asking for one may take as long as an eigendecomposition.
         seen: What enters the weight, where rounding reads it.
         rounded: By the name of a format: the share of its output's power that it leaves behind of the weight in one
             piece; nothing where left out.
@@ -43,20 +43,21 @@ class Spectra:
     @property
     def has_effect(self) -> bool:
         """Whether what the layer does to the network's output is known."""
-        return all(each.has_effect for each in self.by_structure.values())
+        return self.first.has_effect
 
     def knows(self, form: Form) -> bool:
         """Whether the samples say enough for a form."""
         return form.structure in (DENSE, *self.by_structure, *self.joined)
 
     def of(self, form: Form) -> Decomposition:
-        """The one that a form belongs to."""
+        """The one that a form belongs to; what its neighbours are is not asked."""
         return self.first if is_one(form) else self.by_structure[form.structure]
 
     def tail(self, form: Form) -> float:
         """Mean of ‖y − ŷ‖² to expect on unseen rows."""
         lost = 0.0 if is_one(form) else self.of(form).tail(form.rank)
-        return lost + self._rounding(form) * self.first.power
+        rounding = self._rounding(form)
+        return lost + rounding * self.first.power if rounding else lost
 
     def effect(self, form: Form) -> float:
         """Distortion of the network's output to expect, in the unit of the seeds; NaN where it is not known."""
@@ -66,6 +67,10 @@ class Spectra:
         rounding = self._rounding(form)
         return lost + rounding * self.first.whole_effect if rounding else lost
 
+    def known_effect(self, form: Form) -> float | None:
+        """The same; None where it is not known."""
+        return self.effect(form) if self.of(form).has_effect else None
+
     def energy_lost(self, form: Form) -> float:
         """Share of the energy of y that is left out."""
         lost = 0.0 if is_one(form) else self.of(form).energy_lost(form.rank)
@@ -74,16 +79,12 @@ class Spectra:
     def calibration_error(self, form: Form) -> float:
         """√(Σ‖y−ŷ‖² / Σ‖y‖²) over the fit rows: what this form alone does to the layer's output."""
         lost = 0.0 if is_one(form) else self.of(form).error(form.rank)
-        return _relative(lost + self._rounding(form) * self.first.power, self.first.power)
+        power = self.of(form).power
+        return _relative(lost + self._rounding(form) * power, power)
 
     def expected_error(self, form: Form) -> float:
         """√(E‖y−ŷ‖² / E‖y‖²) to expect on unseen rows: what this form alone does to the layer's output."""
-        return _relative(self.tail(form), self.first.power)
-
-    def compact(self) -> Spectra:
-        """With what is large in float32."""
-        by_structure = {name: each.compact() for name, each in self.by_structure.items()}
-        return replace(self, by_structure=by_structure)
+        return _relative(self.tail(form), self.of(form).power)
 
     def _rounding(self, form: Form) -> float:
         if form.structure in self.joined:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from onnx_dalr.factorize.gram import Float64
+from onnx_dalr.factorize.gram import Float64, times
 
 GAUGE_FLOOR = 1e-6
 
@@ -83,8 +83,8 @@ class Spectrum:
 
     def compact(self) -> Spectrum:
         """With basis and dual in float32: half the memory, exact enough for weights of no more precision."""
-        dual = None if self.dual is None else self.dual.astype(np.float32)
-        return replace(self, basis=self.basis.astype(np.float32), dual=dual)
+        dual = None if self.dual is None else self.dual.astype(np.float32, copy=False)
+        return replace(self, basis=self.basis.astype(np.float32, copy=False), dual=dual)
 
     def factors(self, rank: int) -> Factors:
         """A·diag(s^½) and diag(s^-½)·Dᵀ·projected: the balanced gauge of methods.md §7.3.
@@ -99,7 +99,7 @@ class Spectrum:
             raise ValueError(f"rank {rank} is not within 0..{self.full_rank}")
         A = self.basis[:, :rank].astype(np.float64)
         D = A if self.dual is None else self.dual[:, :rank].astype(np.float64)
-        rows = D.T if self.projected is None else D.T @ self.projected
+        rows = D.T if self.projected is None else times(self.projected.T, D).T
         gauge = np.sqrt(_latent_scale(self.latent_power[:rank]))
         shift = np.zeros(len(A))
         if self.mean is not None and self.weight_mean is not None:

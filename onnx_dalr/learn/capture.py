@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import reduce
 from operator import or_
@@ -27,7 +27,7 @@ from onnx_dalr.session.session import Device, Session, open_session
 from onnx_dalr.units import format_bytes, format_names
 
 CHUNK_ROWS = 2048
-CHUNK_BYTES = 1 << 28
+CHUNK_BYTES = 1 << 26
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,6 +57,7 @@ def capture(
     metric: bool = False,
     rounded: Callable[[Layer], bool] = lambda layer: False,
     thinner: Thinner | None = None,
+    whole: bool = True,
 ) -> Capture:
     """Runs the probe over the batches and sums up what each layer's weight sees.
 
@@ -75,6 +76,7 @@ def capture(
         metric: Leave room for the gradients too.
         rounded: Whether numbers of a layer may be rounded.
         thinner: Says which rows are looked at of layers in one piece; all where left out.
+        whole: These are all samples there are; of a part of them, no row may reach any layer.
 
     Raises:
         InputError: Statistics too large for this machine, a layer that sees NaN or infinity, or no rows at all.
@@ -110,15 +112,25 @@ def capture(
     for sink in sinks:
         check_memory()
         sink.flush()
-    apart = [sink for sink in sinks if not sink.layer.in_one_piece]
-    if apart and not any(sink.statistics.count for sink in sinks):
-        name = apart[0].layer.name
-        raise InputError(f"no row of the samples reached layer {name!r}, nor any other", "is all masked?")
+    reached = {sink.layer.name: sink.statistics for sink in sinks if sink.statistics.count}
+    if whole:
+        check_reached(layers, reached)
     return Capture(
-        statistics={sink.layer.name: sink.statistics for sink in sinks if sink.statistics.count},
+        statistics=reached,
         provider=session.provider if session else "none",
         notes=tuple(_mask_notes(unmasked, mask_input)),
     )
+
+
+def check_reached(layers: Sequence[Layer], statistics: Mapping[str, Statistics]) -> None:
+    """Refuses samples of which no row reached any layer.
+
+    Raises:
+        InputError: There are layers that can be taken apart, and no statistics at all.
+    """
+    apart = [layer for layer in layers if not layer.in_one_piece]
+    if apart and not statistics:
+        raise InputError(f"no row of the samples reached layer {apart[0].name!r}, nor any other", "is all masked?")
 
 
 def _rows(
@@ -296,4 +308,4 @@ def _mask_notes(unmasked: set[str], mask_input: str | None) -> Iterator[str]:
         yield f"mask {mask_input!r} does not fit the rows of {format_names(sorted(unmasked))}: {what}"
 
 
-__all__ = ["Capture", "capture", "groups_within", "has_room_for_metric", "needs_of"]
+__all__ = ["Capture", "capture", "check_reached", "groups_within", "has_room_for_metric", "needs_of"]

@@ -5,35 +5,27 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-from threadpoolctl import threadpool_limits
-
-from onnx_dalr.factorize import DENSE, Form, Method, Need, Settings, Statistics, metric_shrinkage
-from onnx_dalr.factorize.formats import FORMATS, Format
-from onnx_dalr.factorize.joined.by_use import BY_USE
-from onnx_dalr.factorize.joined.table import Table, Use
+from onnx_dalr.factorize import Form, Need, Statistics
+from onnx_dalr.factorize.formats import FORMATS
 from onnx_dalr.factorize.refit import LARGEST, least_rows
-from onnx_dalr.factorize.rounding import Seen, losses
 from onnx_dalr.factorize.spectra import Spectra
-from onnx_dalr.factorize.structures import Structure, taken_apart
-from onnx_dalr.factorize.structures.whole import Whole
-from onnx_dalr.graph.layers import Layer, matrix
-from onnx_dalr.learn.capture import capture, groups_within, has_room_for_metric, needs_of
+from onnx_dalr.graph.layers import Layer
+from onnx_dalr.learn.apart import add_spectra, joined_forms, make_ready, without_rows, workers_for
+from onnx_dalr.learn.capture import groups_within, has_room_for_metric, needs_of
 from onnx_dalr.learn.extent import in_small_batches
 from onnx_dalr.learn.memo import Memo
-from onnx_dalr.learn.probes import MOST_SAMPLES, add_metric
+from onnx_dalr.learn.passes import Here, Looking, Passes
+from onnx_dalr.learn.probes import MOST_SAMPLES
 from onnx_dalr.learn.statistics_set import StatisticsSet
-from onnx_dalr.learn.thinning import Thinner
-from onnx_dalr.learn.trust import DEFAULT, names_of_factors, trusts
-from onnx_dalr.progress import CAPTURING, FACTORIZING, PROBING, numbered
+from onnx_dalr.learn.trust import DEFAULT
+from onnx_dalr.progress import CAPTURING, PROBING, numbered
 from onnx_dalr.quality.task import Task
 from onnx_dalr.request.context import Context
 from onnx_dalr.request.selection import formats_of
 from onnx_dalr.samples.sets import Sets, fed, fingerprint
 from onnx_dalr.session.memory import memory_limit
+from onnx_dalr.session.threads import blas_threads
 from onnx_dalr.units import format_names
 
 STATISTICS_FLOOR = 1 << 30
@@ -58,6 +50,7 @@ class Learned:
         made: Layers in forms that took long to make.
         gradients: By layer name, of those that may be refitted: statistics that keep a metric, where there is one. None
             where nothing is going to be.
+        threads: To take layers apart with, where that waits until it is asked for.
     """
 
     by_factors: dict[str, dict[str, Spectra]]
@@ -68,6 +61,11 @@ class Learned:
     notes: tuple[str, ...]
     made: Memo = field(default_factory=lambda: Memo(MEMO))
     gradients: dict[str, Statistics] | None = None
+    threads: int = 1
+
+    def make_ready(self, layers: Sequence[Layer], forms: Sequence[Form], factors: str) -> None:
+        """Takes layers apart in what their forms, of these factors, are going to ask for."""
+        make_ready(layers, [self.of(layer.name, factors) for layer in layers], forms, self.threads)
 
     def of(self, layer: str, factors: str = DEFAULT) -> Spectra:
         """Of a layer with factors by name; where it has enough samples there is one name, the default."""
@@ -87,6 +85,8 @@ def learn(
     *,
     keep: bool = False,
     refit: bool = False,
+    waits: bool = False,
+    passes: Passes | None = None,
 ) -> Learned:
     """Statistics and from them the Spectra of every layer, in as few passes over the samples as memory allows.
 
@@ -97,32 +97,38 @@ def learn(
         task: What the outputs are; None for a model without any to seed gradients at.
         keep: Hold on to the statistics.
         refit: Hold on to the metric of layers that may be refitted.
+        waits: Take no layer apart before somebody asks; where memory takes the statistics of all at a time.
+        passes: Who runs the samples; this process where left out.
     """
+    passes = passes or Here(context.original, context.options.runtime)
     method, metric = context.options.method, context.options.wants_metric and task is not None
     looked_at = looked_at_in(context, layers)
     groups = groups_of(context, looked_at, metric=metric)
     kept: dict[str, Statistics] = {}
-    learned = Learned({}, {}, frozenset(), kept, 0, (), gradients={} if refit else None)
+    threads = context.options.runtime.workers
+    learned = Learned({}, {}, frozenset(), kept, 0, (), gradients={} if refit else None, threads=threads)
     if not looked_at:
         learned = replace(learned, digests=frozenset(_digests(sets)))
     for number, group in enumerate(groups, start=1):
         probed_in = [layer for layer in group if not _is_thinned(layer)]
         weighed = metric and bool(probed_in) and has_room_for_metric(group, method)
         part = (number, len(groups))
-        digests: list[str] = []
         fit = in_small_batches(context, group, sets.fit)
-        with context.phase("capture"), context.progress.stage(numbered(CAPTURING, *part), len(sets.fit)) as advance:
-            captured = capture(
-                context.original,
-                group,
-                method,
-                fed(fit, advance, digests),
-                device=context.options.runtime,
-                mask_input=sets.mask_input,
-                metric=weighed,
-                rounded=partial(_rounds, context),
-                thinner=Thinner(len(fit), fit.size_of),
-            )
+        looking = Looking(
+            tuple(group),
+            method.name,
+            weighed,
+            frozenset(layer.name for layer in group if _rounds(context, layer)),
+            sets.mask_input,
+        )
+        width = workers_for(context, group)
+        with (
+            context.phase("capture"),
+            blas_threads(width),
+            context.progress.stage(numbered(CAPTURING, *part), len(sets.fit)) as advance,
+        ):
+            found = passes.capture(looking, fit, advance)
+        captured = found.capture
         statistics, notes, extra = captured.statistics, captured.notes, 0
         light = [name for name, each in statistics.items() if Need.CHANNELS in each.needs]
         if light:
@@ -132,17 +138,13 @@ def learn(
         if weighed and any(layer.name in statistics for layer in probed_in):
             assert task is not None
             few = min(len(sets.fit), MOST_SAMPLES)
-            with context.phase("metric"), context.progress.stage(numbered(PROBING, *part), few) as advance:
-                probed = add_metric(
-                    context.original,
-                    probed_in,
-                    statistics,
-                    sets.fit,
-                    task,
-                    device=context.options.runtime,
-                    mask_input=sets.mask_input,
-                    advance=advance,
-                )
+            with (
+                context.phase("metric"),
+                blas_threads(width),
+                context.progress.stage(numbered(PROBING, *part), few) as advance,
+            ):
+                probing = replace(looking, layers=tuple(probed_in))
+                probed = passes.probe(probing, statistics, sets.fit, task, advance)
             notes, extra = (*notes, *probed.notes), probed.passes
             # What is kept says what there is: halves add up to the whole only if a lost metric is lost for the sum.
             for lost in (statistics[layer.name] for layer in probed_in if layer.name in statistics):
@@ -153,9 +155,11 @@ def learn(
         kept.update(statistics if keep else {})
         if learned.gradients is not None:
             _keep_gradients(context, group, statistics, learned.gradients)
-        add_spectra(context, group, statistics, learned.by_factors, part=part, keep=keep)
+        add_spectra(
+            context, group, statistics, learned.by_factors, part=part, keep=keep, waits=waits and len(groups) == 1
+        )
         learned = replace(
-            learned, digests=frozenset(digests), passes=learned.passes + extra, notes=(*learned.notes, *notes)
+            learned, digests=frozenset(found.digests), passes=learned.passes + extra, notes=(*learned.notes, *notes)
         )
     return _with_others(context, layers, learned)
 
@@ -209,16 +213,12 @@ def looked_at_in(context: Context, layers: Sequence[Layer]) -> list[Layer]:
 def _reads_rows(context: Context, layer: Layer) -> bool:
     """Whether rounding or a joined form reads the rows of a layer in one piece."""
     formats = formats_of(layer, context.options.weights)
-    return bool(_joined_forms(layer, formats)) or (layer.can_be_read and _rounds(context, layer))
+    return bool(joined_forms(layer, formats)) or (layer.can_be_read and _rounds(context, layer))
 
 
 def _is_thinned(layer: Layer) -> bool:
     """Whether some rows of a layer stand for all: only rounding reads them."""
     return layer.in_one_piece and not layer.kind.picks
-
-
-def _joined_forms(layer: Layer, formats: Sequence[str]) -> list[Form]:
-    return [form for joined in layer.joined for form in joined.forms(layer.shape, formats)]
 
 
 def groups_of(context: Context, layers: Sequence[Layer], *, metric: bool) -> list[list[Layer]]:
@@ -237,7 +237,8 @@ def needs_in(context: Context, layer: Layer) -> Need:
 
 def learn_from(context: Context, layers: Sequence[Layer], stats: StatisticsSet) -> Learned:
     """Spectra from statistics that are there already; no sample is run."""
-    learned = Learned({}, {}, stats.samples, {}, 0, stats.notes)
+    threads = context.options.runtime.workers
+    learned = Learned({}, {}, stats.samples, {}, 0, stats.notes, threads=threads)
     looked_at = [layer for layer in looked_at_in(context, layers) if layer.name in stats.layers]
     known = {layer.name: stats.facts(layer.name) for layer in looked_at}
     looked_at = [one for one in looked_at if not _is_thinned(one) or Need.BLOCKS in known[one.name].needs]
@@ -252,105 +253,3 @@ def _with_others(context: Context, layers: Sequence[Layer], learned: Learned) ->
     known = learned.by_factors.setdefault(DEFAULT, {})
     known.update(without_rows(context, [layer for layer in layers if layer.in_one_piece and layer.name not in known]))
     return learned
-
-
-def add_spectra(
-    context: Context,
-    layers: Sequence[Layer],
-    statistics: Mapping[str, Statistics],
-    into: dict[str, dict[str, Spectra]],
-    *,
-    part: tuple[int, int] = (1, 1),
-    keep: bool = True,
-) -> None:
-    """Takes layers apart, with all factors there are to choose from, and adds their Spectra to those of others.
-
-    Args:
-        context: Of the run.
-        layers: The layers.
-        statistics: By layer name; layers without any are left out.
-        into: Factors' name → layer name → Spectra.
-        part: Which group of layers this is, and of how many.
-        keep: Leave the statistics as they are; else one layer's at a time is let go.
-    """
-    method, weights = context.options.method, context.options.weights
-    present = [layer for layer in layers if layer.name in statistics]
-    total = sum(_ways(context, layer, statistics[layer.name]) for layer in present)
-    # One BLAS thread: two on a busy machine take many times as long for an eigendecomposition (methods.md §7.2).
-    with (
-        context.phase("factorize"),
-        context.progress.stage(numbered(FACTORIZING, *part), total) as advance,
-        threadpool_limits(1, user_api="blas"),
-    ):
-        for layer in present:
-            W = matrix(context.original, layer)
-            held = statistics[layer.name]
-            if not keep and isinstance(statistics, dict):
-                del statistics[layer.name]
-            formats = [FORMATS[name] for name in formats_of(layer, weights)]
-            if layer.kind.picks:
-                into.setdefault(DEFAULT, {})[layer.name] = _by_use(layer, W, held, formats)
-                advance(1)
-                continue
-            seen = _seen(held, formats)
-            rounded, apart = losses(formats, W.reshape(layer.shape.dims), layer.dtype, seen)
-            seen = seen.compact() if seen is not None and W.dtype == np.float32 else seen
-            if layer.in_one_piece:
-                into.setdefault(DEFAULT, {})[layer.name] = Spectra({DENSE: Whole()}, rounded=rounded, seen=seen)
-                advance(1)
-                continue
-            for name, settings in trusts(context, W, held).items():
-                found = spectra_of(layer, W, held, method, settings)
-                into.setdefault(name, {})[layer.name] = replace(found, rounded=rounded, rounded_apart=apart, seen=seen)
-                advance(1)
-
-
-def _ways(context: Context, layer: Layer, held: Statistics) -> int:
-    """How many factors by name there are to choose from."""
-    return 1 if layer.kind.picks else len(names_of_factors(context, held))
-
-
-def _by_use(layer: Layer, W: NDArray[Any], held: Statistics, formats: Sequence[Format]) -> Spectra:
-    """Of a table of which it is known how often each of its rows is picked."""
-    use = Use.of(held, metric_shrinkage(W.T, held) if held.metric_probes else 1.0)
-    names = [format.name for format in formats]
-    table = Table.of(W, use, _joined_forms(layer, names), layer.dtype, formats)
-    return Spectra({DENSE: Whole()}, table.by_format, joined={BY_USE: table})
-
-
-def without_rows(context: Context, layers: Sequence[Layer]) -> dict[str, Spectra]:
-    """Spectra of layers in one piece of whose rows nothing is known: they count by their weights."""
-    found = {}
-    for layer in layers:
-        values = matrix(context.original, layer).reshape(layer.shape.dims)
-        formats = (FORMATS[name] for name in formats_of(layer, context.options.weights))
-        found[layer.name] = Spectra({DENSE: Whole()}, *losses(formats, values, layer.dtype, None))
-    return found
-
-
-def _seen(held: Statistics, formats: Sequence[Format]) -> Seen | None:
-    """What enters a layer, where rounding reads that and it is known."""
-    moment = held.moment if any(format.reads_moment for format in formats) else None
-    return None if moment is None else Seen(moment, held.mean)
-
-
-def _says_enough(structure: Structure, layer: Layer, held: Statistics, method: Method) -> bool:
-    """Whether statistics are what a structure reads: all of it, or what it makes do with."""
-    lighter = structure.lighter_needs(layer.shape, method)
-    wanted = [structure.needs(layer.shape, method), *([] if lighter is None else [lighter])]
-    return any(not need & ~held.needs for need in wanted)
-
-
-def spectra_of(layer: Layer, W: NDArray[Any], held: Statistics, method: Method, settings: Settings) -> Spectra:
-    """What a layer loses in every structure, as exactly as its weight is known.
-
-    Args:
-        layer: The layer.
-        W: Its weight, [m, n].
-        held: Its statistics.
-        method: Of the factorization.
-        settings: Of the method.
-    """
-    structures = (one for one in layer.structures if _says_enough(one, layer, held, method))
-    made = taken_apart(structures, W, layer.shape, held, method, settings)
-    return Spectra(made).compact() if W.dtype == np.float32 else Spectra(made)

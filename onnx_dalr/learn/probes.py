@@ -78,18 +78,85 @@ def add_metric(
         advance: Told of samples done.
     """
     reached = [layer for layer in layers if layer.name in statistics]
-    few = samples.spread(MOST_SAMPLES)
-    few = replace(few, batch_size=_batch_size(model, reached, statistics, samples))
+    few = probed_among(model, reached, statistics, samples)
     try:
-        graph = _Graph(model, reached, statistics, task, device)
-        if not graph.sinks:
-            return Probed(0, 0, tuple(graph.notes))
-        count, notes = _probe(graph, few, mask_input, advance)
+        part = probe_part(model, reached, statistics, few, task, device=device, mask_input=mask_input, advance=advance)
     except InputError as error:
-        for layer in reached:
-            statistics[layer.name].forget_metric()
-        return Probed(0, 0, (f"no output metric: {error.message}",))
-    return Probed(count, 1 + 3 * PROBES, (*graph.notes, *notes))
+        return without_metric(error, statistics, reached)
+    return part.told(reached)
+
+
+def probed_among(
+    model: Model, layers: Sequence[Layer], statistics: Mapping[str, Statistics], samples: SampleSet
+) -> SampleSet:
+    """The samples that are probed, so many at a time that what the graph holds stays within bounds."""
+    few = samples.spread(MOST_SAMPLES)
+    return replace(few, batch_size=_batch_size(model, layers, statistics, samples))
+
+
+def without_metric(error: InputError, statistics: Mapping[str, Statistics], layers: Sequence[Layer]) -> Probed:
+    """What came of probes that could not be run: no layer has a metric."""
+    for layer in layers:
+        statistics[layer.name].forget_metric()
+    return Probed(0, 0, (f"no output metric: {error.message}",))
+
+
+@dataclass(frozen=True)
+class ProbedPart:
+    """What came of the probes of some samples; parts add up.
+
+    Attributes:
+        samples: How many they are; 0 where no layer has gradients.
+        lost: Names of the layers whose gradients are not finite.
+        notes: What a user should know of the gradient graph.
+    """
+
+    samples: int
+    lost: frozenset[str]
+    notes: tuple[str, ...]
+
+    def __add__(self, other: ProbedPart) -> ProbedPart:
+        """Of both."""
+        notes = dict.fromkeys((*self.notes, *other.notes))
+        return ProbedPart(self.samples + other.samples, self.lost | other.lost, tuple(notes))
+
+    def told(self, layers: Sequence[Layer]) -> Probed:
+        """What came of it in the end, for a user."""
+        lost = [layer.name for layer in layers if layer.name in self.lost and not layer.kind.picks]
+        why = "their gradients are not finite, their ranks go by measured sensitivity"
+        notes = [*self.notes, *([f"no output metric for {format_names(lost)}: {why}"] if lost else [])]
+        return Probed(self.samples, 1 + 3 * PROBES if self.samples else 0, tuple(notes))
+
+
+def probe_part(
+    model: Model,
+    layers: Sequence[Layer],
+    statistics: Mapping[str, Statistics],
+    samples: SampleSet,
+    task: Task,
+    *,
+    device: Device = "auto",
+    mask_input: str | None = None,
+    advance: Callable[[int], None] = lambda count: None,
+) -> ProbedPart:
+    """Probes all of these samples, in batches of their size, and adds what they say to the statistics.
+
+    Args:
+        model: The original.
+        layers: The layers to look at.
+        statistics: Of each of them, with METRIC among their needs.
+        samples: Of `probed_among`, or a part of them.
+        task: Says what the outputs are.
+        device: Where to run.
+        mask_input: Model input that marks padding.
+        advance: Told of samples done.
+
+    Raises:
+        InputError: The gradient graph cannot be made or run.
+    """
+    graph = _Graph(model, layers, statistics, task, device)
+    count = _probe(graph, samples, mask_input, advance) if graph.sinks else 0
+    return ProbedPart(count, frozenset(sink.layer.name for sink in graph.sinks if sink.lost), tuple(graph.notes))
 
 
 class _Sink:
@@ -179,10 +246,8 @@ def _unreached_note(without: int, layers: int, ended: Sequence[Ended], seeded: S
     return f"{without} of {layers} layers have no output metric, their ranks go by measured sensitivity: {why}"
 
 
-def _probe(
-    graph: _Graph, samples: SampleSet, mask_input: str | None, advance: Callable[[int], None]
-) -> tuple[int, Sequence[str]]:
-    """Runs all probes; says on how many samples, and what to note of it."""
+def _probe(graph: _Graph, samples: SampleSet, mask_input: str | None, advance: Callable[[int], None]) -> int:
+    """Runs all probes; says on how many samples."""
     digests: list[str] = []
     for indices, batch in watched(samples, digests):
         outputs, kept = graph.reference.run(batch), kept_in(batch, mask_input)
@@ -194,9 +259,7 @@ def _probe(
         advance(len(indices))
     for sink in graph.sinks:
         sink.flush()
-    lost = [sink.layer.name for sink in graph.sinks if sink.lost and not sink.layer.kind.picks]
-    why = "their gradients are not finite, their ranks go by measured sensitivity"
-    return len(digests), [f"no output metric for {format_names(lost)}: {why}"] if lost else []
+    return len(digests)
 
 
 def _batch_size(model: Model, layers: Sequence[Layer], statistics: Mapping[str, Statistics], samples: SampleSet) -> int:

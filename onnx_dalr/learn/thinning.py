@@ -33,10 +33,13 @@ class Thinner:
     Which depends on nothing but the number of the sample and how many rows it brings: not on the batches.
     """
 
-    def __init__(self, samples: int, size_of: Callable[[Batch], int]) -> None:
-        """Takes how many samples there will be, and what says how many of them a feed holds."""
+    def __init__(self, samples: int, size_of: Callable[[Batch], int], first: int = 0) -> None:
+        """Takes how many samples there will be, what says how many of them a feed holds, and the number of the first.
+
+        Where somebody else runs the samples before it, that is how many these are.
+        """
         self._all, self._size_of = max(samples, 1), size_of
-        self._first = self._size = 0
+        self._first, self._size = first, 0
 
     def start(self, batch: Batch) -> None:
         """Goes on to the next feed."""

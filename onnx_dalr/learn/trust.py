@@ -18,9 +18,10 @@ LARGE_MODEL = 500_000_000  # bytes from which every choice of factors would be a
 LARGE = 2048  # an eigendecomposition of this size takes seconds: of larger layers there is no more than svd-bc
 
 
-def trusts(context: Context, W: NDArray[Any], held: Statistics) -> dict[str, Settings]:
-    """Settings to choose between where rows, p < 2n, or probes are few: how far C and G are trusted (methods.md §3).
+def trusts(context: Context, W: NDArray[Any], held: Statistics) -> dict[str, Callable[[], Settings]]:
+    """What makes the settings to choose between where rows, p < 2n, or probes are few (methods.md §3).
 
+    They say how far C and G are trusted.
     What the user fixed stays fixed. The last is `svd-bc`, which is all there is beside the default for large layers;
     for large models there is no choice.
     """
@@ -35,7 +36,7 @@ def trusts(context: Context, W: NDArray[Any], held: Statistics) -> dict[str, Set
         _NO_METRIC: lambda: replace(asked, metric=1.0),
         _SVD: lambda: replace(asked, metric=1.0 if weighs else asked.metric, shrinkage=1.0),
     }
-    return {name: made[name]() for name in names_of_factors(context, held)}
+    return {name: made[name] for name in names_of_factors(context, held)}
 
 
 def names_of_factors(context: Context, held: Statistics) -> list[str]:

@@ -25,6 +25,7 @@ from onnx_dalr.progress import Silent
 from onnx_dalr.request.context import Context
 from onnx_dalr.request.options import make_options
 from onnx_dalr.request.wording import speaks_python
+from onnx_dalr.session.threads import on_one_blas_thread
 from onnx_dalr.shown import Shown
 
 
@@ -110,6 +111,7 @@ class Plan(Shown):
         return Plan(**file.load(path))
 
     @speaks_python
+    @on_one_blas_thread
     def apply(
         self, model: str | os.PathLike[str] | ModelProto, *, stats: StatisticsSet | str | os.PathLike[str]
     ) -> ModelProto:

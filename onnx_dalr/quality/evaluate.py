@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -52,6 +53,14 @@ class Latency:
     batch: int
     runs: int
     speedup: Estimate
+
+    @property
+    def share(self) -> Estimate:
+        """After / before, with its 95 % interval."""
+        speedup = self.speedup
+        value = 1 / speedup.value
+        low, high = (1 / end if end > 0 else math.inf for end in (speedup.high, speedup.low))
+        return Estimate(value, low, high, speedup.n)
 
 
 class Runs(Protocol):

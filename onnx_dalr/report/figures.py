@@ -10,6 +10,7 @@ from rich.text import Text
 from onnx_dalr.quality.evaluate import Latency, OutputQuality, Quality
 from onnx_dalr.quality.intervals import Estimate, complement
 from onnx_dalr.quality.memory import Memory
+from onnx_dalr.quality.promise import Promise
 from onnx_dalr.report.parts import fitting_table
 from onnx_dalr.units import format_bytes, format_change, format_count, format_share
 
@@ -139,6 +140,13 @@ def speed_text(latency: Latency, provider: str) -> str:
         f"{latency.before:.3g} ms → {latency.after:.3g} ms a run, {times} "
         f"(medians of {latency.runs} runs in turn, batch {latency.batch}, {device})"
     )
+
+
+def promise_text(promise: Promise) -> str:
+    """What was promised of the time of a run, and what was measured of it."""
+    closely = "kept within noise" if promise.met else "not kept"
+    how = "kept" if promise.measured.value <= promise.asked else closely
+    return f"at most {100 * promise.asked:g} % of the original's time: {percent_text(promise.measured)}, {how}"
 
 
 def memory_text(memory: Memory) -> str:

@@ -13,7 +13,15 @@ from onnx_dalr.factorize import KEPT
 from onnx_dalr.factorize.joined import JOINED
 from onnx_dalr.plan.choice import REFUSED
 from onnx_dalr.report.advice import next_steps
-from onnx_dalr.report.figures import few_samples, memory_text, outputs_table, quality_rows, size_rows, speed_text
+from onnx_dalr.report.figures import (
+    few_samples,
+    memory_text,
+    outputs_table,
+    promise_text,
+    quality_rows,
+    size_rows,
+    speed_text,
+)
 from onnx_dalr.report.parts import facts_table, fitting_table, note_lines, skipped_view, some
 from onnx_dalr.report.plan import curve_view, reason_lines
 from onnx_dalr.report.tuning import tuning_facts, tuning_text
@@ -76,6 +84,8 @@ def _facts(result: Result, *, verbose: bool) -> Iterator[tuple[str, str]]:
         yield "samples", _samples(result)
     if result.latency:
         yield "speed", speed_text(result.latency, result.provider)
+    if result.promise:
+        yield "promise", promise_text(result.promise)
     if result.memory:
         yield "memory", memory_text(result.memory)
     if verbose and result.refitted:

@@ -43,11 +43,15 @@ class Options:
     score: UserScore | None = None
     device: DeviceName = "auto"
     ops_libraries: tuple[Path, ...] = ()
+    workers: int | None = None
+    cluster: str | None = None
+    work_dir: Path | None = None
+    threads: int | None = None
 
     @property
     def runtime(self) -> Runtime:
         """How sessions are opened."""
-        return Runtime(self.device, self.ops_libraries)
+        return Runtime(self.device, self.ops_libraries, self.threads)
 
     @property
     def wants_metric(self) -> bool:
@@ -109,7 +113,11 @@ def make_options(
     outputs: str | Iterable[str] = (),
     score: str | Callable[..., Any] | None = None,
     device: str = "auto",
+    threads: int | None = None,
     ops_library: PathLike | Sequence[PathLike] = (),
+    workers: int | None = None,
+    cluster: str | None = None,
+    work_dir: PathLike | None = None,
 ) -> Options:
     """Checks what was typed.
 
@@ -142,6 +150,10 @@ def make_options(
         score=None if score is None else load_score(score),
         device=_known("device", device),
         ops_libraries=tuple(map(_library, paths(ops_library))),
+        workers=_workers(workers),
+        cluster=cluster,
+        work_dir=None if work_dir is None else Path(work_dir),
+        threads=None if threads is None else _at_least_one(threads),
     )
 
 
@@ -157,6 +169,18 @@ def _known(name: str, given: str) -> Any:
     if given not in option.known_words():
         raise InputError(f"{option.flag} {given!r} is not known", f"one of {', '.join(option.known_words())}")
     return given
+
+
+def _workers(given: int | None) -> int | None:
+    if given is not None and given < 1:
+        raise InputError(f"--workers {given} must be at least 1", "leave it out to run the samples in this process")
+    return given
+
+
+def _at_least_one(threads: int) -> int:
+    if threads < 1:
+        raise InputError(f"--threads {threads} is less than one", "leave it out for as many as there are cores to use")
+    return threads
 
 
 def _library(path: Path) -> Path:
@@ -213,7 +237,11 @@ class Shared(TypedDict, total=False):
     outputs: str | Iterable[str]
     score: str | Callable[..., Any] | None
     device: str
+    threads: int | None
     ops_library: PathLike | Sequence[PathLike]
+    workers: int | None
+    cluster: str | None
+    work_dir: PathLike | None
     eval: Any
     eval_labels: GivenLabels | None
     labels: GivenLabels | None

@@ -20,7 +20,7 @@ def check_given(how: Options, which: SampleOptions, *, thumbnails: bool) -> None
     Raises:
         InputError: They are named, with what would give them a meaning.
     """
-    if idle := [*_of_calib(which), *(["--thumbnails"] if thumbnails else [])]:
+    if idle := [*_of_calib(how, which), *(["--thumbnails"] if thumbnails else [])]:
         raise InputError(
             f"{_mean(idle)} nothing without --calib: the statistics of --stats are taken as they are",
             f"add --calib PATH, or leave {_them(idle)} out",
@@ -32,7 +32,7 @@ def check_given(how: Options, which: SampleOptions, *, thumbnails: bool) -> None
         )
 
 
-def _of_calib(which: SampleOptions) -> Iterator[str]:
+def _of_calib(how: Options, which: SampleOptions) -> Iterator[str]:
     """What is asked of samples that are learned from and chosen on."""
     default = SampleOptions(None)
     for name in ("samples", "seed", "holdout"):
@@ -40,6 +40,9 @@ def _of_calib(which: SampleOptions) -> Iterator[str]:
             yield f"--{name}"
     if which.labels is not None:
         yield "--labels"
+    for option, value in (("--workers", how.workers), ("--cluster", how.cluster), ("--work-dir", how.work_dir)):
+        if value is not None:
+            yield option
 
 
 def _of_any(how: Options, which: SampleOptions) -> Iterator[str]:

@@ -12,6 +12,7 @@ from onnx_dalr.graph.layers import Skipped
 from onnx_dalr.plan.choice import Point
 from onnx_dalr.quality.evaluate import Latency, Quality
 from onnx_dalr.quality.memory import Memory
+from onnx_dalr.quality.promise import Promise
 from onnx_dalr.results.json import to_json
 from onnx_dalr.samples.sets import SampleSets
 from onnx_dalr.shown import Shown
@@ -119,6 +120,7 @@ class Result(Shown):
         versions: Of what it was made with, by name.
         pictures: (name, PNG) of some fit samples as the model sees them, where a page was asked for; not in JSON.
         memory: Of both models in fresh processes; None where it was of no concern, or cannot be measured.
+        promise: Of time, and what was measured of it on the written file; None where that was no target.
         model: The new model, where no output path was given.
     """
 
@@ -152,6 +154,7 @@ class Result(Shown):
     refitted: tuple[str, ...] = ()
     tuning: Tuning | None = None
     memory: Memory | None = None
+    promise: Promise | None = None
     command: str = ""
     versions: dict[str, str] = field(default_factory=dict)
     pictures: tuple[tuple[str, bytes], ...] = field(default=(), repr=False, compare=False)

@@ -85,9 +85,14 @@ class SampleSet:
         return len(self.indices)
 
     def __iter__(self) -> Iterator[tuple[list[int], Batch]]:
+        return self.source.batches(self.indices, self.joined)
+
+    @property
+    def joined(self) -> int:
+        """How many samples are joined where they can be."""
         sizes = range(self.batch_size, 0, -1)
         fits = (size for size in sizes if self.positions not in (min(size, len(self)), len(self) % size))
-        return self.source.batches(self.indices, next(fits, self.batch_size))
+        return next(fits, self.batch_size)
 
     @property
     def ids(self) -> tuple[str, ...]:

@@ -18,6 +18,7 @@ from onnx_dalr.graph.storage.model import Model
 from onnx_dalr.samples.base import Array, Batch
 from onnx_dalr.session.installed import FATAL_ONLY, onnxruntime
 from onnx_dalr.session.refusals import cannot_load, reason_of
+from onnx_dalr.session.threads import usable_cores
 
 DeviceName = Literal["auto", "cpu", "cuda"]
 CPU = "CPUExecutionProvider"
@@ -33,10 +34,17 @@ class Runtime:
     Attributes:
         device: "auto" takes CUDA where it works and the CPU elsewhere.
         ops_libraries: Shared libraries of operators beside its own.
+        threads: So many work on one model; None for as many as there are cores to use.
     """
 
     device: DeviceName = "auto"
     ops_libraries: tuple[Path, ...] = ()
+    threads: int | None = None
+
+    @property
+    def workers(self) -> int:
+        """Threads to work with, at least one."""
+        return self.threads or usable_cores()
 
 
 _NUMBERS = {
@@ -151,6 +159,7 @@ def open_session(
     ort = onnxruntime()
     options = ort.SessionOptions()
     options.log_severity_level = FATAL_ONLY
+    options.intra_op_num_threads = runtime.workers
     # Idle ONNX Runtime threads would spin while NumPy's work, and the other way round (methods.md §7.2).
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     if not prepack:

@@ -44,7 +44,10 @@ def with_everything(candidate: Candidate, plan: Plan, analysis: Analysis) -> Can
     if not few:
         return candidate
     together = _together(sets)
-    more = learn(context, few, together, analysis.task)
+    more = learn(context, few, together, analysis.task, waits=True)
+    with context.phase("factorize"):
+        forms = {layer.name: form for layer, form in zip(analysis.layers, plan.forms, strict=True)}
+        more.make_ready(few, [forms[layer.name] for layer in few], plan.factors)
     by_factors = {name: dict(held) for name, held in learned.by_factors.items()}
     for held in by_factors.values():
         for layer in few:

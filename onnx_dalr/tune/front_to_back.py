@@ -12,7 +12,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
-from threadpoolctl import threadpool_limits
 
 from onnx_dalr.candidate.candidate import Candidate, build, composed, stored, substitution
 from onnx_dalr.candidate.loadable import loadable
@@ -169,8 +168,7 @@ class _Sweep:
         for into, samples in ((sums, fit), (held, select)):
             for layer, x, met in pairs.rows(samples, mask, advance):
                 into[layer].update(x, met, matrix(original, layer))
-        with threadpool_limits(1, user_api="blas"):
-            found = {layer.name: self._best(layer, sums.pop(layer), held.pop(layer)) for layer in group}
+        found = {layer.name: self._best(layer, sums.pop(layer), held.pop(layer)) for layer in group}
         return {name: best for name, best in found.items() if best is not None}
 
     def _best(self, layer: Layer, sums: PairedSums, held: PairedSums) -> Substitution | None:

@@ -10,6 +10,8 @@ from onnx_dalr.candidate.forms import NODES, bytes_in_format, bytes_of, largest_
 from onnx_dalr.candidate.noted import note_that_it_learned
 from onnx_dalr.candidate.small import stays_small
 from onnx_dalr.choose.analysis import Analysis
+from onnx_dalr.choose.costs.latency import LATENCY
+from onnx_dalr.choose.in_time import SECONDS, held_to
 from onnx_dalr.choose.spectrum import spectrum_of
 from onnx_dalr.factorize import UNTOUCHED
 from onnx_dalr.factorize.joined import is_one
@@ -22,6 +24,7 @@ from onnx_dalr.learn.trust import DEFAULT
 from onnx_dalr.plan.plan import Plan
 from onnx_dalr.progress import REWRITING, SAVING
 from onnx_dalr.request.selection import select
+from onnx_dalr.request.target import Target
 from onnx_dalr.request.wording import told_to
 from onnx_dalr.results.result import LayerResult, Result
 from onnx_dalr.samples.sets import Sets
@@ -39,7 +42,14 @@ _MORE_MEMORY = (
 _EIGHT_BITS = "int8"
 
 
-def produce(analysis: Analysis, plan: Plan, destination: Destination, ready: Ready | None = None) -> Result:
+def produce(
+    analysis: Analysis,
+    plan: Plan,
+    destination: Destination,
+    ready: Ready | None = None,
+    *,
+    target: Target | None = None,
+) -> Result:
     """Rewrites the model by a plan, verifies the file and says what it is worth.
 
     Args:
@@ -47,8 +57,10 @@ def produce(analysis: Analysis, plan: Plan, destination: Destination, ready: Rea
         plan: The forms.
         destination: Where to write what.
         ready: What the search made of it already.
+        target: That the plan is for, where it is held against the file; None for a plan that was given.
 
     Raises:
+        TargetError: A limit of time is missed by more than noise.
         VerificationError: The written model does not behave. Nothing is left behind.
         NothingToGainError: It is not smaller.
         InputError: Something cannot be written.
@@ -84,7 +96,9 @@ def produce(analysis: Analysis, plan: Plan, destination: Destination, ready: Rea
             with context.progress.stage(SAVING, None):
                 save(proto, original, written)
                 size = refuse_larger(written, original)
-            verified = verify(written, original, sets, analysis.task, options.runtime, context.progress)
+            seconds = 1.0 if target is None or target.name != LATENCY else SECONDS
+            verified = verify(written, original, sets, analysis.task, options.runtime, context.progress, seconds)
+            promise = None if target is None else held_to(target, verified.latency, context.notes)
             wants = options.concerns_memory and analysis.provider == CPU
             memory = measured_memory(written, original, sets, options.runtime) if wants else None
         if memory is not None and memory.grows and not options.small_memory:
@@ -108,6 +122,7 @@ def produce(analysis: Analysis, plan: Plan, destination: Destination, ready: Rea
             samples=None if sets is None else sets.facts(calibration),
             quality=verified.quality,
             latency=verified.latency,
+            promise=promise,
             memory=memory,
             command=destination.command,
             versions=versions(analysis.provider if sets is not None else ""),
@@ -191,7 +206,7 @@ def _layer_results(analysis: Analysis, learned: Learned, plan: Plan) -> Iterator
             method=first.method if changed else None,
             calibration_error=spectra.calibration_error(form) if changed else None,
             expected_error=spectra.expected_error(form) if changed else None,
-            expected_distortion=spectra.effect(form) if changed and spectra.has_effect else None,
+            expected_distortion=spectra.known_effect(form) if changed else None,
             rows=learned.rows.get(layer.name, 0),
             ridge=first.ridge,
             shrinkage=first.shrinkage,

@@ -76,11 +76,12 @@ def verify(
     task: Task | None,
     device: Device,
     progress: Progress,
+    seconds: float = 1.0,
 ) -> Verified:
     """Checks the file on disk and measures it on the report samples.
 
-    Without report samples only one batch of the fit samples is run, and quality is None; without any the file is
-    loaded and its signature compared.
+    Latency is measured for about so many seconds. Without report samples only one batch of the fit samples is run, and
+    quality is None; without any the file is loaded and its signature compared.
 
     Raises:
         VerificationError: Not a valid model, another signature, or outputs that are not finite.
@@ -105,7 +106,7 @@ def verify(
         )
     with progress.stage(TIMING, None):
         count, batch = (sets.report if len(sets.report) else sets.fit).one()
-        latency = measure_latency(reference, session, batch, count)
+        latency = measure_latency(reference, session, batch, count, seconds)
     return Verified(quality, latency, tuple(digests))
 
 

@@ -232,7 +232,7 @@ def test_a_signal_in_the_middle_is_exit_130_and_leaves_nothing(
 @pytest.mark.parametrize(
     ("module", "step", "phase"),
     [
-        ("learn.learn", "capture", "capturing"),
+        ("learn.passes", "capture", "capturing"),
         ("choose.scoring", "evaluate", "scoring"),
         ("write.verify", "evaluate", "verifying"),
     ],

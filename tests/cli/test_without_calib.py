@@ -18,7 +18,15 @@ COMMANDS: dict[str, tuple[object, ...]] = {
     "apply": ("apply", "model.onnx", "plan.json", "out.onnx", "--stats", "s.npz"),
     "analyze": ("analyze", "model.onnx", "--rank", 4, "--stats", "s.npz"),
 }
-OF_CALIB = (("--labels", "labels.npy"), ("--samples", 9), ("--seed", 3), ("--holdout", 0.2))
+OF_CALIB = (
+    ("--labels", "labels.npy"),
+    ("--samples", 9),
+    ("--seed", 3),
+    ("--holdout", 0.2),
+    ("--workers", 2),
+    ("--cluster", "tcp://scheduler:8786"),
+    ("--work-dir", "work"),
+)
 OF_ANY = (("--batch-size", 8), ("--task", "classify"), ("--score", "mine.py:score"))
 OF_SOME = (("--mask-input", "x"), ("--mean", 0.5), ("--preset", "imagenet"))
 EVAL = ("--eval", "calib.npz")
@@ -64,7 +72,7 @@ def test_what_is_asked_of_any_samples_is_refused_where_there_are_none(
 def test_no_option_about_samples_is_forgotten_here() -> None:
     about = {option.flag for option in of_command("optimize").values() if option.group == SAMPLES}
     asked = {option[0] for option in (*OF_CALIB, *OF_ANY, *OF_SOME)}
-    assert about - asked == {"--calib", "--stats", "--eval", "--eval-labels", "--device", "--ops-library"}
+    assert about - asked == {"--calib", "--stats", "--eval", "--eval-labels", "--device", "--threads", "--ops-library"}
 
 
 def test_so_are_a_sheet_of_thumbnails_and_labels_of_no_samples(run: Run) -> None:

@@ -313,7 +313,7 @@ def test_a_score_of_ones_own_is_what_a_drop_is_measured_in(model: ModelProto) ->
 
 
 def test_without_the_metric_no_gradient_is_run(model: ModelProto, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("onnx_dalr.learn.learn.add_metric", lambda *_, **__: pytest.fail("gradients are run"))
+    monkeypatch.setattr("onnx_dalr.learn.passes.add_metric", lambda *_, **__: pytest.fail("gradients are run"))
     result = optimize(model, calib=tiny.rows(400), rank=8, metric=False)
     assert result.metric_passes == 0
     assert {layer.metric_shrinkage for layer in result.layers} == {None}

@@ -113,7 +113,7 @@ def test_the_papers_method_projects_outputs_and_is_left_out_elsewhere() -> None:
         case.shape,
         case.statistics(),
         METHODS["dalr-2017"],
-        Settings(),
+        Settings,
     )
     assert list(found) == ["out"]
 
@@ -365,7 +365,7 @@ def test_of_weights_alone_tucker_is_a_higher_order_svd() -> None:
 def test_together_they_hold_one_covariance_in_float32() -> None:
     case = kernel(12, 6, (3, 3))
     structures = [STRUCTURES[name] for name in case.names]
-    found = taken_apart(structures, case.W, case.shape, case.statistics(), METHODS["dalr"], Settings())
+    found = taken_apart(structures, case.W, case.shape, case.statistics(), METHODS["dalr"], Settings)
     assert list(found) == list(NAMES)
     small = {name: one.compact() for name, one in found.items()}
     objectives = [getattr(small[name], "objective") for name in FITTED]  # noqa: B009

@@ -179,3 +179,16 @@ def test_bytes_are_those_of_the_arrays() -> None:
         sums = PairedSums(m, n)
         held = sum(array.nbytes for array in (sums.wanted, sums.total, sums.input, sums.cross))
         assert held == PairedSums.bytes_needed(m, n)
+
+
+@pytest.mark.parametrize(("m", "n"), SHAPES)
+@pytest.mark.parametrize("offset", [0.0, 1e4])
+def test_rows_in_float32_say_what_they_say_in_float64(m: int, n: int, offset: float) -> None:
+    """Also where they are nearly all mean, of which a sum of squares in float32 would leave nothing."""
+    W, (x, met) = weight(m, n), rows(n)
+    small = (x + offset).astype(np.float32), (met + offset).astype(np.float32)
+    wide = (each.astype(np.float64) for each in small)
+    one, other = summed(W, *small), summed(W, *wide)  # type: ignore[arg-type]
+    for pull in PULLS:
+        found, wanted = (refitted(W, sums, pull) for sums in (one, other))
+        np.testing.assert_allclose(found.weight, wanted.weight, atol=1e-3 * np.abs(wanted.weight).max())

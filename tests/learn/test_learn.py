@@ -17,9 +17,11 @@ from onnx_dalr.factorize.structures.pair import PairSpectrum
 from onnx_dalr.graph.layers import find, matrix
 from onnx_dalr.graph.storage.model import input_specs
 from onnx_dalr.learn import learn as room
+from onnx_dalr.learn.apart import add_spectra
 from onnx_dalr.learn.capture import needs_of
-from onnx_dalr.learn.learn import Learned, add_spectra, learn, learn_from, trusts
+from onnx_dalr.learn.learn import Learned, learn, learn_from
 from onnx_dalr.learn.statistics_set import StatisticsSet
+from onnx_dalr.learn.trust import trusts
 from onnx_dalr.progress import Silent
 from onnx_dalr.quality.task import Task
 from onnx_dalr.request.context import Context
@@ -185,14 +187,18 @@ def statistics(rows: int, probes: int, *, constant: bool = False, seed: int = 0)
     return held
 
 
+def settings_of(context: Context, W: NDArray[Any], held: Statistics) -> dict[str, Settings]:
+    return {name: make() for name, make in trusts(context, W, held).items()}
+
+
 def test_many_rows_and_many_probes_are_trusted() -> None:
-    assert trusts(run_of(), WEIGHT, statistics(10, 80)) == {"default": Settings()}
-    assert trusts(run_of(), WEIGHT, statistics(10, 0)) == {"default": Settings()}
+    assert settings_of(run_of(), WEIGHT, statistics(10, 80)) == {"default": Settings()}
+    assert settings_of(run_of(), WEIGHT, statistics(10, 0)) == {"default": Settings()}
 
 
 @pytest.mark.parametrize(("rows", "probes"), [(9, 80), (100, 7), (3, 3)])
 def test_of_few_rows_or_probes_there_are_several_ways_to_make(rows: int, probes: int) -> None:
-    found = trusts(run_of(), WEIGHT, statistics(rows, probes))
+    found = settings_of(run_of(), WEIGHT, statistics(rows, probes))
     assert list(found) == ["default", "cautious", "no metric", "svd-bc"]
     assert found["default"] == Settings()
     cautious = found["cautious"]
@@ -205,34 +211,34 @@ def test_of_few_rows_or_probes_there_are_several_ways_to_make(rows: int, probes:
 
 
 def test_few_rows_without_gradients_leave_the_covariance_to_doubt() -> None:
-    assert list(trusts(run_of(), WEIGHT, statistics(9, 0))) == ["default", "cautious", "svd-bc"]
-    found = trusts(run_of(metric=False), WEIGHT, statistics(9, 80))
+    assert list(settings_of(run_of(), WEIGHT, statistics(9, 0))) == ["default", "cautious", "svd-bc"]
+    found = settings_of(run_of(metric=False), WEIGHT, statistics(9, 80))
     assert list(found) == ["default", "cautious", "svd-bc"]
     assert {settings.metric for settings in found.values()} == {None}
 
 
 def test_few_probes_mean_nothing_to_one_who_wants_no_metric() -> None:
-    assert list(trusts(run_of(metric=False), WEIGHT, statistics(100, 1))) == ["default"]
+    assert list(settings_of(run_of(metric=False), WEIGHT, statistics(100, 1))) == ["default"]
 
 
 def test_what_the_user_fixed_stays_fixed() -> None:
-    found = trusts(run_of(shrinkage=0.25), WEIGHT, statistics(3, 3))
+    found = settings_of(run_of(shrinkage=0.25), WEIGHT, statistics(3, 3))
     assert list(found) == ["default", "cautious", "no metric"]
     assert {settings.shrinkage for settings in found.values()} == {0.25}
     cautious = found["cautious"].metric
     assert isinstance(cautious, float)
     assert 0.8 <= cautious <= 1
     assert [settings.metric for settings in found.values()] == ["auto", cautious, 1.0]
-    assert list(trusts(run_of(shrinkage=0.25, metric=False), WEIGHT, statistics(3, 3))) == ["default"]
+    assert list(settings_of(run_of(shrinkage=0.25, metric=False), WEIGHT, statistics(3, 3))) == ["default"]
 
 
 @pytest.mark.parametrize("method", ["svd", "svd-bc", "dalr-2017"])
 def test_other_methods_have_nothing_to_choose_from(method: str) -> None:
-    assert list(trusts(run_of(method=method), WEIGHT, statistics(3, 0))) == ["default"]
+    assert list(settings_of(run_of(method=method), WEIGHT, statistics(3, 0))) == ["default"]
 
 
 def test_rows_that_are_all_the_same_leave_nothing_to_be_cautious_with() -> None:
-    assert list(trusts(run_of(), WEIGHT, statistics(3, 0, constant=True))) == ["default", "svd-bc"]
+    assert list(settings_of(run_of(), WEIGHT, statistics(3, 0, constant=True))) == ["default", "svd-bc"]
 
 
 def test_the_last_way_is_svd_bc_itself() -> None:
@@ -246,12 +252,12 @@ def test_the_last_way_is_svd_bc_itself() -> None:
 
 def test_of_a_large_model_there_is_one_way_to_make_factors(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("onnx_dalr.learn.trust.LARGE_MODEL", 10)
-    assert list(trusts(run_of(), WEIGHT, statistics(3, 3))) == ["default"]
+    assert list(settings_of(run_of(), WEIGHT, statistics(3, 3))) == ["default"]
 
 
 def test_of_a_large_layer_there_is_svd_bc_beside_the_default(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("onnx_dalr.learn.trust.LARGE", 3)
-    assert list(trusts(run_of(), WEIGHT, statistics(3, 3))) == ["default", "svd-bc"]
+    assert list(settings_of(run_of(), WEIGHT, statistics(3, 3))) == ["default", "svd-bc"]
 
 
 def test_a_layer_whose_gradients_do_not_fit_into_memory_is_learned_without_them(

@@ -39,6 +39,7 @@ RESULT = {
     "quality",
     "latency",
     "memory",
+    "promise",
     "device",
     "provider",
     "evaluations",
@@ -143,6 +144,7 @@ def test_the_keys_of_the_json_are_a_contract(facts: dict[str, Any]) -> None:
     assert set(facts["curve"][0]) == POINT
     assert set(facts["latency"]) == LATENCY
     assert facts["memory"] is None  # its weights are kept: it is of no concern
+    assert facts["promise"] is None
     assert set(facts["seconds"]) == PHASES
 
 

@@ -24,7 +24,7 @@ from tests.cli import tiny
 
 PACKAGE = Path(onnx_dalr.__file__).parent
 OPTION = re.compile(r"(?<![\w-])--([a-z][a-z-]*[a-z])")
-NO_OPTION_OF_OURS = {"force-reinstall"}  # pip's
+NO_OPTION_OF_OURS = {"force-reinstall", "no-dashboard"}  # pip's, Dask's
 OF_THE_COMMAND_LINE = {
     "help",
     "version",

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from functools import cached_property, partial
 from typing import Any
 
 from numpy.typing import NDArray
@@ -15,6 +16,7 @@ from onnx_dalr.factorize.statistics import Statistics
 from onnx_dalr.factorize.structures.base import Decomposition, Piece, Pieces, Slot, Structure
 from onnx_dalr.factorize.structures.common import Common
 from onnx_dalr.factorize.structures.kernels import TwoKernels
+from onnx_dalr.factorize.structures.on_demand import OnDemand
 from onnx_dalr.factorize.structures.out import Out
 from onnx_dalr.factorize.structures.pair import Pair
 from onnx_dalr.factorize.structures.tucker import Tucker
@@ -38,9 +40,13 @@ def taken_apart(
     shape: Shape,
     stats: Statistics,
     method: Method,
-    settings: Settings,
-) -> dict[str, Decomposition]:
-    """A weight in every one of these structures that serves the method, by name: what they have in common is made once.
+    settings: Callable[[], Settings],
+    *,
+    compact: bool = False,
+) -> OnDemand:
+    """A weight in every one of these structures that serves the method, by name, each made when it is asked for.
+
+    What they have in common is made once.
 
     Args:
         structures: That apply to the weight.
@@ -48,13 +54,33 @@ def taken_apart(
         shape: Of W.
         stats: What the structures need.
         method: Of the factorization.
-        settings: Of the method.
+        settings: What makes those of the method, when the first structure is asked for.
+        compact: With what is large in float32.
     """
-    common = Common(W, shape, stats, method, settings)
-    return {
-        one.name: one.of(common)
-        if isinstance(one, TwoKernels | Tucker)
-        else one.decompose(W, shape, stats, method, settings)
-        for one in structures
-        if one.serves(method)
-    }
+    shared = _Shared(W, shape, stats, method, settings)
+
+    def make(one: Structure) -> Decomposition:
+        if isinstance(one, TwoKernels | Tucker):
+            made: Decomposition = one.of(shared.common)
+        else:
+            made = one.decompose(W, shape, stats, method, shared.settings)
+        return made.compact() if compact else made
+
+    return OnDemand({one.name: partial(make, one) for one in structures if one.serves(method)})
+
+
+class _Shared:
+    """What several structures of one weight are made from."""
+
+    def __init__(
+        self, W: NDArray[Any], shape: Shape, stats: Statistics, method: Method, settings: Callable[[], Settings]
+    ) -> None:
+        self._facts, self._method, self._make = (W, shape, stats), method, settings
+
+    @cached_property
+    def settings(self) -> Settings:
+        return self._make()
+
+    @cached_property
+    def common(self) -> Common:
+        return Common(*self._facts, self._method, self.settings)

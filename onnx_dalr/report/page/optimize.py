@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 
 from onnx_dalr.report.advice import next_steps
-from onnx_dalr.report.figures import memory_text, quality_rows, size_rows, speed_text
+from onnx_dalr.report.figures import memory_text, promise_text, quality_rows, size_rows, speed_text
 from onnx_dalr.report.page.cards import quality_card, speed_card
 from onnx_dalr.report.page.layers import KINDS, Bar, Curve, kind_of, layer_bars, spectra
 from onnx_dalr.report.page.parts import Card, Cell, DataTable, Facts, Note, Page, Part, Plot, Section, Steps
@@ -96,6 +96,8 @@ def _summary(result: Result, words: Callable[[str], str]) -> Iterator[Part]:
         rows += quality_rows(result.quality, verbose=True)
     if result.latency:
         rows.append(("speed", speed_text(result.latency, result.provider)))
+    if result.promise:
+        rows.append(("promise", promise_text(result.promise)))
     if result.memory:
         rows.append(("memory", memory_text(result.memory)))
     if result.tuning is not None:

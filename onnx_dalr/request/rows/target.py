@@ -7,7 +7,7 @@ from pathlib import Path
 
 from onnx_dalr.request.option import PLAN, Option
 from onnx_dalr.request.option import TARGET as GROUP
-from onnx_dalr.units import parse_amount, parse_error, parse_points, parse_share
+from onnx_dalr.units import parse_amount, parse_error, parse_part_of_time, parse_points, parse_share
 
 _COMMANDS = ("optimize", "analyze")
 _FUNCTIONS = ("optimize", PLAN)
@@ -45,6 +45,17 @@ TARGET = (
         commands=_COMMANDS,
         group=GROUP,
         metavar="300M|50%",
+    ),
+    Option(
+        name="latency",
+        limit=parse_part_of_time,
+        type="str | float | None",
+        text='Target: time of a run on one sample, "50%" or 0.5 of what the original takes here; it is measured.',
+        functions=_FUNCTIONS,
+        help="Time of a run on one sample, as a share of what the original takes on this machine.",
+        commands=_COMMANDS,
+        group=GROUP,
+        metavar="50%",
     ),
     Option(
         name="max_drop",
