@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from benchmark_data import Case, ClassTest, after, outputs
 from benchmark_methods import CONTENDERS, Bench
-from benchmark_pages import BEGIN, END, RESULTS_PAGE, TABLES_PAGE, headline, merged, put
+from benchmark_pages import PART, RESULTS_PAGE, TABLES_PAGE, headline, merged
 from benchmark_report import LOST, ORIGINAL, OUTDONE, Record, draw, markdown
 
 from onnx_dalr.factorize import METHODS
@@ -225,16 +225,16 @@ def test_a_network_that_the_page_does_not_have_yet_is_added_to_it() -> None:
 def test_the_table_at_the_head_of_the_results_is_what_the_page_of_tables_says() -> None:
     docs = Path(__file__).resolve().parent.parent / "docs"
     results, page = ((docs / name).read_text(encoding="utf-8") for name in (RESULTS_PAGE, TABLES_PAGE))
-    assert put(results, headline(page)) == results
+    assert PART.put(results, headline(page)) == results
     assert len(headline(page).splitlines()) > 20
 
 
 def test_the_docs_are_brought_up_to_date(tmp_path: Path) -> None:
     (tmp_path / TABLES_PAGE).write_text(PAGE, encoding="utf-8")
-    (tmp_path / RESULTS_PAGE).write_text(f"# Results\n\n{BEGIN}\nold\n{END}\n\nText.\n", encoding="utf-8")
+    (tmp_path / RESULTS_PAGE).write_text(f"# Results\n\n{PART.begin}\nold\n{PART.end}\n\nText.\n", encoding="utf-8")
     (tmp_path / "run.json").write_text(json.dumps({"records": [asdict(WHOLE), asdict(CELL)]}), encoding="utf-8")
     benchmark.main(["--again", str(tmp_path / "run.json"), "--docs", str(tmp_path)])
     assert "| svd | **10.0** | 40.0 ±1.0 | 1.0 |" in (tmp_path / TABLES_PAGE).read_text(encoding="utf-8")
     results = (tmp_path / RESULTS_PAGE).read_text(encoding="utf-8")
     assert "old" not in results
-    assert results.endswith(f"{END}\n\nText.\n")
+    assert results.endswith(f"{PART.end}\n\nText.\n")

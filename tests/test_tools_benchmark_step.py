@@ -10,7 +10,7 @@ import benchmark_step
 import numpy as np
 import pytest
 from benchmark_step_cases import BATCH, StepCase, case_of, halved
-from benchmark_step_page import BEGIN, END, PAGE, StepRecord, digits, put, table
+from benchmark_step_page import PART, StepRecord, digits, table
 from numpy.typing import NDArray
 from onnx import ModelProto
 
@@ -163,11 +163,11 @@ def test_a_row_says_what_was_measured() -> None:
 
 
 def test_only_what_stands_between_the_marks_is_replaced() -> None:
-    page = f"before\n{BEGIN}\nold\n{END}\nafter"
-    assert put(page, "new") == f"before\n{BEGIN}\n\nnew\n\n{END}\nafter"
-    assert put(put(page, "new"), "newer") == f"before\n{BEGIN}\n\nnewer\n\n{END}\nafter"
+    page = f"before\n{PART.begin}\nold\n{PART.end}\nafter"
+    assert PART.put(page, "new") == f"before\n{PART.begin}\n\nnew\n\n{PART.end}\nafter"
+    assert PART.put(PART.put(page, "new"), "newer") == f"before\n{PART.begin}\n\nnewer\n\n{PART.end}\nafter"
     with pytest.raises(SystemExit, match=r"benchmarks\.md has no lines"):
-        put("nothing", "new")
+        PART.put("nothing", "new")
 
 
 def test_records_are_read_back_and_a_page_is_made_of_them_without_measuring(tmp_path: Path) -> None:
@@ -175,10 +175,10 @@ def test_records_are_read_back_and_a_page_is_made_of_them_without_measuring(tmp_
     file, again = tmp_path / "step.json", tmp_path / "again.json"
     benchmark_step.write(file, {one.cell: one for one in (RECORD, other)})
     assert benchmark_step.read(file) == {("minilm", 1): RECORD, ("minilm", 2): other}
-    (tmp_path / PAGE).write_text(f"x\n{BEGIN}\n{END}\ny\n", encoding="utf-8")
+    (tmp_path / PART.page).write_text(f"x\n{PART.begin}\n{PART.end}\ny\n", encoding="utf-8")
     benchmark_step.main(["--again", str(file), "--json", str(again), "--docs", str(tmp_path)])
     assert again.read_bytes() == file.read_bytes()
-    assert table([RECORD, other]) in (tmp_path / PAGE).read_text(encoding="utf-8")
+    assert table([RECORD, other]) in (tmp_path / PART.page).read_text(encoding="utf-8")
 
 
 def test_without_models_and_records_it_says_what_it_wants(
@@ -191,6 +191,6 @@ def test_without_models_and_records_it_says_what_it_wants(
 
 
 def test_the_page_of_the_docs_has_its_marks() -> None:
-    page = (REPOSITORY / "docs" / PAGE).read_text(encoding="utf-8")
-    assert put(page, "new").count("new") > 0
-    assert page.count(BEGIN) == page.count(END) == 1
+    page = (REPOSITORY / "docs" / PART.page).read_text(encoding="utf-8")
+    assert PART.put(page, "new").count("new") > 0
+    assert page.count(PART.begin) == page.count(PART.end) == 1

@@ -204,7 +204,7 @@ def test_ranks_by_energy_are_the_smallest_that_keep_more_than_one_share() -> Non
 
 def test_the_table_goes_into_its_place_on_the_page() -> None:
     page = (REPOSITORY / "docs" / lrdkt.PAGE).read_text(encoding="utf-8")
-    first, last = lrdkt.marks("numbers")
-    made = page.partition(first)[2].partition(last)[0]
+    part = lrdkt.part("numbers")
+    made = page.partition(part.begin)[2].partition(part.end)[0]
     for one in PUBLISHED:
         assert made.count(f"| {one.weights}, {one.macs} | {one.weights}, {one.macs} |") == 1

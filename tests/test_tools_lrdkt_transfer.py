@@ -14,7 +14,7 @@ import pytest
 from benchmark_data import ClassTest, outputs
 from lrdkt_transfer_cases import CASES, TransferCase
 from lrdkt_transfer_lesson import Samples, Transfer
-from lrdkt_transfer_page import BEGIN, END, ORIGINAL, START, TITLES, Means, TransferRecord, findings, made, put, table
+from lrdkt_transfer_page import ORIGINAL, PART, START, TITLES, Means, TransferRecord, findings, made, table
 from lrdkt_transfer_ways import ANSWERED, LABELS_ONLY, OURS, RECIPE, WAYS, of_answered, terms
 from numpy.typing import NDArray
 from onnx import numpy_helper
@@ -177,19 +177,19 @@ def test_findings_are_of_the_lines_that_have_both() -> None:
 
 
 def test_the_page_keeps_what_stands_around_and_has_its_place() -> None:
-    page = put(f"before\n{BEGIN}\nold\n{END}\nafter\n", made(RECORDS))
-    assert page.startswith(f"before\n{BEGIN}\n\n`python tools/lrdkt_transfer.py")
+    page = PART.put(f"before\n{PART.begin}\nold\n{PART.end}\nafter\n", made(RECORDS))
+    assert page.startswith(f"before\n{PART.begin}\n\n`python tools/lrdkt_transfer.py")
     assert "old" not in page
-    assert page.endswith(f"\n\n{END}\nafter\n")
+    assert page.endswith(f"\n\n{PART.end}\nafter\n")
     with pytest.raises(SystemExit, match="has no lines"):
-        put("nothing", "")
-    assert put((REPOSITORY / "docs" / "benchmarks.md").read_text(encoding="utf-8"), "new").count("\nnew\n") == 1
+        PART.put("nothing", "")
+    assert PART.put((REPOSITORY / "docs" / "benchmarks.md").read_text(encoding="utf-8"), "new").count("\nnew\n") == 1
 
 
 def test_rows_of_an_earlier_run_are_read_and_written(tmp_path: Path) -> None:
     first, docs = tmp_path / "first.json", tmp_path / "docs"
     docs.mkdir()
-    (docs / "benchmarks.md").write_text(f"{BEGIN}\n{END}\n", encoding="utf-8")
+    (docs / "benchmarks.md").write_text(f"{PART.begin}\n{PART.end}\n", encoding="utf-8")
     held = {one.cell: one for one in RECORDS}
     lrdkt_transfer.write(first, held)
     assert lrdkt_transfer.read([first]) == held

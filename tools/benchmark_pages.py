@@ -7,13 +7,17 @@ part can be measured again; the table at the head is read from that page.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from pages import Part
+
 TABLES_PAGE = "benchmark-tables.md"
 RESULTS_PAGE = "benchmarks.md"
-BEGIN, END = "<!-- made by tools/benchmark.py from benchmark-tables.md -->", "<!-- end of what is made -->"
+PART = Part(
+    RESULTS_PAGE, "<!-- made by tools/benchmark.py from benchmark-tables.md -->", "<!-- end of what is made -->"
+)
 SHOWN = {
     "VGG moved to six animal classes, fc6 alone": ("k = 8", "k = 64"),
     "VGG moved to six animal classes, fc7 alone": ("k = 8", "k = 64"),
@@ -205,21 +209,9 @@ def _originals(page: str) -> dict[tuple[str, str], str]:
     return found
 
 
-def put(page: str, made: str) -> str:
-    """The results with what stands between the marks replaced."""
-    before, begin, rest = page.partition(BEGIN)
-    _, end, after = rest.partition(END)
-    if not begin or not end:
-        raise SystemExit(f"{RESULTS_PAGE} has no lines {BEGIN} and {END}")
-    return f"{before}{BEGIN}\n\n{made}\n\n{END}{after}"
-
-
 def update(folder: Path, made: str, lists: Iterable[str] = ()) -> None:
     """Both pages in the folder of the docs."""
-    rewrite: list[tuple[str, Callable[[str], str]]] = [
-        (TABLES_PAGE, lambda page: merged(page, made, lists)),
-        (RESULTS_PAGE, lambda page: put(page, headline((folder / TABLES_PAGE).read_text(encoding="utf-8")))),
-    ]
-    for name, change in rewrite:
-        path = folder / name
-        path.write_text(change(path.read_text(encoding="utf-8")), encoding="utf-8")
+    path = folder / TABLES_PAGE
+    tables = merged(path.read_text(encoding="utf-8"), made, lists)
+    path.write_text(tables, encoding="utf-8")
+    PART.update(folder, headline(tables))

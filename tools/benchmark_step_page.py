@@ -6,9 +6,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-PAGE = "benchmarks.md"
-BEGIN = "<!-- made by tools/benchmark_step.py -->"
-END = "<!-- end of what tools/benchmark_step.py makes -->"
+from pages import Part
+
+PART = Part(
+    "benchmarks.md",
+    "<!-- made by tools/benchmark_step.py -->",
+    "<!-- end of what tools/benchmark_step.py makes -->",
+)
 
 
 @dataclass(frozen=True)
@@ -84,20 +88,6 @@ def digits(value: float) -> str:
     return f"{value:.0f}" if value >= 100 else f"{value:.1f}" if value >= 10 else f"{value:.2f}"
 
 
-def put(page: str, made: str) -> str:
-    """The page with what stands between the marks replaced.
-
-    Raises:
-        SystemExit: The page has no such marks.
-    """
-    before, start, rest = page.partition(BEGIN)
-    _, stop, after = rest.partition(END)
-    if not start or not stop:
-        raise SystemExit(f"{PAGE} has no lines {BEGIN} and {END}")
-    return f"{before}{start}\n\n{made}\n\n{stop}{after}"
-
-
 def update(folder: Path, records: Sequence[StepRecord]) -> None:
     """The page in the folder of the docs."""
-    path = folder / PAGE
-    path.write_text(put(path.read_text(encoding="utf-8"), table(records)), encoding="utf-8")
+    PART.update(folder, table(records))

@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-PAGE = "benchmarks.md"
+from pages import Part
+
 TITLES = {
     "minilm": "MiniLM-L6 sentence encoder, 3,080 banking77 questions",
     "vgg": "VGG moved to six animal classes, 6,000 images",
@@ -60,14 +61,13 @@ class WeightRecord:
         return f"{self.method} {self.asked}: {self.bytes:,} bytes, {figures}, ×{self.speed:.2f}, {self.seconds:.0f} s"
 
 
-def begin(case: str) -> str:
-    """The line before a model's table."""
-    return f"<!-- made by tools/benchmark_weights.py --only {case} -->"
-
-
-def end(case: str) -> str:
-    """The line after it."""
-    return f"<!-- end of {case} by tools/benchmark_weights.py -->"
+def part(case: str) -> Part:
+    """The place of a model's table."""
+    return Part(
+        "benchmarks.md",
+        f"<!-- made by tools/benchmark_weights.py --only {case} -->",
+        f"<!-- end of {case} by tools/benchmark_weights.py -->",
+    )
 
 
 def table(records: Sequence[WeightRecord]) -> str:
@@ -108,19 +108,6 @@ def shown(name: str, value: float) -> str:
     return f"{1000 * value:.3g}" if name == "kl" else f"{100 * value:.2f}"
 
 
-def put(page: str, case: str, made: str) -> str:
-    """The page with what stands between a model's marks replaced.
-
-    Raises:
-        SystemExit: The page has no such marks.
-    """
-    before, start, rest = page.partition(begin(case))
-    _, stop, after = rest.partition(end(case))
-    if not start or not stop:
-        raise SystemExit(f"{PAGE} has no lines {begin(case)} and {end(case)}")
-    return f"{before}{start}\n\n{made}\n\n{stop}{after}"
-
-
 def by_case(records: Iterable[WeightRecord]) -> dict[str, list[WeightRecord]]:
     """The records of each model."""
     held = list(records)
@@ -129,11 +116,8 @@ def by_case(records: Iterable[WeightRecord]) -> dict[str, list[WeightRecord]]:
 
 def update(folder: Path, records: Iterable[WeightRecord]) -> None:
     """The page in the folder of the docs: the tables of these models, all others as they are."""
-    path = folder / PAGE
-    page = path.read_text(encoding="utf-8")
     for case, own in by_case(records).items():
-        page = put(page, case, table(own))
-    path.write_text(page, encoding="utf-8")
+        part(case).update(folder, table(own))
 
 
 def draw(records: Iterable[WeightRecord], folder: Path) -> None:

@@ -31,6 +31,7 @@ from lrdkt_head import with_pooled_head
 from lrdkt_nets import PUBLISHED, Published, build
 from lrdkt_plan import forms_of, plan
 from onnx import ModelProto
+from pages import Part
 
 import onnx_dalr
 
@@ -107,19 +108,9 @@ def table(rows: list[Row]) -> Iterator[str]:
         yield f"| {_TITLES[network]} | all | as it was | | | {weights}, {macs} | {4 * before.weights / 1e6:.1f} |"
 
 
-def marks(command: str) -> tuple[str, str]:
-    """The lines of the page before and after the table of a command."""
-    return f"<!-- made by tools/lrdkt.py {command} -->", f"<!-- end of {command} by tools/lrdkt.py -->"
-
-
-def put(folder: Path, command: str, lines: list[str]) -> None:
-    """The table of a command in its place on the page."""
-    path, (first, last) = folder / PAGE, marks(command)
-    before, begin, rest = path.read_text(encoding="utf-8").partition(first)
-    _, end, after = rest.partition(last)
-    if not begin or not end:
-        raise SystemExit(f"{path} has no lines {first} and {last}")
-    path.write_text("\n".join([before + begin, "", *lines, "", end + after]), encoding="utf-8")
+def part(command: str) -> Part:
+    """The place of the table of a command."""
+    return Part(PAGE, f"<!-- made by tools/lrdkt.py {command} -->", f"<!-- end of {command} by tools/lrdkt.py -->")
 
 
 def numbers(options: argparse.Namespace) -> None:
@@ -137,7 +128,7 @@ def numbers(options: argparse.Namespace) -> None:
     lines = list(table(rows))
     print("\n".join(lines))
     if options.docs:
-        put(options.docs, "numbers", lines)
+        part("numbers").update(options.docs, "\n".join(lines))
 
 
 def compared(options: argparse.Namespace) -> None:
@@ -147,7 +138,7 @@ def compared(options: argparse.Namespace) -> None:
         print(line, flush=True)
         lines.append(line)
     if options.docs:
-        put(options.docs, "beside", lines)
+        part("beside").update(options.docs, "\n".join(lines))
 
 
 def head(options: argparse.Namespace) -> None:

@@ -8,9 +8,13 @@ from pathlib import Path
 from statistics import mean, median, stdev
 
 from lrdkt_transfer_ways import HINTS_ONLY, LABELS_MIXED, LABELS_ONLY, OURS, PLAIN, RECIPE, SOFT, UNLABELLED, WAYS
+from pages import Part
 
-PAGE = "benchmarks.md"
-BEGIN, END = "<!-- made by tools/lrdkt_transfer.py -->", "<!-- end of what tools/lrdkt_transfer.py makes -->"
+PART = Part(
+    "benchmarks.md",
+    "<!-- made by tools/lrdkt_transfer.py -->",
+    "<!-- end of what tools/lrdkt_transfer.py makes -->",
+)
 ORIGINAL, START = "original", "decomposed"
 TITLES = {
     "mnist-5": "MNIST MLP at 5 % of its parameters",
@@ -214,20 +218,6 @@ def made(records: Iterable[TransferRecord]) -> str:
     return "\n\n".join(blocks)
 
 
-def put(page: str, text: str) -> str:
-    """The page with what stands between the marks replaced.
-
-    Raises:
-        SystemExit: The page has no such marks.
-    """
-    before, start, rest = page.partition(BEGIN)
-    _, stop, after = rest.partition(END)
-    if not start or not stop:
-        raise SystemExit(f"{PAGE} has no lines {BEGIN} and {END}")
-    return f"{before}{start}\n\n{text}\n\n{stop}{after}"
-
-
 def update(folder: Path, records: Iterable[TransferRecord]) -> None:
     """The page in the folder of the docs."""
-    path = folder / PAGE
-    path.write_text(put(path.read_text(encoding="utf-8"), made(records)), encoding="utf-8")
+    PART.update(folder, made(records))
