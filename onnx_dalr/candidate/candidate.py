@@ -6,6 +6,7 @@ Search scores what it makes, effects are measured with its pieces, and the file 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from json import dumps
 from typing import Any
@@ -26,10 +27,12 @@ from onnx_dalr.graph.layers import Layer, matrix
 from onnx_dalr.graph.packed.tables import pick_then_unpack
 from onnx_dalr.graph.rewrite import Part, Substitution, rewrite
 from onnx_dalr.graph.storage.model import Model, count_params, metadata
+from onnx_dalr.learn.apart import are_large
 from onnx_dalr.learn.learn import Learned
 from onnx_dalr.learn.trust import DEFAULT
 from onnx_dalr.progress import counted
 from onnx_dalr.request.context import Context
+from onnx_dalr.session.threads import blas_threads
 
 Zeros = dict[tuple[Form | str, Shape, str], Encoded]
 """Zeros as they are stored, by format or joined form, shape and element type."""
@@ -92,7 +95,8 @@ def build(
     """
     text = note(context, layers, forms, learned.calibration)
     made = _made(context, layers, learned, forms, factors, instead or {}, swept=swept)
-    return _rewritten(context, counted(made, advance), text)
+    with blas_threads(context.options.runtime.workers) if are_large(layers) else nullcontext():
+        return _rewritten(context, counted(made, advance), text)
 
 
 def outline(

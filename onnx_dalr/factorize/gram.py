@@ -9,17 +9,40 @@ from numpy.typing import NDArray
 
 Float64 = NDArray[np.float64]
 
+LARGE = 1024
+"""Rows of a matrix of which products and decompositions take long enough to be worth less precision."""
+
+MANY = 256
+"""Columns of rows of which sums of products take long enough for the same."""
+
 SKETCH_WIDTH = 64
 # Columns of a Gram computed at a time: one huge X @ X.T crashes OpenBLAS with several threads (methods.md §7.2).
-_TILE = 2048
+_TILE = 512
 _ROWS = 512
 
+_MOST_OFFSET = 100  # mean squares over variance
+_TINY, _HUGE = 1e-20, 1e30
+"""Sums of squares that float32 holds with room to spare."""
 
-def product(rows: NDArray[Any], matrix: NDArray[Any]) -> Float64:
-    """Rows times matrix in the wider of the two precisions, at least float32."""
+
+def product(rows: NDArray[Any], matrix: NDArray[Any], *, light: bool = False) -> NDArray[Any]:
+    """Rows times matrix in the wider of the two precisions, at least float32; in float64 unless it is to stay light."""
     product_type = np.result_type(rows.dtype, matrix.dtype, np.float32)
     product = rows.astype(product_type, copy=False) @ matrix.astype(product_type, copy=False)
-    return np.asarray(product, np.float64)
+    return np.asarray(product) if light else np.asarray(product, np.float64)
+
+
+def as_exact(rows: NDArray[Any]) -> NDArray[Any]:
+    """Rows in the precision that their products are to be summed up in: float32 stays where little is lost.
+
+    In float32 a sum of a few thousand squares is off by 1e-7 of itself or so. What is left of it once the mean is taken
+    off is off by as much of the whole: where nearly all is mean, float64 it is.
+    """
+    if rows.dtype != np.float32 or not len(rows):
+        return rows.astype(np.float64, copy=False)
+    power, total = float(np.vdot(rows, rows)), rows.sum(axis=0, dtype=np.float64)
+    spread = power - float(total @ total) / len(rows)
+    return rows if _TINY < power < _HUGE and spread * _MOST_OFFSET > power else rows.astype(np.float64)
 
 
 def times(W: NDArray[Any], right: NDArray[Any]) -> Float64:

@@ -9,13 +9,10 @@ import numpy as np
 import scipy.linalg
 from numpy.typing import NDArray
 
-from onnx_dalr.factorize.gram import Float64, add_gram, symmetric
+from onnx_dalr.factorize.gram import LARGE, Float64, add_gram, symmetric
 
 _CHUNK = 4096
 ROOT_FLOOR = 1e-9
-
-LARGE = 1024
-"""Rows of a matrix of which products and decompositions take long enough to be worth less precision."""
 
 _TINY, _HUGE = 1e-20, 1e20
 """Mean squares that float32 holds with room to spare."""
@@ -78,21 +75,56 @@ def gram(rows: NDArray[Any]) -> Float64:
     return symmetric(total)
 
 
-def roots(moment: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
-    """L with L·Lᵀ the moment, [d, d], and L^-ᵀ: by Cholesky, which is many times cheaper than what follows it.
+@dataclass(frozen=True, eq=False)
+class Root:
+    """L with L·Lᵀ a moment, [d, d], in what it is used for.
 
-    Where the moment is singular: its symmetric root, eigenvalues floored at 1e-9 of the largest.
+    By Cholesky, which is many times cheaper than what follows it, and with L a triangle: what it multiplies takes half
+    the time. Where the moment is singular: its symmetric root, eigenvalues floored at 1e-9 of the largest.
+
+    Attributes:
+        L: [d, d].
+        inverse: L^-ᵀ where L is no triangle.
     """
-    try:
-        L = scipy.linalg.cholesky(moment, lower=True, check_finite=False)
-    except np.linalg.LinAlgError:
-        return _symmetric_roots(moment)
-    diagonal = np.diag(L)
-    if diagonal.min() ** 2 <= ROOT_FLOOR * diagonal.max() ** 2:
-        return _symmetric_roots(moment)
-    identity = np.eye(len(L), dtype=L.dtype)
-    inverse = scipy.linalg.solve_triangular(L, identity, lower=True, trans="T", check_finite=False)
-    return L, np.asarray(inverse)
+
+    L: NDArray[Any]
+    inverse: NDArray[Any] | None
+
+    @classmethod
+    def of(cls, moment: NDArray[Any]) -> Root:
+        """Of a symmetric [d, d] moment."""
+        try:
+            L = scipy.linalg.cholesky(moment, lower=True, check_finite=False)
+        except np.linalg.LinAlgError:
+            return cls(*_symmetric_roots(moment))
+        diagonal = np.diag(L)
+        if diagonal.min() ** 2 <= ROOT_FLOOR * diagonal.max() ** 2:
+            return cls(*_symmetric_roots(moment))
+        return cls(L, None)
+
+    def around(self, H: NDArray[Any]) -> NDArray[Any]:
+        """Lᵀ H L of a symmetric H, [d, d], in the precision of L; it holds for its lower triangle alone."""
+        if self.inverse is not None:
+            return np.asarray(self.L.T @ H @ self.L)
+        sygst: Any = scipy.linalg.lapack.ssygst if H.dtype == np.float32 else scipy.linalg.lapack.dsygst
+        made, _ = sygst(H, self.L, itype=2, lower=1)
+        return np.asarray(made)
+
+    def times(self, U: NDArray[Any]) -> NDArray[Any]:
+        """L U, [d, j]."""
+        return np.asarray(self.L @ U)
+
+    def under(self, U: NDArray[Any]) -> NDArray[Any]:
+        """L^-ᵀ U, [d, j]."""
+        if self.inverse is not None:
+            return np.asarray(self.inverse @ U)
+        return np.asarray(scipy.linalg.solve_triangular(self.L, U, lower=True, trans="T", check_finite=False))
+
+
+def roots(moment: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
+    """L with L·Lᵀ the moment, [d, d], and L^-ᵀ, as `Root`."""
+    root = Root.of(moment)
+    return root.L, root.under(np.eye(len(root.L), dtype=root.L.dtype))
 
 
 def _symmetric_roots(moment: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:

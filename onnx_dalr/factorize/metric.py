@@ -6,10 +6,11 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
+import scipy.linalg
 from numpy.typing import NDArray
 
 from onnx_dalr.factorize.gram import Float64, times
-from onnx_dalr.factorize.linalg import eigenvectors, fast_eigenvectors, gram, precision, quadratic, roots, tail
+from onnx_dalr.factorize.linalg import Root, eigenvectors, fast_eigenvectors, gram, precision, tail
 from onnx_dalr.factorize.shrinkage import oas, ridge_of
 from onnx_dalr.factorize.spectrum import Spectrum
 from onnx_dalr.factorize.statistics import Statistics
@@ -18,6 +19,7 @@ SMALLEST_METRIC_SHRINKAGE = 0.05
 """However many the probes: a direction in which none had a gradient is not free, samples to come may use it."""
 
 _REACHED = 1e-6  # of the largest eigenvalue of WᵀW
+_TILE = 512  # directions that are paired with those before them at a time
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,11 +32,10 @@ class _Oblique:
         dual: D, [q, q].
         projected: W, or None for the identity.
         pulled: What pairs with a moment times D: A where m ≤ n, WᵀA otherwise, [q, q].
-        gram: AᵀA, [q, q].
         covariance: S = W C Wᵀ where m ≤ n, C otherwise, [q, q].
-        weights: W Wᵀ where m ≤ n, the identity otherwise, [q, q].
         power: tr W C Wᵀ.
-        weight_power: ‖W‖².
+        shrunk_power: The same of the shrunk covariance.
+        saved: What each direction saves of it, [q].
         mean: W μ where m ≤ n, μ otherwise, [q].
     """
 
@@ -43,23 +44,29 @@ class _Oblique:
     dual: NDArray[Any]
     projected: NDArray[Any] | None
     pulled: NDArray[Any]
-    gram: NDArray[Any]
     covariance: NDArray[Any]
-    weights: NDArray[Any]
     power: float
-    weight_power: float
+    shrunk_power: float
+    saved: Float64
     mean: Float64
 
-    def left(self, moment: NDArray[Any], total: float) -> Float64:
-        """The trace of (W−W') Σ (W−W')ᵀ for every rank, Σ = C or I, exactly, [q + 1].
+    def left(self) -> tuple[Float64, Float64]:
+        """(tr (W−W') C (W−W')ᵀ for every rank, exactly, [q + 1]; dᵢᵀ C dᵢ as seen by `dual`, [q]).
 
-        The directions are not orthogonal, so that they do not simply add up: with B = Dᵀ projected it is
-        tr W Σ Wᵀ − 2 Σ aᵢᵀ W Σ bᵢ + Σ (aᵢᵀaⱼ)(bᵢ Σ bⱼᵀ) over i, j ≤ k.
+        The directions are not orthogonal in C, so that they do not simply add up: with B = Dᵀ projected it is
+        tr W C Wᵀ − 2 Σ aᵢᵀ W C bᵢ + Σ (aᵢᵀaⱼ)(bᵢ C bⱼᵀ) over i, j ≤ k. Pairs below the diagonal alone are worked out.
         """
-        seen = moment @ self.dual
-        pairs = self.gram * (self.dual.T @ seen)
-        own = 2 * np.einsum("ij,ij->j", self.pulled, seen).astype(np.float64) - np.diag(pairs)
-        return tail(total, own - 2 * np.tril(pairs, -1).sum(axis=1, dtype=np.float64))
+        seen = self.covariance @ self.dual
+        own, across = np.empty(len(self.values)), np.empty(len(self.values))
+        latent = np.empty(len(self.values))
+        for start in range(0, len(own), _TILE):
+            stop = min(start + _TILE, len(own))
+            here = slice(start, stop)
+            pairs = (self.basis[:, here].T @ self.basis[:, :stop]) * (self.dual[:, here].T @ seen[:, :stop])
+            latent[here] = np.einsum("ij,ij->j", self.dual[:, here], seen[:, here])
+            own[here] = 2 * np.einsum("ij,ij->j", self.pulled[:, here], seen[:, here]) - np.diag(pairs, start)
+            across[here] = np.tril(pairs, start - 1).sum(axis=1, dtype=np.float64)
+        return tail(self.power, own - 2 * across), latent
 
 
 def two_sided(W: NDArray[Any], stats: Statistics, a: float, s: float) -> Spectrum:
@@ -74,16 +81,16 @@ def two_sided(W: NDArray[Any], stats: Statistics, a: float, s: float) -> Spectru
     t, unit = stats.trace / stats.n, stats.metric_trace / stats.m
     found = (_on_outputs if stats.m <= stats.n else _on_inputs)(W, stats, a, s)
     weight_mean = times(W, stats.mean)
-    errors = found.left(found.covariance, found.power)
+    errors, latent = found.left()
     gains = np.maximum(found.values, 0.0)
     return Spectrum(
         method="dalr",
         basis=found.basis,
         projected=found.projected,
         errors=errors,
-        tails=(1 - a) * errors + a * t * found.left(found.weights, found.weight_power),
+        tails=tail(found.shrunk_power, found.saved),
         power=found.power + float(weight_mean @ weight_mean),
-        latent_power=quadratic(found.dual, found.covariance) + (found.dual.T @ found.mean) ** 2,
+        latent_power=latent + (found.dual.T @ found.mean) ** 2,
         mean=stats.mean,
         weight_mean=weight_mean,
         ridge=ridge_of(a, t),
@@ -116,69 +123,114 @@ def metric_shrinkage(W: NDArray[Any], stats: Statistics) -> float:
     hardly reaches are left out.
     """
     G = stats.output_metric
-    if stats.m > stats.n:
-        values, V = eigenvectors(gram(W))
-        reached = values > _REACHED * values[0]
-        white = V[:, reached] / np.sqrt(values[reached])
-        G = white.T @ G @ white
     if not G.any():
         return 1.0
-    return max(oas(stats.metric_count, len(G), float(np.trace(G)), float(np.sum(G**2))), SMALLEST_METRIC_SHRINKAGE)
+    if stats.m > stats.n:
+        G = (_seen_through_large if precision(W, G) == np.float32 else _seen_through)(W, G)
+    # tr G² is the sum of all squares where G is symmetric.
+    trace, trace_of_square = float(np.trace(G)), float(np.einsum("ij,ji->", G, G, dtype=np.float64))
+    return max(oas(stats.metric_count, len(G), trace, trace_of_square), SMALLEST_METRIC_SHRINKAGE)
+
+
+def _seen_through(W: NDArray[Any], G: Float64) -> Float64:
+    """Wᵀ G W in the coordinates of the directions that W reaches, in which WᵀW is the identity."""
+    values, V = eigenvectors(gram(W))
+    reached = values > _REACHED * values[0]
+    white = V[:, reached] / np.sqrt(values[reached])
+    return np.asarray(white.T @ G @ white)
+
+
+def _seen_through_large(W: NDArray[Any], G: Float64) -> NDArray[Any]:
+    """A matrix of the same traces, of it and of its square, in a tenth of the time: (WᵀW + εI)⁻¹ Wᵀ G W.
+
+    What W hardly reaches is damped by ε in place of being left out.
+    """
+    WtW = gram(W).astype(np.float32)
+    WtW[np.diag_indices_from(WtW)] += np.float32(_REACHED * float(np.trace(WtW, dtype=np.float64)) / len(WtW))
+    small = (G / (np.trace(G) / len(G))).astype(np.float32)  # of gradients, squares may be too small for float32
+    return np.asarray(scipy.linalg.solve(WtW, small, assume_a="pos", overwrite_a=True, check_finite=False))
 
 
 def _on_outputs(W: NDArray[Any], stats: Statistics, a: float, s: float) -> _Oblique:
-    """U = eig(Lᵀ W C Wᵀ L), A = L^-ᵀ U, D = L U with G = L Lᵀ, in the m outputs: any root of G gives the same W'."""
-    S, WWt, t = stats.output_covariance, gram(W.T), stats.trace / stats.n
-    unit = stats.metric_trace / stats.m  # G in units of t_G is shrunk toward the identity
-    power, weight_power, dtype = float(np.trace(S)), float(np.trace(WWt)), precision(W, S)
-    S, WWt = S.astype(dtype, copy=False), WWt.astype(dtype, copy=False)
-    G = (1 - s) * stats.output_metric / unit
+    """U = eig(Lᵀ H L), H = W C Wᵀ, A = L^-ᵀ U, D = L U with G = L Lᵀ, in the m outputs: any root of G gives that W'.
+
+    Then H D = A Λ and Dᵀ H D = Λ: of what C weighs, direction i saves λᵢ ‖aᵢ‖², whatever others there are.
+    """
+    t, unit = stats.trace / stats.n, stats.metric_trace / stats.m  # G in units of t_G is shrunk toward the identity
+    S = stats.output_covariance
+    power, dtype = float(np.trace(S)), precision(W, S)
+    S = S.astype(dtype, copy=False)
+    G = stats.output_metric
+    G *= (1 - s) / unit
     G[np.diag_indices_from(G)] += s
-    root, inverse = roots(G.astype(dtype, copy=False))
+    root = Root.of(G.astype(dtype, copy=False))
     del G
-    values, U = fast_eigenvectors(root.T @ ((1 - a) * S + a * t * WWt) @ root)
-    A, D = _unit_columns(inverse @ U, root @ U)
+    H = gram(W.T).astype(dtype, copy=False)
+    H *= a * t
+    shrunk_power = (1 - a) * power + float(np.trace(H, dtype=np.float64))
+    H += dtype.type(1 - a) * S
+    values, U = fast_eigenvectors(root.around(H))
+    del H
+    A, D = root.under(U), root.times(U)
+    length = _unit_columns(A, D)
     return _Oblique(
         values=values,
         basis=A,
         dual=D,
         projected=W,
         pulled=A,
-        gram=A.T @ A,
         covariance=S,
-        weights=WWt,
         power=power,
-        weight_power=weight_power,
+        shrunk_power=shrunk_power,
+        saved=values * length**2,
         mean=times(W, stats.mean),
     )
 
 
 def _on_inputs(W: NDArray[Any], stats: Statistics, a: float, s: float) -> _Oblique:
-    """V = eig(Lᵀ WᵀG W L), A = W L V, D = L^-ᵀ V with C = L Lᵀ, in the n inputs: Wᵀ G W is all there is of G."""
+    """V = eig(Lᵀ WᵀG W L), A = W L V, D = L^-ᵀ V with C = L Lᵀ, in the n inputs: Wᵀ G W is all there is of G.
+
+    Then W C D = A and Dᵀ C D = I: of what C weighs, direction i saves ‖aᵢ‖².
+    """
     C, WtW, t = stats.input_covariance, gram(W), stats.trace / stats.n
-    unit = stats.metric_trace / stats.m
-    identity = np.eye(stats.n)
-    root, inverse = roots((1 - a) * C + a * t * identity)
-    values, V = fast_eigenvectors(root.T @ ((1 - s) * stats.output_metric / unit + s * WtW) @ root)
-    A, D = _unit_columns(times(W, root @ V), inverse @ V)
-    pulled = times(W.T, A)
+    unit, dtype = stats.metric_trace / stats.m, precision(W, C)
+    power, weight_power = float(np.sum(WtW * C)), float(np.trace(WtW))
+    shrunk = (1 - a) * C
+    shrunk[np.diag_indices_from(shrunk)] += a * t
+    root = Root.of(shrunk.astype(dtype, copy=False))
+    del shrunk
+    G = stats.output_metric
+    G *= (1 - s) / unit
+    WtW *= s
+    G += WtW
+    del WtW
+    values, V = fast_eigenvectors(root.around(G.astype(dtype, copy=False)))
+    del G
+    A, D = _product(W, root.times(V)), root.under(V)
+    length = _unit_columns(A, D)
     return _Oblique(
         values=values,
         basis=A,
         dual=D,
         projected=None,
-        pulled=pulled,
-        gram=A.T @ A,
-        covariance=C,
-        weights=identity,
-        power=float(np.sum(WtW * C)),
-        weight_power=float(np.trace(WtW)),
+        pulled=_product(W.T, A),
+        covariance=C.astype(dtype, copy=False),
+        power=power,
+        shrunk_power=(1 - a) * power + a * t * weight_power,
+        saved=length**2,
         mean=stats.mean,
     )
 
 
-def _unit_columns(A: NDArray[Any], D: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
-    """A and D with the product A Dᵀ kept and columns of A of length one, as in a projection (methods.md §7.3)."""
+def _product(W: NDArray[Any], right: NDArray[Any]) -> NDArray[Any]:
+    """W·right in the precision that the right side is worked with in."""
+    return np.asarray(W @ right) if right.dtype == np.float32 else times(W, right)
+
+
+def _unit_columns(A: NDArray[Any], D: NDArray[Any]) -> Float64:
+    """The lengths of A's columns, which become one: A Dᵀ is kept, as in a projection (methods.md §7.3). Both change."""
     length = np.linalg.norm(A, axis=0)
-    length[length == 0] = 1.0
-    return A / length, D * length
+    scale = np.where(length == 0, 1, length)
+    A /= scale
+    D *= scale
+    return np.asarray(length, np.float64)

@@ -9,7 +9,7 @@ import numpy as np
 import scipy.linalg
 from numpy.typing import NDArray
 
-from onnx_dalr.factorize.gram import Float64, add_gram, product, symmetric
+from onnx_dalr.factorize.gram import Float64, add_gram, as_exact, product, symmetric
 from onnx_dalr.factorize.linalg import roots
 from onnx_dalr.factorize.statistics import Need, Statistics
 
@@ -18,7 +18,6 @@ ROWS_PER_INPUT = 5
 LARGEST = 8192
 """Inputs of which an n×n moment is formed."""
 
-_MOST_OFFSET = 100  # mean squares over variance
 _CONSTANT = 1e-12  # of the squared mean
 _REACHED = 1e-6  # of the largest singular value of W
 
@@ -79,14 +78,10 @@ class PairedSums:
         self.wanted += x.sum(axis=0, dtype=np.float64)
         total = met.sum(axis=0, dtype=np.float64)
         self.total += total
-        power, offset = float(np.vdot(met, met)), float(total @ total) / max(len(met), 1)
-        spread = power - offset
-        # In float32 a sum of squares is off by 1e-7 of itself or so: a thousandth of that ridge.
-        precision = met.dtype if met.dtype == np.float32 and spread * _MOST_OFFSET > power else np.dtype(np.float64)
-        seen = met.astype(precision, copy=False)
+        seen = as_exact(met)  # in float32 it is off by a thousandth of that ridge
         add_gram(self.input, seen)
-        made = product(x, weight.T) if self.m <= self.n else x
-        self.cross += made.astype(precision, copy=False).T @ seen
+        made = product(x, weight.T, light=True) if self.m <= self.n else x
+        self.cross += made.astype(seen.dtype, copy=False).T @ seen
 
     @property
     def varies(self) -> bool:

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from onnx_dalr.factorize.gram import Float64, times
+from onnx_dalr.factorize.gram import LARGE, Float64, times
 
 GAUGE_FLOOR = 1e-6
+
+REMEMBERED = 1 << 27
+"""Bytes of projections that are remembered of one layer."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -18,13 +21,13 @@ class Factors:
     """W ≈ A B at one rank.
 
     Attributes:
-        A: [m, k] float64, the second of the two new weights.
-        B: [k, n] float64, the first.
+        A: [m, k] float64, or float32 of a large weight in it; the second of the two new weights.
+        B: [k, n], the same; the first.
         shift: [m] float64, to be added to the bias; all zeros where the method leaves the bias alone.
     """
 
-    A: Float64
-    B: Float64
+    A: NDArray[Any]
+    B: NDArray[Any]
     shift: Float64
 
 
@@ -67,11 +70,19 @@ class Spectrum:
     dual: NDArray[Any] | None = None
     metric_tails: Float64 | None = None
     metric_shrinkage: float | None = None
+    _projections: list[NDArray[Any]] = field(init=False, default_factory=list, repr=False)
 
     @property
     def full_rank(self) -> int:
         """R = min(m, n): the layer itself."""
         return int(self.basis.shape[1])
+
+    @property
+    def _precision(self) -> np.dtype[Any]:
+        """In which factors are made: where all there is is in float32, sums in it are as exact as what is stored."""
+        given = [self.basis, *(one for one in (self.dual, self.projected) if one is not None)]
+        light = all(one.dtype == np.float32 for one in given) and min(min(one.shape) for one in given) >= LARGE
+        return np.dtype(np.float32 if light else np.float64)
 
     def calibration_error(self, rank: int) -> float:
         """√(Σ‖y−ŷ‖² / Σ‖y‖²) over the fit rows, y = W x: what compressing this layer alone does to its output."""
@@ -97,14 +108,32 @@ class Spectrum:
         """
         if not 0 <= rank <= self.full_rank:
             raise ValueError(f"rank {rank} is not within 0..{self.full_rank}")
-        A = self.basis[:, :rank].astype(np.float64)
-        D = A if self.dual is None else self.dual[:, :rank].astype(np.float64)
-        rows = D.T if self.projected is None else times(self.projected.T, D).T
-        gauge = np.sqrt(_latent_scale(self.latent_power[:rank]))
+        dtype = self._precision
+        A = self.basis[:, :rank].astype(dtype)
+        D = A if self.dual is None else self.dual[:, :rank].astype(dtype)
+        if self.projected is None:
+            rows = D.T
+        else:
+            rows = self._known_rows(D) if dtype == np.float32 else times(self.projected.T, D).T
+        gauge = np.sqrt(_latent_scale(self.latent_power[:rank])).astype(dtype)
         shift = np.zeros(len(A))
         if self.mean is not None and self.weight_mean is not None:
             shift = self.weight_mean - A @ (rows @ self.mean)
         return Factors(A=A * gauge, B=rows / gauge[:, None], shift=shift)
+
+    def _known_rows(self, D: NDArray[Any]) -> NDArray[Any]:
+        """D_kᵀ projected, [k, n], of a large weight: a search asks for one rank after the other.
+
+        What was worked out is remembered as long as it is no more than `REMEMBERED`.
+        """
+        assert self.projected is not None
+        known = self._projections[0] if self._projections else np.zeros((0, self.projected.shape[1]), D.dtype)
+        rank = D.shape[1]
+        if rank > len(known):
+            known = np.concatenate([known, D[:, len(known) :].T @ self.projected])
+            if known.nbytes <= REMEMBERED:
+                self._projections[:] = [known]
+        return known[:rank]
 
 
 def _relative(error: float, power: float) -> float:

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from onnx_dalr.factorize.fields import take, take_integer
-from onnx_dalr.factorize.gram import SKETCH_WIDTH, Float64, add_gram, product, sketch_matrix, symmetric
+from onnx_dalr.factorize.gram import MANY, SKETCH_WIDTH, Float64, add_gram, as_exact, product, sketch_matrix, symmetric
 from onnx_dalr.factorize.moment import Moment, add_blocks, blocks_shape
 
 _CHUNK = 4096  # gradient rows taken to double precision at a time
@@ -121,7 +121,7 @@ class Statistics:
         """Adds the rows of `x`, [p, n], that entered the layer with weight W, [m, n]; OUTPUT alone reads W.
 
         The products W x are taken in the wider of the two precisions (at least float32): they only choose a
-        subspace. Every sum is float64.
+        subspace. Every sum is float64, but for products of some thousand rows of a large layer (`gram.as_exact`).
         """
         wide = x.astype(np.float64)
         self.count += len(x)
@@ -130,7 +130,7 @@ class Statistics:
         if self.sketch is not None:
             self.sketch += wide.T @ (wide @ sketch_matrix(self.n))
         if self.input is not None:
-            add_gram(self.input, wide)
+            add_gram(self.input, as_exact(x) if self.n >= MANY else wide)
         if self.blocks is not None:
             add_blocks(self.blocks, wide)
         if self.channels is not None:
@@ -142,9 +142,9 @@ class Statistics:
         if self.output is not None and self.output_total is not None:
             if weight is None:
                 raise ValueError("the output moment needs the weight")
-            y = product(x, weight.T)
-            self.output_total += y.sum(axis=0)
-            add_gram(self.output, y)
+            y = product(x, weight.T, light=x.dtype == np.float32 and self.m >= MANY)
+            self.output_total += y.sum(axis=0, dtype=np.float64)
+            add_gram(self.output, as_exact(y))
 
     def update_picked(self, numbers: NDArray[np.integer[Any]]) -> None:
         """Adds rows x of a single 1, at these inputs; from the end where they are negative. No moment of x is kept."""
@@ -179,7 +179,8 @@ class Statistics:
             rows = g[start : start + _CHUNK]
             wide = rows.astype(np.float64)
             power[start : start + _CHUNK] = np.einsum("pm,pm->p", wide, wide)
-            add_gram(self.metric, wide if self.m <= self.n else product(rows, weight))
+            seen = rows if self.m <= self.n else product(rows, weight, light=True)
+            add_gram(self.metric, as_exact(seen) if len(self.metric) >= MANY else seen.astype(np.float64))
         if owners is None:
             owners = np.arange(len(g)) * (probes or len(g)) // max(len(g), 1)
         by_probe = np.bincount(owners, power)

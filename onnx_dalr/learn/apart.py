@@ -96,7 +96,7 @@ def make_ready(layers: Sequence[Layer], spectra: Sequence[Spectra], forms: Seque
         threads: So many at a time; one where a layer is large, with as many threads of BLAS.
     """
     asked = [(one.by_structure, form.structure) for one, form in zip(spectra, forms, strict=True)]
-    several = _largest(layers) <= MOST_AT_A_TIME
+    several = not are_large(layers)
     with blas_threads(1 if several else threads):
         wanted = (one for one in asked if one[1] in one[0])
         for _ in side_by_side(lambda one: one[0][one[1]], wanted, threads if several else 1):
@@ -105,7 +105,12 @@ def make_ready(layers: Sequence[Layer], spectra: Sequence[Spectra], forms: Seque
 
 def workers_for(context: Context, layers: Sequence[Layer]) -> int:
     """How many threads BLAS may take for layers: one unless they are large."""
-    return context.options.runtime.workers if _largest(layers) > MOST_AT_A_TIME else 1
+    return context.options.runtime.workers if are_large(layers) else 1
+
+
+def are_large(layers: Sequence[Layer]) -> bool:
+    """Whether one of them is so large that several threads are worth it for it alone."""
+    return _largest(layers) > MOST_AT_A_TIME
 
 
 def _largest(layers: Sequence[Layer]) -> int:
@@ -114,7 +119,7 @@ def _largest(layers: Sequence[Layer]) -> int:
 
 def _threads(context: Context, layers: Sequence[Layer]) -> int:
     """How many layers are taken apart at a time: one where they are large, since each takes several moments' room."""
-    return context.options.runtime.workers if _largest(layers) <= MOST_AT_A_TIME else 1
+    return 1 if are_large(layers) else context.options.runtime.workers
 
 
 def _ways(context: Context, layer: Layer, held: Statistics, sure: tuple[str, ...] | None) -> dict[str, Spectra]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 
@@ -18,7 +18,7 @@ from onnx_dalr.learn.memo import Memo
 from onnx_dalr.learn.passes import Here, Looking, Passes
 from onnx_dalr.learn.probes import MOST_SAMPLES
 from onnx_dalr.learn.statistics_set import StatisticsSet
-from onnx_dalr.learn.trust import DEFAULT
+from onnx_dalr.learn.trust import DEFAULT, gains_by_more
 from onnx_dalr.progress import CAPTURING, PROBING, numbered
 from onnx_dalr.quality.task import Task
 from onnx_dalr.request.context import Context
@@ -30,6 +30,9 @@ from onnx_dalr.units import format_names
 
 STATISTICS_FLOOR = 1 << 30
 """Bytes of statistics that are always allowed at a time; above, as much as the model itself."""
+
+HELD = 1 << 27
+"""Bytes of statistics that are held on to for more samples to be added."""
 
 MEMO = 1 << 29
 """Bytes of weights in forms that take long to make, which are remembered."""
@@ -51,6 +54,7 @@ class Learned:
         gradients: By layer name, of those that may be refitted: statistics that keep a metric, where there is one. None
             where nothing is going to be.
         threads: To take layers apart with, where that waits until it is asked for.
+        sums: By layer name, statistics of layers that gain by more samples, as far as `HELD` takes them.
     """
 
     by_factors: dict[str, dict[str, Spectra]]
@@ -62,6 +66,7 @@ class Learned:
     made: Memo = field(default_factory=lambda: Memo(MEMO))
     gradients: dict[str, Statistics] | None = None
     threads: int = 1
+    sums: dict[str, Statistics] = field(default_factory=dict)
 
     def make_ready(self, layers: Sequence[Layer], forms: Sequence[Form], factors: str) -> None:
         """Takes layers apart in what their forms, of these factors, are going to ask for."""
@@ -86,6 +91,7 @@ def learn(
     keep: bool = False,
     refit: bool = False,
     waits: bool = False,
+    sums_alone: bool = False,
     passes: Passes | None = None,
 ) -> Learned:
     """Statistics and from them the Spectra of every layer, in as few passes over the samples as memory allows.
@@ -98,6 +104,7 @@ def learn(
         keep: Hold on to the statistics.
         refit: Hold on to the metric of layers that may be refitted.
         waits: Take no layer apart before somebody asks; where memory takes the statistics of all at a time.
+        sums_alone: Hold on to the statistics, and make no Spectra at all.
         passes: Who runs the samples; this process where left out.
     """
     passes = passes or Here(context.original, context.options.runtime)
@@ -152,16 +159,23 @@ def learn(
                     lost.drop_metric()
         picked = {layer.name for layer in group if layer.kind.picks}
         learned.rows.update((name, each.count) for name, each in statistics.items() if name not in picked)
-        kept.update(statistics if keep else {})
+        kept.update(statistics if keep or sums_alone else {})
+        if sums_alone:
+            learned = _told(learned, found.digests, extra, notes)
+            continue
         if learned.gradients is not None:
             _keep_gradients(context, group, statistics, learned.gradients)
+        _keep_sums(group, statistics, learned.sums)
         add_spectra(
             context, group, statistics, learned.by_factors, part=part, keep=keep, waits=waits and len(groups) == 1
         )
-        learned = replace(
-            learned, digests=frozenset(found.digests), passes=learned.passes + extra, notes=(*learned.notes, *notes)
-        )
-    return _with_others(context, layers, learned)
+        learned = _told(learned, found.digests, extra, notes)
+    return learned if sums_alone else _with_others(context, layers, learned)
+
+
+def _told(learned: Learned, digests: Iterable[str], passes: int, notes: Iterable[str]) -> Learned:
+    """With what a pass over the samples brought beside statistics."""
+    return replace(learned, digests=frozenset(digests), passes=learned.passes + passes, notes=(*learned.notes, *notes))
 
 
 def _keep_gradients(
@@ -179,6 +193,49 @@ def _keep_gradients(
         if layer.n <= LARGEST and found.count >= least_rows(layer.n) and held + needed <= limit:
             into[layer.name] = found.restricted(needs)
             held += needed
+
+
+def _keep_sums(layers: Sequence[Layer], statistics: Mapping[str, Statistics], into: dict[str, Statistics]) -> None:
+    """Keeps what more samples may be added to, the smallest first."""
+    present = [layer for layer in layers if layer.name in statistics and not (layer.in_one_piece or layer.kind.picks)]
+    held = {layer.name: statistics[layer.name] for layer in present}
+    few = [layer.name for layer in present if gains_by_more(layer, held[layer.name].count)]
+    room = HELD - sum(map(_bytes_of, into.values()))
+    for name in sorted(few, key=lambda name: _bytes_of(held[name])):
+        room -= _bytes_of(held[name])
+        if room < 0:
+            return
+        into[name] = held[name]
+
+
+def _bytes_of(held: Statistics) -> int:
+    return Statistics.bytes_needed(held.m, held.n, held.needs, held.count, held.taps)
+
+
+def learn_more(context: Context, layers: Sequence[Layer], learned: Learned, more: Sets, task: Task | None) -> Learned:
+    """Spectra of layers from what was learned of them and from more samples, which alone are run.
+
+    Args:
+        context: Of the run.
+        layers: Layers of which the sums are held.
+        learned: With these sums.
+        more: Of which the fit samples are run.
+        task: What the outputs are.
+    """
+    added = learn(context, layers, more, task, sums_alone=True)
+    total = {layer.name: _together(learned.sums[layer.name], added.statistics.get(layer.name)) for layer in layers}
+    rows = {name: each.count for name, each in total.items()}
+    found = replace(added, by_factors={}, rows=rows, statistics={})
+    add_spectra(context, layers, total, found.by_factors, keep=False, waits=True)
+    return found
+
+
+def _together(held: Statistics, more: Statistics | None) -> Statistics:
+    """The sums of both, as far as both keep them: gradients may have been lost in one."""
+    if more is None:
+        return held
+    common = held.needs & more.needs
+    return held.restricted(common) + more.restricted(common)
 
 
 def statistics_limit(context: Context) -> int:

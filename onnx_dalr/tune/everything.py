@@ -9,14 +9,11 @@ import numpy as np
 from onnx_dalr.candidate.candidate import Candidate, build
 from onnx_dalr.choose.analysis import Analysis
 from onnx_dalr.factorize.joined import is_one
-from onnx_dalr.graph.layers import Layer
-from onnx_dalr.learn.learn import MEMO, Learned, learn
+from onnx_dalr.learn.learn import MEMO, learn, learn_more
 from onnx_dalr.learn.memo import Memo
+from onnx_dalr.learn.trust import gains_by_more
 from onnx_dalr.plan.plan import Plan
 from onnx_dalr.samples.sets import Sets
-
-ROWS_PER_INPUT = 10
-"""Rows for every input of a layer, from which more of them say nothing new."""
 
 
 def with_everything(candidate: Candidate, plan: Plan, analysis: Analysis) -> Candidate:
@@ -39,12 +36,17 @@ def with_everything(candidate: Candidate, plan: Plan, analysis: Analysis) -> Can
     few = [
         layer
         for layer, form in zip(analysis.layers, plan.forms, strict=True)
-        if not is_one(form) and layer.name not in candidate.instead and _has_few(layer, learned)
+        if not is_one(form)
+        and layer.name not in candidate.instead
+        and gains_by_more(layer, learned.rows.get(layer.name, 0))
     ]
     if not few:
         return candidate
-    together = _together(sets)
-    more = learn(context, few, together, analysis.task, waits=True)
+    added = _added(sets)
+    if all(layer.name in learned.sums for layer in few):
+        more = learn_more(context, few, learned, added, analysis.task)
+    else:
+        more = learn(context, few, _together(sets), analysis.task, waits=True)
     with context.phase("factorize"):
         forms = {layer.name: form for layer, form in zip(analysis.layers, plan.forms, strict=True)}
         more.make_ready(few, [forms[layer.name] for layer in few], plan.factors)
@@ -61,22 +63,25 @@ def with_everything(candidate: Candidate, plan: Plan, analysis: Analysis) -> Can
         digests=learned.digests | more.digests,
         passes=learned.passes + more.passes,
         made=Memo(MEMO),
+        sums={},
     )
     with context.phase("rewrite"):
         made = build(context, analysis.layers, analysis.learned, plan.forms, plan.factors, instead=candidate.instead)
-    added = len(together.fit) - len(sets.fit)
     context.notes.append(
         f"once all was chosen, factors of {len(few)} layer{'s' * (len(few) != 1)} with few rows were made again of "
-        f"all {len(together.fit)} samples but those of the report, {added} more than they were chosen with"
+        f"all {len(sets.fit) + len(added.fit)} samples but those of the report, {len(added.fit)} more than they were "
+        "chosen with"
     )
     return replace(made, instead=candidate.instead)
-
-
-def _has_few(layer: Layer, learned: Learned) -> bool:
-    return 0 < learned.rows.get(layer.name, 0) < ROWS_PER_INPUT * layer.n
 
 
 def _together(sets: Sets) -> Sets:
     """Sets whose fit samples are all but those of the report."""
     indices = np.sort(np.concatenate([each.indices for each in sets.teaching]))
     return replace(sets, fit=replace(sets.fit, indices=indices))
+
+
+def _added(sets: Sets) -> Sets:
+    """Sets whose fit samples are those that were not learned from, but for the report's."""
+    new = np.setdiff1d(np.concatenate([each.indices for each in sets.teaching]), sets.fit.indices)
+    return replace(sets, fit=replace(sets.fit, indices=new))

@@ -36,6 +36,7 @@ from onnx_dalr.factorize.structures import STRUCTURES, Pieces, slots_of
 from onnx_dalr.graph.answers import exposing
 from onnx_dalr.graph.layers import Layer, matrix
 from onnx_dalr.graph.rewrite import Substitution
+from onnx_dalr.learn.apart import are_large
 from onnx_dalr.learn.learn import statistics_limit
 from onnx_dalr.plan.plan import Plan
 from onnx_dalr.progress import REFITTING, numbered
@@ -43,7 +44,9 @@ from onnx_dalr.quality.evaluate import Recalled
 from onnx_dalr.quality.task import Task
 from onnx_dalr.samples.sets import SampleSet, Sets
 from onnx_dalr.session.session import open_session, reference_session
+from onnx_dalr.session.threads import side_by_side
 from onnx_dalr.tune.fronts import depths, enough_samples, fronts
+from onnx_dalr.tune.halfway import Kept
 from onnx_dalr.tune.pairs import Pairs
 from onnx_dalr.units import format_names
 
@@ -96,6 +99,8 @@ class _Sweep:
         self._sets, self._task = sets, task
         self._start = self._candidate = candidate
         self._instead: dict[str, Substitution] = {}
+        self._later: Sequence[Layer] = ()
+        self._kept: tuple[Kept, Kept] | None = None
 
     def can_move(self, layer: Layer) -> bool:
         """Whether enough is known of a layer."""
@@ -111,8 +116,10 @@ class _Sweep:
             reference_session(context.original, context.options.runtime, self._task.hidden), self._sets.select
         )
         first = best = self._trial(self._start, reference)
+        size = min(map(self._batch_size, groups))  # the same for all: what is kept of a batch is of the same samples
         for number, group in enumerate(groups, start=1):
-            fit, select = self._samples(group)
+            self._later = [layer for after in groups[number:] for layer in after]
+            fit, select = self._samples(group, size)
             steps = len(fit) + len(select)
             with context.progress.stage(numbered(REFITTING, number, len(groups)), steps) as advance:
                 found = self._better(group, fit, select, advance)
@@ -139,15 +146,16 @@ class _Sweep:
         lost = {"max-drop": trial.drop <= max(first.drop, 0.0), "max-error": trial.error <= first.error}
         return all(kept for name, kept in lost.items() if self._plan.target.startswith(name))
 
-    def _samples(self, group: Sequence[Layer]) -> tuple[SampleSet, SampleSet]:
-        """Fit samples with rows enough for every layer of a group, and the select samples.
+    def _batch_size(self, group: Sequence[Layer]) -> int:
+        """So few samples at a time that the rows of both models take no more than `MOST_BYTES`."""
+        fit = self._sets.fit
+        held = 8 * sum(self._learned.rows[one.name] / len(fit) * one.n for one in group)
+        return int(np.clip(MOST_BYTES / held, 1, fit.batch_size))
 
-        So few are run at a time that the rows of both models take no more than `MOST_BYTES`.
-        """
+    def _samples(self, group: Sequence[Layer], size: int) -> tuple[SampleSet, SampleSet]:
+        """Fit samples with rows enough for every layer of a group, and the select samples; so many at a time."""
         fit = self._sets.fit
         rows = {one.name: self._learned.rows[one.name] / len(fit) for one in group}
-        held = 8 * sum(rows[one.name] * one.n for one in group)
-        size = int(np.clip(MOST_BYTES / held, 1, fit.batch_size))
         enough = fit.spread(enough_samples(group, rows, len(fit)))
         return replace(enough, batch_size=size), replace(self._sets.select, batch_size=size)
 
@@ -163,13 +171,15 @@ class _Sweep:
     ) -> dict[str, Substitution]:
         """By layer name, what does better on the select samples than what is there."""
         original, mask = self._context.original, self._sets.mask_input
-        pairs = Pairs(self._context, self._candidate.proto, group)
+        pairs = Pairs(self._context, self._candidate.proto, group, self._later, self._kept)
         sums, held = ({layer: PairedSums(layer.m, layer.n) for layer in group} for _ in range(2))
         for into, samples in ((sums, fit), (held, select)):
             for layer, x, met in pairs.rows(samples, mask, advance):
                 into[layer].update(x, met, matrix(original, layer))
-        found = {layer.name: self._best(layer, sums.pop(layer), held.pop(layer)) for layer in group}
-        return {name: best for name, best in found.items() if best is not None}
+        self._kept = pairs.kept
+        width = 1 if are_large(group) else self._context.options.runtime.workers
+        found = side_by_side(lambda layer: self._best(layer, sums.pop(layer), held.pop(layer)), group, width)
+        return {layer.name: best for layer, best in zip(group, found, strict=True) if best is not None}
 
     def _best(self, layer: Layer, sums: PairedSums, held: PairedSums) -> Substitution | None:
         """A layer refitted, as far as held-out rows say is best; None where what is there errs less on these."""

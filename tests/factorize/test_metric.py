@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from onnx_dalr.factorize import METHODS, Factors, Need, Settings, Spectrum, Statistics
-from onnx_dalr.factorize.metric import SMALLEST_METRIC_SHRINKAGE
+from onnx_dalr.factorize.metric import SMALLEST_METRIC_SHRINKAGE, metric_shrinkage
 from onnx_dalr.factorize.projection import dalr, moment_and_sketch
 from onnx_dalr.factorize.shrinkage import oas
 from tests.factorize.cases import ROWS, SEEDS, SIZES, WEIGHTS, Array, Case, make, often, seldom
@@ -316,16 +316,32 @@ def test_the_gauge_of_oblique_factors_shares_each_latents_size_too(shape: tuple[
     np.testing.assert_allclose(np.sqrt(np.mean(latent**2, axis=0)), np.linalg.norm(factors.A, axis=0), rtol=1e-9)
 
 
+@pytest.mark.parametrize("large", [False, True])
 @pytest.mark.parametrize("shape", [(6, 9), (9, 6)])
-def test_in_single_precision_the_metric_comes_close(shape: tuple[int, int]) -> None:
+def test_in_single_precision_the_metric_comes_close(
+    shape: tuple[int, int], large: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of large layers all is worked out in it, in few products."""
+    monkeypatch.setattr("onnx_dalr.factorize.linalg.LARGE", 6 if large else 1000)
+    monkeypatch.setattr("onnx_dalr.factorize.statistics.MANY", 6 if large else 1000)
     layer = weighed(*shape, 50, 40, 0, "plain", "plain", "offset")
     W = layer.case.W.astype(np.float32)
     stats = Statistics(*shape, moment_and_sketch(*shape) | Need.METRIC)
     stats.update(layer.case.X.astype(np.float32), W)
     stats.update_metric(layer.g.astype(np.float32), W, len(layer.g))
-    np.testing.assert_allclose(
-        dalr(W, stats, 0.1, 0.1).metric_tails, layer.spectrum(0.1, 0.1).metric_tails, rtol=1e-2, atol=1e-6
-    )
+    light, exact = dalr(W, stats, 0.1, 0.1), layer.spectrum(0.1, 0.1)
+    assert light.dual is not None
+    assert light.dual.dtype == (np.float32 if large else np.float64)
+    assert exact.metric_tails is not None
+    for one, other in (
+        (light.metric_tails, exact.metric_tails),
+        (light.tails, exact.tails),
+        (light.errors, exact.errors),
+        (light.latent_power, exact.latent_power),
+    ):
+        assert one is not None
+        np.testing.assert_allclose(one, other, rtol=1e-2, atol=1e-5 * other[0])
+    assert metric_shrinkage(W, stats) == pytest.approx(metric_shrinkage(layer.case.W, stats), rel=1e-2)
 
 
 def test_only_dalr_takes_a_metric() -> None:

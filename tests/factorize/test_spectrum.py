@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -98,3 +100,28 @@ def test_compact_halves_the_basis_and_changes_the_map_by_single_precision(method
     np.testing.assert_allclose(other.A @ other.B, one.A @ one.B, atol=1e-5)
     assert case.measured_error(other) == pytest.approx(case.measured_error(one), abs=1e-6)
     assert [compact.calibration_error(k) for k in range(7)] == [spectrum.calibration_error(k) for k in range(7)]
+
+
+@pytest.mark.parametrize("shape", [(6, 9), (9, 6)])
+def test_factors_of_large_layers_in_float32_are_the_same_in_whatever_order_ranks_are_asked_for(
+    shape: tuple[int, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    exact = replace(make(*shape, 50).spectrum("dalr"), projected=make(*shape, 50).W.astype(np.float32))
+    light = exact.compact()
+    monkeypatch.setattr("onnx_dalr.factorize.spectrum.LARGE", 6)
+    for rank in (3, 1, 5, 2, 6):
+        one, other = exact.factors(rank), light.factors(rank)
+        assert (other.A.dtype, other.B.dtype) == (np.float32, np.float32)
+        np.testing.assert_allclose(other.A @ other.B, one.A @ one.B, atol=1e-5)
+        np.testing.assert_allclose(other.shift, one.shift, atol=1e-5)
+    assert len(light._projections[0]) == 6
+
+
+def test_no_more_projections_are_remembered_than_there_is_room_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("onnx_dalr.factorize.spectrum.LARGE", 6)
+    monkeypatch.setattr("onnx_dalr.factorize.spectrum.REMEMBERED", 3 * 9 * 4)
+    case = make(6, 9, 50)
+    light = replace(case.spectrum("dalr"), projected=case.W.astype(np.float32)).compact()
+    for rank, held in ((2, 2), (3, 3), (5, 3), (1, 3)):
+        assert light.factors(rank).B.shape == (rank, 9)
+        assert len(light._projections[0]) == held

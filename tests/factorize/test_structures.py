@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -91,7 +93,7 @@ def test_the_effect_is_known_where_there_is_a_metric() -> None:
     plain = made(make(5, 6, 30)).spectrum
     assert not PairSpectrum(plain).has_effect
     assert np.isnan(PairSpectrum(plain).effect((2,)))
-    weighed = PairSpectrum(type(plain)(**{**plain.__dict__, "metric_tails": np.arange(6.0)[::-1]}))
+    weighed = PairSpectrum(replace(plain, metric_tails=np.arange(6.0)[::-1]))
     assert weighed.has_effect
     assert [weighed.effect((rank,)) for rank in range(6)] == [5, 4, 3, 2, 1, 0]
 

@@ -19,7 +19,7 @@ from onnx_dalr.graph.storage.model import input_specs
 from onnx_dalr.learn import learn as room
 from onnx_dalr.learn.apart import add_spectra
 from onnx_dalr.learn.capture import needs_of
-from onnx_dalr.learn.learn import Learned, learn, learn_from
+from onnx_dalr.learn.learn import Learned, learn, learn_from, learn_more
 from onnx_dalr.learn.statistics_set import StatisticsSet
 from onnx_dalr.learn.trust import trusts
 from onnx_dalr.progress import Silent
@@ -255,8 +255,12 @@ def test_of_a_large_model_there_is_one_way_to_make_factors(monkeypatch: pytest.M
     assert list(settings_of(run_of(), WEIGHT, statistics(3, 3))) == ["default"]
 
 
-def test_of_a_large_layer_there_is_svd_bc_beside_the_default(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_of_a_large_layer_there_is_svd_bc_beside_the_default_where_rows_are_very_few(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setattr("onnx_dalr.learn.trust.LARGE", 3)
+    assert list(settings_of(run_of(), WEIGHT, statistics(3, 3))) == ["default"]
+    monkeypatch.setattr("onnx_dalr.learn.trust._FEW", 1)
     assert list(settings_of(run_of(), WEIGHT, statistics(3, 3))) == ["default", "svd-bc"]
 
 
@@ -290,3 +294,50 @@ def test_of_a_layer_whose_gradients_came_to_nothing_no_empty_metric_is_kept() ->
     assert needs == {"one": False, "two": True}
     assert found.statistics["one"].metric is None
     assert found.statistics["two"].metric_probes == 80
+
+
+@pytest.fixture
+def parts() -> Iterator[tuple[Sets, Sets, Sets]]:
+    """All samples, and two parts of them."""
+    with sets_of() as sets:
+        some, others = (replace(sets, fit=replace(sets.fit, indices=each)) for each in np.split(np.arange(40), [26]))
+        yield sets, some, others
+
+
+def test_more_samples_are_added_to_what_was_learned(parts: tuple[Sets, Sets, Sets]) -> None:
+    whole, some, others = parts
+    context = run_of()
+    at_once, first = (learn(context, LAYERS, sets, CLASSIFY) for sets in (whole, some))
+    assert set(first.sums) == {layer.name for layer in LAYERS}
+    both = learn_more(context, LAYERS, first, others, CLASSIFY)
+    assert both.rows == at_once.rows
+    assert first.digests | both.digests == at_once.digests
+    assert both.passes == at_once.passes
+    for layer in LAYERS:
+        for name in at_once.by_factors:
+            one, other = (pair_of(each.of(layer.name, name)) for each in (at_once, both))
+            np.testing.assert_allclose(other.tails, one.tails, rtol=1e-4, atol=1e-6 * one.tails[0])
+            for rank in range(one.full_rank + 1):
+                made, again = one.factors(rank), other.factors(rank)
+                np.testing.assert_allclose(again.A @ again.B, made.A @ made.B, atol=1e-3 * np.abs(one.projected).max())
+
+
+def test_gradients_that_one_part_lacks_are_lost_for_the_whole(parts: tuple[Sets, Sets, Sets]) -> None:
+    _, some, others = parts
+    context = run_of()
+    both = learn_more(context, LAYERS, learn(context, LAYERS, some, CLASSIFY), others, None)
+    assert all(pair_of(both.of(layer.name)).metric_tails is None for layer in LAYERS)
+
+
+def test_sums_are_held_as_far_as_there_is_room(parts: tuple[Sets, Sets, Sets], monkeypatch: pytest.MonkeyPatch) -> None:
+    _, some, _ = parts
+    monkeypatch.setattr(room, "HELD", 0)
+    assert not learn(run_of(), LAYERS, some, CLASSIFY).sums
+
+
+def test_sums_of_layers_with_rows_enough_are_not_held(
+    parts: tuple[Sets, Sets, Sets], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, some, _ = parts
+    monkeypatch.setattr("onnx_dalr.learn.trust.ROWS_PER_INPUT", 1)
+    assert not learn(run_of(), LAYERS, some, CLASSIFY).sums
