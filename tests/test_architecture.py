@@ -117,6 +117,7 @@ LATE = {
     "commands": 2,  # Pillow
     "ground": 2,  # how files are locked, which is named by the system
     "plan": 2,  # jsonschema
+    "quality": 1,  # SciPy's optimizers
     "report": 6,  # Matplotlib and Jinja, where a page or a notebook is made
     "samples": 5,  # Pillow
     "session": 1,  # ONNX Runtime

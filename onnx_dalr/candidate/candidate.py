@@ -196,6 +196,7 @@ def _made(
     for layer, form in zip(layers, forms, strict=True):
         if not form.untouched:
             yield instead.get(layer.name) or substitution(context, layer, learned, form, factors, swept=swept)
+            context.original.let_go()
 
 
 def substitution(

@@ -18,7 +18,7 @@ from onnx_dalr.quality.evaluate import Quality, Recalled, Task, evaluate
 from onnx_dalr.request.context import Context
 from onnx_dalr.samples.masks import kept_in
 from onnx_dalr.samples.sets import Sets
-from onnx_dalr.session.session import Session, open_session, reference_session
+from onnx_dalr.session.session import PACKED_BELOW, Session, open_session, reference_session
 from onnx_dalr.units import format_bytes
 
 
@@ -38,7 +38,10 @@ class Scoring:
         self._context, self._space, self._sets, self._task, self._most = context, space, sets, task, most
         with context.progress.stage(LOADING, None):
             session = reference_session(context.original, context.options.runtime, task.hidden)
-        self._reference, self._numbers = Recalled(session, sets.select), itertools.count(1)
+            self._reference, self._numbers = Recalled(session, sets.select), itertools.count(1)
+            del session
+            if context.original.size >= PACKED_BELOW:
+                self._reference.listen()
 
     def __call__(self, plan: Plan) -> Trial:
         """A plan's model."""

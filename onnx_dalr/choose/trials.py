@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Protocol
 
 import numpy as np
-from scipy import stats
+from scipy import special
 
 from onnx_dalr.candidate.forms import at_rank
 from onnx_dalr.choose.allocate import Curve, Forms
@@ -82,7 +82,7 @@ class Trial:
         if n < _FEWEST:
             return False
         differences = np.subtract(other.distortions, self.distortions)
-        return gain > float(stats.t.ppf(level, n - 1) * np.std(differences, ddof=1)) / math.sqrt(n)
+        return gain > float(special.stdtrit(n - 1, level) * np.std(differences, ddof=1)) / math.sqrt(n)
 
 
 ROUNDING = 1e-12

@@ -108,6 +108,7 @@ def capture(
                 sink.add(rows, check_memory)
                 if not (masked or sink.layer.kind.picks):
                     unmasked.add(sink.layer.name)
+        del values  # before as many more are made
         each(batch)
     for sink in sinks:
         check_memory()

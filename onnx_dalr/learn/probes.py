@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -22,14 +23,16 @@ from onnx_dalr.quality.task import Task
 from onnx_dalr.samples.base import Batch
 from onnx_dalr.samples.masks import Kept, kept_in
 from onnx_dalr.samples.sets import SampleSet, watched
-from onnx_dalr.session.session import Device, Session, open_session, reference_session
+from onnx_dalr.session.session import PACKED_BELOW, Device, Session, open_session, reference_session
 from onnx_dalr.units import format_names
 
 PROBES = 2
-PACKED_BELOW = 250_000_000  # bytes of the model
 MOST_SAMPLES = 2048
-MOST_BYTES = 1 << 30
-"""Of activations that the gradient graph may hold for one batch, roughly."""
+MOST_BYTES = 1 << 27
+"""Of activations that the gradient graph may hold for one batch, roughly; of a large model a quarter of its bytes."""
+
+MOST_SAID = 1 << 28
+"""Bytes of answers of the original that are held until their gradients are asked for."""
 
 _HELD = 2  # times the values of a forward pass: 1.2 to 1.4 was measured, 3.8 for large convolutions
 _HELD_BY_ROWS = 6  # times what enters or leaves a layer, where the sizes of other values cannot be told
@@ -204,7 +207,8 @@ class _Graph:
         task: Task,
         device: Device,
     ) -> None:
-        self.reference = reference_session(model, device, task.hidden)
+        self._reference: Session | None = reference_session(model, device, task.hidden)
+        self._said: list[list[Any]] = []
         self.seeder = Seeder(task)
         names = self.seeder.outputs
         seeded = list(names.values())
@@ -223,10 +227,36 @@ class _Graph:
         ranked = [layer for layer in layers if not layer.kind.picks]
         without = len(ranked) - sum(not sink.layer.kind.picks for sink in self.sinks)
         self.notes = [_unreached_note(without, len(ranked), gradients.ended, seeded)] if without else []
-        if self.sinks:
-            made, folder = model.in_memory(probe(gradients.proto, self.gradients))
-            # Forward and back read a weight in two layouts: packed for both, a large model would be there thrice.
-            self.session: Session = open_session(made, device, folder, prepack=model.size < PACKED_BELOW)
+        self._is_large, self._device = model.size >= PACKED_BELOW, device
+        self._made = model.in_memory(probe(gradients.proto, self.gradients)) if self.sinks else None
+
+    def listen(self, samples: SampleSet) -> None:
+        """Of a large model, runs the original on all batches before anything else, where its answers fit into memory.
+
+        Its session is let go before that of the gradients is opened: both hold all weights.
+        """
+        if not self._is_large or self._reference is None:
+            return
+        held = 0
+        for _, batch in samples:
+            self._said.append(self._reference.run(batch))
+            held += sum(y.nbytes for y in self._said[-1] if isinstance(y, np.ndarray))
+            if held > MOST_SAID:
+                self._said.clear()
+                return
+        self._reference = None
+
+    def answers(self, number: int, batch: Batch) -> list[Any]:
+        """What the original says on a batch."""
+        return self._said[number] if self._reference is None else self._reference.run(batch)
+
+    @cached_property
+    def session(self) -> Session:
+        """From seeds to gradients."""
+        assert self._made is not None
+        (made, folder), self._made = self._made, None
+        # Forward and back read a weight in two layouts: packed for both, a large model would be there thrice.
+        return open_session(made, self._device, folder, prepack=not self._is_large)
 
     def run(
         self, batch: Batch, outputs: Sequence[Any], digests: Sequence[str], number: int, padding: Kept | None
@@ -249,13 +279,15 @@ def _unreached_note(without: int, layers: int, ended: Sequence[Ended], seeded: S
 def _probe(graph: _Graph, samples: SampleSet, mask_input: str | None, advance: Callable[[int], None]) -> int:
     """Runs all probes; says on how many samples."""
     digests: list[str] = []
-    for indices, batch in watched(samples, digests):
-        outputs, kept = graph.reference.run(batch), kept_in(batch, mask_input)
+    graph.listen(samples)
+    for at, (indices, batch) in enumerate(watched(samples, digests)):
+        outputs, kept = graph.answers(at, batch), kept_in(batch, mask_input)
         for number in range(PROBES):
             values = graph.run(batch, outputs, digests[-len(indices) :], number, kept)
             reader = RowReader(len(indices), kept)
             for sink in graph.sinks:
                 sink.add(values, reader)
+            del values  # before as many more are made
         advance(len(indices))
     for sink in graph.sinks:
         sink.flush()
@@ -270,4 +302,4 @@ def _batch_size(model: Model, layers: Sequence[Layer], statistics: Mapping[str, 
     entries = sum(count * (layer.n if layer.kind.picks else layer.m + layer.n) for count, layer in known)
     rows = entries / max(len(samples), 1)
     held = max(_HELD * values, 4 * _HELD_BY_ROWS * rows, 1)
-    return int(np.clip(MOST_BYTES / held, 1, samples.batch_size))
+    return int(np.clip(max(MOST_BYTES, model.size // 4) / held, 1, samples.batch_size))

@@ -77,16 +77,19 @@ class Runs(Protocol):
 
 
 class Recalled:
-    """Batches, and what the original says on them: read and run once for all candidates, where memory takes them."""
+    """Batches, and what the original says on them: read and run once for all candidates, where memory takes them.
+
+    From then on the original is needed no more, and its session is let go: it holds all of its weights.
+    """
 
     def __init__(self, session: Session, batches: Iterable[Labelled], most_bytes: int = MOST_RECALLED) -> None:
         self.outputs = session.outputs
-        self._session, self._batches, self._most = session, batches, most_bytes
+        self._session: Session | None = session
+        self._batches, self._most = batches, most_bytes
         self._known: dict[int, tuple[Labelled, list[Any]]] = {}  # by identity of the batch, which is held with it
-        self._complete = False
 
     def __iter__(self) -> Iterator[Labelled]:
-        if self._complete:
+        if self._session is None:
             yield from (labelled for labelled, _ in self._known.values())
             return
         self._known, size, fits = {}, 0, True
@@ -98,7 +101,13 @@ class Recalled:
                 self._known.clear()
             self._known[id(labelled[1])] = (labelled, said)
             yield labelled
-        self._complete = fits
+        if fits:
+            self._session = None
+
+    def listen(self) -> None:
+        """Runs it on all batches now, so that its session is gone before those of candidates are there."""
+        for _ in self:
+            pass
 
     def run(self, batch: Batch, outputs: Sequence[str] | None = None) -> list[Any]:
         """What the original says on one of the batches."""

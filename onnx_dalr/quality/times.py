@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
-from scipy.optimize import isotonic_regression
 
 FASTER = 0.97
 """Share of a layer's time from which a form counts as no faster: two sessions of one model differ by as much."""
@@ -37,6 +36,8 @@ def curve_of(points: Mapping[float, float]) -> Curve:
 
     The closest curve that never falls, by least squares.
     """
+    from scipy.optimize import isotonic_regression  # noqa: PLC0415 - heavy: only where times are measured
+
     work = sorted(points)
     return Curve(tuple(work), tuple(isotonic_regression([points[at] for at in work]).x.tolist()))
 

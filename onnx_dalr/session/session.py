@@ -25,6 +25,8 @@ CPU = "CPUExecutionProvider"
 """The execution provider that is always there."""
 _CRASHING = ["MatmulTransposeFusion"]
 """onnxruntime 1.31.1 dies on the CPU of a float16 MatMul behind a Transpose of the batch axes (NchwcTransformer)."""
+PACKED_BELOW = 250_000_000
+"""Bytes of a model whose weights may be there twice while it is loaded, or in two layouts."""
 
 
 @dataclass(frozen=True)
@@ -122,13 +124,16 @@ def _in_precision(array: Array, dtype: str | None) -> Array:
 def reference_session(model: Model, device: Device = "auto", hidden: Sequence[str] = ()) -> Session:
     """The original in a session, with tensors inside it among its outputs, after its own.
 
+    A large one is not packed anew: it is run a few times, and its weights would be there twice until that is done.
+
     Raises:
         InputError: As `open_session`.
     """
+    prepack = model.size < PACKED_BELOW
     if not hidden:
-        return open_session(model.source(), device)
+        return open_session(model.source(), device, prepack=prepack)
     made, folder = model.in_memory(exposing(model.proto, hidden))
-    return open_session(made, device, folder)
+    return open_session(made, device, folder, prepack=prepack)
 
 
 def open_session(

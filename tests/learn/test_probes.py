@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import weakref
+from typing import Any
+
 import numpy as np
 import pytest
 from onnx import numpy_helper
@@ -15,6 +18,7 @@ from onnx_dalr.learn.probes import add_metric
 from onnx_dalr.learn.seeds import Seeder
 from onnx_dalr.quality.task import TaskName
 from onnx_dalr.samples.sets import watched
+from onnx_dalr.session.session import Session, open_session
 from tests.learn.metric_cases import (
     DALR,
     ENDS,
@@ -291,6 +295,30 @@ def test_what_does_not_fit_into_memory_goes_a_few_samples_at_a_time(monkeypatch:
     alone, _ = probed(MLP, "classify", X, size=6)
     for layer in whole:
         assert_same(alone[layer], whole[layer])
+
+
+@pytest.mark.parametrize("said", [1 << 20, 20])
+def test_of_a_large_model_one_session_is_open_at_a_time_where_its_answers_fit(
+    said: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole, _ = probed(MLP, "classify", X)
+    alive: list[int] = []
+    opened: list[weakref.ref[Session]] = []
+
+    def opening(*given: Any, **how: Any) -> Session:
+        session = open_session(*given, **how)
+        alive.append(sum(one() is not None for one in opened))
+        opened.append(weakref.ref(session))
+        return session
+
+    monkeypatch.setattr(room, "PACKED_BELOW", 0)
+    monkeypatch.setattr(room, "MOST_SAID", said)
+    monkeypatch.setattr(room, "open_session", opening)
+    monkeypatch.setattr(room, "reference_session", lambda model, *_: opening(model.source(), "cpu"))
+    apart, _ = probed(MLP, "classify", X)
+    assert alive == [0, 0 if said > 20 else 1]
+    for layer in whole:
+        assert_same(apart[layer], whole[layer])
 
 
 def test_progress_counts_samples() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from typing import Any
 
 import numpy as np
@@ -534,3 +535,16 @@ def test_the_original_is_run_once_for_all_candidates_where_memory_takes_what_it_
         for _, batch in recalled:
             np.testing.assert_array_equal(recalled.run(batch)[0], 2 * batch["x"])
     assert session.runs == runs
+
+
+def test_the_session_of_the_original_goes_once_all_that_it_says_is_known() -> None:
+    feeds = [([i], {"x": rows(3, seed=i)}) for i in range(2)]
+    session = Counting()
+    gone = weakref.ref(session)
+    recalled = Recalled(session, feeds)  # type: ignore[arg-type]
+    del session
+    assert gone() is not None
+    recalled.listen()
+    assert gone() is None
+    for _, batch in recalled:
+        np.testing.assert_array_equal(recalled.run(batch)[0], 2 * batch["x"])

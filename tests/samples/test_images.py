@@ -11,6 +11,9 @@ from PIL import Image
 
 from onnx_dalr.errors import InputError
 from onnx_dalr.samples import ImageSettings, open_samples
+from onnx_dalr.samples.images import pixel_table, pixels
+from onnx_dalr.samples.images.image_input import ImageInput
+from onnx_dalr.samples.images.pixels import read_pixels
 
 from .conftest import MakeImage, spec
 
@@ -250,6 +253,28 @@ class TestDecoding:
         path = make_image("a.png", size=(9, 5))
         expected = np.asarray(Image.open(path).resize((4, 6), Image.Resampling.BILINEAR)).transpose(2, 0, 1) / 255
         np.testing.assert_allclose(only(tmp_path, model=spec(1, 3, 6, 4))[0], expected, rtol=1e-6)
+
+
+class TestPassAfterPass:
+    @pytest.mark.parametrize("room", [1 << 20, 100, 0])
+    def test_an_image_is_decoded_once_while_there_is_room_for_it(
+        self, room: int, tmp_path: Path, make_image: MakeImage, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        for number in range(3):
+            make_image(f"{number}.png", random_pixels(4, 4, 3))
+        decoded: list[str] = []
+
+        def counting(path: Path, wanted: ImageInput) -> np.ndarray:
+            decoded.append(path.name)
+            return read_pixels(path, wanted)
+
+        monkeypatch.setattr(pixel_table, "KEPT", room)
+        monkeypatch.setattr(pixels, "read_pixels", counting)
+        samples = open_samples(tmp_path, [NCHW])
+        first, second = ([samples.read(index)["image"] for index in range(3)] for _ in range(2))
+        np.testing.assert_array_equal(first, second)
+        kept = min(3, room // 48)
+        assert len(decoded) == 3 + 3 - kept
 
 
 class TestWhatTheModelTakes:

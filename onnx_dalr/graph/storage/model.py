@@ -32,6 +32,7 @@ from onnx_dalr.graph.storage.external import (
     weigh_external,
     write_external,
 )
+from onnx_dalr.graph.storage.maps import Maps
 from onnx_dalr.graph.storage.operators import FLOATING, ORDINARY
 from onnx_dalr.graph.storage.packed import Numbers
 from onnx_dalr.samples.base import InputSpec
@@ -121,6 +122,11 @@ class Model:
                 found.update((node.output[0], entry.t) for entry in node.attribute if entry.name == "value")
         return found
 
+    @cached_property
+    def _maps(self) -> Maps:
+        """Through which external data is read."""
+        return Maps()
+
     def array(self, tensor: TensorProto) -> NDArray[Any]:
         """The values of a constant, read-only; external data is mapped, not read.
 
@@ -128,11 +134,15 @@ class Model:
             InputError: The external data is missing, too short or outside the model's folder; a damaged tensor.
         """
         if is_external(tensor):
-            return read_external(tensor, self.path)
+            return self._maps.add(read_external(tensor, self.path))
         try:
             return numpy_helper.to_array(tensor)
         except (ValueError, TypeError) as error:
             raise InputError(f"the values of {tensor.name!r} do not fit its shape", "the file is damaged") from error
+
+    def let_go(self) -> None:
+        """What was read of external data leaves memory, whoever holds on to it."""
+        self._maps.let_go()
 
     def source(self) -> Path | bytes:
         """What a fresh ONNX Runtime session loads."""

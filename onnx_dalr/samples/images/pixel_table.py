@@ -13,6 +13,9 @@ from onnx_dalr.samples.base import Array, InputSpec
 from onnx_dalr.samples.images.image_input import ImageInput, image_input
 from onnx_dalr.samples.images.settings import ImageSettings
 
+KEPT = 1 << 26
+"""Bytes of decoded pixels that are held: passes over the samples are many, and to decode an image takes long."""
+
 _FEWEST_LEVELS = 16
 
 
@@ -39,6 +42,8 @@ class PixelTable:
         settings = given.resolved()
         wanted = image_input(spec, settings)
         self._table = value_table(spec, given, wanted.channels)
+        self._kept: dict[Path, NDArray[np.uint8]] = {}
+        self._room = KEPT
         self._wanted = sized(wanted)
         self.settings = _facts(spec, self._wanted, settings, self._table)
 
@@ -48,14 +53,24 @@ class PixelTable:
         Raises:
             InputError: The file cannot be decoded.
         """
-        from onnx_dalr.samples.images.pixels import read_pixels  # noqa: PLC0415 - Pillow is loaded when it is needed
-
         wanted = self._wanted
-        values = self._table[read_pixels(path, wanted), np.arange(wanted.channels)]
+        values = self._table[self._pixels(path), np.arange(wanted.channels)]
         if wanted.layout == "nchw":
             values = values.transpose(2, 0, 1)
         shape = (1, -1) if wanted.flat else (1, *values.shape)
         return np.ascontiguousarray(values).reshape(shape)
+
+    def _pixels(self, path: Path) -> NDArray[np.uint8]:
+        """Of an image; held from then on, as long as there is room. Passes run in a circle: what came first stays."""
+        from onnx_dalr.samples.images.pixels import read_pixels  # noqa: PLC0415 - Pillow is loaded when it is needed
+
+        if path in self._kept:
+            return self._kept[path]
+        pixels = read_pixels(path, self._wanted)
+        if pixels.nbytes <= self._room:
+            self._kept[path] = np.ascontiguousarray(pixels)  # a view would hold on to more than it shows
+            self._room -= pixels.nbytes
+        return pixels
 
     def picture(self, values: Array) -> NDArray[np.uint8]:
         """Returns what `values` returned as pixels again, [H, W, 1 or 3], red first: the inverse of the table."""
