@@ -51,6 +51,13 @@ class Progress(Protocol):
         """About how long each phase that is still to come will take, in the order they come in."""
         ...
 
+    def about(self, *texts: str) -> None:
+        """What the stage that is going on, or else the next, is at: for a line that is kept up to date.
+
+        The longest that it has room for. It goes with the stage.
+        """
+        ...
+
     def stage(self, name: str, total: int | None) -> AbstractContextManager[Callable[[int], None]]:
         """A stretch of work of `total` steps; the context's value is called with the steps done since.
 
@@ -71,6 +78,9 @@ class Silent:
 
     def expect(self, seconds: Mapping[str, float]) -> None:
         """Does nothing with what is expected."""
+
+    def about(self, *texts: str) -> None:
+        """Does nothing with what is going on."""
 
     @contextmanager
     def stage(self, name: str, total: int | None) -> Iterator[Callable[[int], None]]:

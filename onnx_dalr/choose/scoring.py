@@ -7,18 +7,21 @@ import math
 from collections.abc import Callable
 from functools import partial
 
+from onnx import ModelProto
+
 from onnx_dalr.candidate.candidate import Candidate, build
-from onnx_dalr.candidate.loadable import loadable
+from onnx_dalr.candidate.lean import Lean
+from onnx_dalr.choose.onward import recalled
 from onnx_dalr.choose.space import SearchSpace
 from onnx_dalr.choose.trials import Trial
 from onnx_dalr.graph.answers import exposing
+from onnx_dalr.graph.storage.model import saved_size
 from onnx_dalr.plan.plan import Plan
 from onnx_dalr.progress import LOADING, SCORING, numbered
-from onnx_dalr.quality.evaluate import Quality, Recalled, Task, evaluate
+from onnx_dalr.quality.evaluate import Quality, Recalled, Runs, Task, evaluate
 from onnx_dalr.request.context import Context
 from onnx_dalr.samples.masks import kept_in
 from onnx_dalr.samples.sets import Sets
-from onnx_dalr.session.session import PACKED_BELOW, Session, open_session, reference_session
 from onnx_dalr.units import format_bytes
 
 
@@ -36,22 +39,28 @@ class Scoring:
             most: So many models are going to be scored at most, which progress tells.
         """
         self._context, self._space, self._sets, self._task, self._most = context, space, sets, task, most
-        with context.progress.stage(LOADING, None):
-            session = reference_session(context.original, context.options.runtime, task.hidden)
-            self._reference, self._numbers = Recalled(session, sets.select), itertools.count(1)
-            del session
-            if context.original.size >= PACKED_BELOW:
-                self._reference.listen()
+        with context.progress.stage(LOADING, None) as advance:
+            self._reference, self._onward = recalled(context, space.layers, sets, task, advance)
+        self._numbers, self._last = itertools.count(1), ""
+        self._lean = Lean(context.original, context.options.runtime)
 
     def __call__(self, plan: Plan) -> Trial:
         """A plan's model."""
         number = next(self._numbers)
         stage = numbered(SCORING, number, max(number, self._most))
+        self._tell(plan)
         with self._context.progress.stage(stage, len(self._sets.select)) as advance:
             learned = self._space.learned
             assert learned is not None
             made = build(self._context, self._space.layers, learned, plan.forms, plan.factors, swept=False)
             return self._scored([made], advance, "tried")
+
+    def _tell(self, plan: Plan) -> None:
+        """What is tried, and what came of the one before."""
+        tried = (
+            f"{100 * self._space.params_at(list(plan.forms)) / self._context.original.params:.1f} % of the parameters"
+        )
+        self._context.progress.about(tried + self._last, tried)
 
     def candidate(self, made: Candidate) -> Trial:
         """A model that is made already."""
@@ -62,23 +71,28 @@ class Scoring:
         made = holder.pop()
         proto, params = made.proto, made.params
         del made
-        with loadable(context.original, exposing(proto, self._task.hidden), context.file) as (source, size):
-            del proto  # of a large model, not beside the session
-            session = open_session(source, context.options.runtime)
-        del source
+        size = saved_size(proto, context.original, context.file)
+        session = self._lean.open(proto, self._shortened)
+        del proto  # of a large model, not while it runs
+        runs = session if self._onward is None else self._onward.running(session)
         wanted = confidence is not None
-        quality = compared(self._reference, session, self._sets, self._task, advance, intervals=wanted)
+        quality = compared(self._reference, runs, self._sets, self._task, advance, intervals=wanted)
         drop = quality.drop.value if quality.finite else math.inf
+        self._last = f", the last one lost {100 * drop:.2f} points" if quality.finite else ", the last one gave NaN"
         context.progress.detail(
             f"{how} {params:,} parameters ({100 * params / context.original.params:.1f} %, {format_bytes(size)}): "
             f"{quality.score} drops {100 * drop:.2f} points on {quality.n} select samples"
         )
         return trial_of(quality, size, confidence)
 
+    def _shortened(self, proto: ModelProto) -> ModelProto:
+        made = exposing(proto, self._task.hidden)
+        return made if self._onward is None else self._onward.shortened(made)
+
 
 def compared(
     reference: Recalled,
-    candidate: Session,
+    candidate: Runs,
     sets: Sets,
     task: Task,
     advance: Callable[[int], None] = lambda count: None,

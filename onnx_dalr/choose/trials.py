@@ -153,7 +153,7 @@ class Trials:
     def enter(self, name: str, forms: Forms, factors: str | None = None) -> Trial:
         """Scores these forms, with the factors of the space unless others are named."""
         space = self._space.with_factors(factors or self._space.factors)
-        self.entered[name] = plan_of(space, forms, name)
+        self.entered[name] = _tried(space, forms, name)
         return self._judge.trial(space, self.entered[name], name)
 
     def trial(self, name: str) -> Trial:
@@ -197,6 +197,13 @@ class Trials:
         space = self._space.with_factors(plan.factors)
         made = plan_of(space, [choice.form for choice in plan.choices], why)
         return replace(made, evaluations=len(self._judge.trials), curve=self._judge.curve(plan))
+
+
+def _tried(space: SearchSpace, forms: Forms, name: str) -> Plan:
+    """What of a plan makes the model: what to expect of each layer, and why, is said of the one that is chosen."""
+    pairs = zip(space.layers, forms, strict=True)
+    choices = tuple(Choice(layer=layer.name, form=form, reason=name) for layer, form in pairs)
+    return Plan(space.method.name, choices, target=str(space.target), factors=space.factors)
 
 
 def plan_of(space: SearchSpace, forms: Forms, why: str) -> Plan:

@@ -47,6 +47,8 @@ class TerminalProgress:
         self._left = TimeLeft(clock)
         self._lines = _Lines(self._print, clock)
         self._is_busy = False
+        self._stage: Stage | None = None
+        self._next: tuple[str, ...] = ()
 
     def say(self, line: str) -> None:
         """Prints a fact, above the line of progress where there is one."""
@@ -63,6 +65,13 @@ class TerminalProgress:
         """Takes what the rest of the run is going to take."""
         self._left.expect(seconds)
 
+    def about(self, *texts: str) -> None:
+        """Takes what the stage that is shown, or the next, is at."""
+        if self._stage is None:
+            self._next = texts
+        else:
+            self._stage.about = texts
+
     @contextmanager
     def stage(self, name: str, total: int | None) -> Iterator[Callable[[int], None]]:
         """Shows a stretch of work; one inside another is not shown."""
@@ -70,8 +79,9 @@ class TerminalProgress:
             yield lambda steps: None
             return
         stage = Stage(name, total, self._left)
+        stage.about, self._next = self._next, ()
         self._left.begin(name)
-        self._is_busy = True
+        self._is_busy, self._stage = True, stage
         try:
             if self._console.is_terminal and not self._console.is_dumb_terminal:
                 with _live(stage, self._console):
@@ -81,7 +91,7 @@ class TerminalProgress:
                     yield advance
         finally:
             self._left.end()
-            self._is_busy = False
+            self._is_busy, self._stage = False, None
 
     def _print(self, line: str) -> None:
         self._console.print(Text(one_line(line), style="dim"))
@@ -92,6 +102,7 @@ class Stage:
 
     def __init__(self, name: str, total: int | None, left: TimeLeft) -> None:
         self.name, self.total, self.done, self._left = name, total, 0, left
+        self.about: tuple[str, ...] = ()
 
     def advance(self, steps: int) -> None:
         """So many steps more are done."""
@@ -115,10 +126,14 @@ class Stage:
         count = f"{self.done:>{len(str(self.total))}}/{self.total}" if self.total else ""
         left = self.left
         parts, room = [self.name, count, f"{left:<{_LEFT}}" if left else ""], width - 1
-        if _columns(parts) > room:
+        whole = _columns(parts) <= room
+        if not whole:
             parts[1] = ""
         if _columns(parts) > room:
             parts[2] = ""
+        spare = room - _columns(parts) - (2 + _SHORTEST_BAR if self.total else 0)
+        fitting = [about for about in self.about if whole and len(about) + 2 <= spare]
+        parts += fitting[:1]
         free = min(room - _columns(parts) - 2, _LONGEST_BAR)
         bar = self._bar(free, ascii_only=ascii_only) if self.total and free >= _SHORTEST_BAR else None
         line = Text(no_wrap=True, overflow="crop", end="").append(parts[0])

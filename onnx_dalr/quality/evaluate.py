@@ -82,37 +82,55 @@ class Recalled:
     From then on the original is needed no more, and its session is let go: it holds all of its weights.
     """
 
-    def __init__(self, session: Session, batches: Iterable[Labelled], most_bytes: int = MOST_RECALLED) -> None:
-        self.outputs = session.outputs
+    def __init__(
+        self, session: Session, batches: Iterable[Labelled], most_bytes: int = MOST_RECALLED, beside: int = 0
+    ) -> None:
+        """Takes the original.
+
+        Args:
+            session: That it is loaded in.
+            batches: In the order they are read in.
+            most_bytes: Of batches and outputs that are kept.
+            beside: How many of the last outputs are none of those that are compared, but kept for who asks with `said`.
+        """
+        self._names = session.outputs
+        self.outputs = self._names[: len(self._names) - beside]
         self._session: Session | None = session
-        self._batches, self._most = batches, most_bytes
+        self._batches, self._most, self._fits = batches, most_bytes, True
         self._known: dict[int, tuple[Labelled, list[Any]]] = {}  # by identity of the batch, which is held with it
 
     def __iter__(self) -> Iterator[Labelled]:
         if self._session is None:
             yield from (labelled for labelled, _ in self._known.values())
             return
-        self._known, size, fits = {}, 0, True
+        self._known, size, self._fits = {}, 0, True
         for labelled in self._batches:
             said = self._session.run(labelled[1])
             size += sum(y.nbytes for y in (*labelled[1].values(), *said) if isinstance(y, np.ndarray))
-            fits = fits and size <= self._most
-            if not fits:
+            self._fits = self._fits and size <= self._most
+            if not self._fits:
                 self._known.clear()
             self._known[id(labelled[1])] = (labelled, said)
             yield labelled
-        if fits:
+        if self._fits:
             self._session = None
 
-    def listen(self) -> None:
-        """Runs it on all batches now, so that its session is gone before those of candidates are there."""
-        for _ in self:
-            pass
+    def keeps_all(self, advance: Callable[[int], None] = lambda count: None) -> bool:
+        """Reads the batches until memory takes no more; whether it takes all of them, and the session is gone."""
+        for indices, _ in self:
+            advance(len(indices))
+            if not self._fits:
+                break
+        return self._session is None
 
     def run(self, batch: Batch, outputs: Sequence[str] | None = None) -> list[Any]:
         """What the original says on one of the batches."""
         del outputs
-        return self._known[id(batch)][1]
+        return self._known[id(batch)][1][: len(self.outputs)]
+
+    def said(self, batch: Batch) -> dict[str, Any]:
+        """By name: what the original says on one of the batches, and what is kept beside."""
+        return dict(zip(self._names, self._known[id(batch)][1], strict=True))
 
 
 def evaluate(

@@ -178,6 +178,11 @@ class InPython:
         if hasattr(self._listener, "expect"):
             self._listener.expect(seconds)
 
+    def about(self, *texts: str) -> None:
+        """Hands on what is going on, to whom listens to that."""
+        if hasattr(self._listener, "about"):
+            self._listener.about(*texts)
+
     def stage(self, name: str, total: int | None) -> AbstractContextManager[Callable[[int], None]]:
         """Hands the stage on."""
         return self._listener.stage(name, total)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import redirect_stdout
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Literal
 
 import numpy as np
@@ -68,10 +69,12 @@ class Session:
     Attributes:
         raw: The onnxruntime session.
         provider: The execution provider that really runs it.
+        held: Arrays that it computes with and does not own.
     """
 
     raw: Any
     provider: str
+    held: tuple[Array, ...] = ()
 
     @cached_property
     def outputs(self) -> tuple[str, ...]:
@@ -143,6 +146,7 @@ def open_session(
     *,
     prepack: bool = True,
     optimized: Path | None = None,
+    values: Mapping[str, Array] = MappingProxyType({}),
 ) -> Session:
     """Loads a model into a fresh session.
 
@@ -151,6 +155,7 @@ def open_session(
         device: Where to run.
         folder: Where a serialized model's external data lies.
         prepack: Let ONNX Runtime keep weights a second time, in the layout its kernels like best.
+        values: Of external initializers of a serialized model, by name: used where they are, not read from a file.
         optimized: Where ONNX Runtime is to write what it makes of the model, with the values in a file beside it.
 
     Raises:
@@ -176,6 +181,9 @@ def open_session(
         )
     if folder is not None:
         options.add_session_config_entry("session.model_external_initializers_file_folder_path", str(folder))
+    if values:
+        arrays = [ort.OrtValue.ortvalue_from_numpy(array) for array in values.values()]
+        options.add_external_initializers(list(values), arrays)
     for library in runtime.ops_libraries:
         _register(library, options)
     providers = [CPU]
@@ -200,7 +208,7 @@ def open_session(
             "--device cuda: CUDA is not available to ONNX Runtime here",
             "install the CUDA and cuDNN libraries it was built for, or use --device cpu",
         )
-    return Session(raw, provider)
+    return Session(raw, provider, tuple(values.values()))
 
 
 def _runtime(device: Device) -> Runtime:

@@ -41,6 +41,9 @@ class Heard(Silent):
         assert all(each >= 0 for each in seconds.values())
         self.expected += seconds
 
+    def about(self, *texts: str) -> None:
+        assert list(texts) == sorted(texts, key=len, reverse=True)
+
     @contextmanager
     def stage(self, name: str, total: int | None) -> Iterator[Callable[[int], None]]:
         self.stages.append(name)

@@ -199,11 +199,18 @@ def test_a_stage_inside_another_is_not_shown(clock: Clock) -> None:
 # On a terminal
 
 
-def drawn(width: int, name: str = "capturing", total: int | None = 1434, done: int = 717, left: float = 40.0) -> str:
+def drawn(
+    width: int,
+    name: str = "capturing",
+    total: int | None = 1434,
+    done: int = 717,
+    left: float = 40.0,
+    about: tuple[str, ...] = (),
+) -> str:
     known = TimeLeft(lambda: 0.0)
     known.expect({name: left})
     stage = Stage(name, total, known)
-    stage.done = done
+    stage.done, stage.about = done, about
     return stage.line(width).plain
 
 
@@ -232,6 +239,46 @@ def test_what_has_no_room_is_left_out_the_least_telling_first(width: int, shown:
     line = drawn(width, LONG, 307, 9)
     found = {word for word in ("scoring", "9/307", "left") if word in line} | ({"bar"} if "─" in line else set())
     assert found == shown
+
+
+TRIED = "24.3 % of the parameters", ", the last one lost 0.69 points"
+
+
+@pytest.mark.parametrize(
+    ("width", "shown"), [(160, "".join(TRIED)), (110, "".join(TRIED)), (80, TRIED[0]), (60, ""), (30, "")]
+)
+def test_it_says_what_is_tried_in_as_many_words_as_there_is_room_for(width: int, shown: str) -> None:
+    bare = drawn(width, LONG, 307, 9)
+    told = drawn(width, LONG, 307, 9, about=("".join(TRIED), TRIED[0]))
+    assert len(told) < width
+    if not shown:
+        assert told == bare
+        return
+    assert told.endswith(f"  {shown}")
+    assert "─" in told
+    assert "9/307  about 40 s left" in told
+
+
+def test_what_a_stage_is_at_goes_with_it() -> None:
+    there = Terminal(120)
+    there.progress.about("20.0 % of the parameters")
+    with there.progress.stage("scoring (1/2)", 10):
+        pass
+    assert there.text.count("20.0 %") == 2  # when it begins, and when it is taken back
+    with there.progress.stage("verifying", 10):
+        there.progress.about("half of it")
+    assert there.text.count("20.0 %") == 2
+    assert "half of it" in there.text
+
+
+def test_what_a_stage_is_at_is_no_line_of_its_own_where_there_is_no_terminal(clock: Clock) -> None:
+    there = Elsewhere(clock, verbose=True)
+    with there.progress.stage("scoring (1/2)", 2) as advance:
+        there.progress.about("20.0 % of the parameters")
+        advance(1)
+        clock.wait(11)
+        advance(1)
+    assert there.lines == ["scoring (1/2): 2 of 2"]
 
 
 def test_it_does_not_move_while_numbers_grow() -> None:

@@ -35,6 +35,7 @@ from onnx_dalr.graph.storage.external import (
 from onnx_dalr.graph.storage.maps import Maps
 from onnx_dalr.graph.storage.operators import FLOATING, ORDINARY
 from onnx_dalr.graph.storage.packed import Numbers
+from onnx_dalr.graph.storage.shell import size_in_file
 from onnx_dalr.samples.base import InputSpec
 
 METADATA_KEY = "onnx_dalr"
@@ -333,7 +334,7 @@ def save(proto: ModelProto, original: Model, path: Path) -> None:
 def saved_size(proto: ModelProto, original: Model, name: str) -> int:
     """Bytes of the artifact that `save` would write under a file name, proto and external data."""
     if not original.has_external_data:
-        return int(proto.ByteSize())
+        return size_in_file(proto)
     copy, moved = _to_move(proto, original)
     data = weigh_external(moved, original.path, f"{name}.data")
     return int(copy.ByteSize()) + data
