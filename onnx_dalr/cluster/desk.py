@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from distributed import WorkerPlugin, get_worker
@@ -27,7 +28,7 @@ class Desk(WorkerPlugin):
     def setup(self, worker: Any) -> None:
         """Opens nothing yet: that is the work of the first shard, where errors have somebody to go to."""
         self.threads = self._runtime.threads or worker.state.nthreads
-        runtime = Runtime(self._runtime.device, self._runtime.ops_libraries, self.threads)
+        runtime = replace(self._runtime, threads=self.threads)
         self.worker = Worker(self._model, self._samples, runtime)
 
     def teardown(self, worker: Any) -> None:

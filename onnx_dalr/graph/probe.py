@@ -2,23 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 
 from onnx import ModelProto, NodeProto, ValueInfoProto
 
 from onnx_dalr.graph.handle import bodies
 
 
-def probe(proto: ModelProto, tensors: Iterable[str], given: Collection[str] = ()) -> ModelProto:
+def probe(
+    proto: ModelProto, tensors: Iterable[str], given: Collection[str] = (), more: Sequence[NodeProto] = ()
+) -> ModelProto:
     """A model with the same inputs that computes `tensors` and nothing else.
 
     Args:
         proto: Left as it is. External data is still only referred to.
         tensors: Names of tensors that nodes of the main graph make.
         given: Names of tensors that are not computed: the caller makes inputs of them.
+        more: Nodes that come after those of the main graph.
     """
     wanted = list(dict.fromkeys(tensors))
-    nodes = _nodes_behind(proto, set(wanted), given)
+    nodes = _nodes_behind([*proto.graph.node, *more], set(wanted), given)
     read = {name for node in nodes for name in names_read(node)}
     cut = ModelProto(
         ir_version=proto.ir_version,
@@ -45,9 +48,8 @@ def names_read(node: NodeProto) -> set[str]:
     return names
 
 
-def _nodes_behind(proto: ModelProto, wanted: set[str], given: Collection[str]) -> list[NodeProto]:
+def _nodes_behind(nodes: Sequence[NodeProto], wanted: set[str], given: Collection[str]) -> list[NodeProto]:
     """In the file's order, which ONNX Runtime does not need to be one of computation."""
-    nodes = list(proto.graph.node)
     places = enumerate(nodes)
     makers = {output: at for at, node in places for output in node.output if output and output not in given}
     kept: set[int] = set()

@@ -14,12 +14,12 @@ from numpy.typing import NDArray
 from onnx_dalr.errors import InputError
 from onnx_dalr.factorize import Method, Need, Statistics
 from onnx_dalr.graph.kinds import Use
-from onnx_dalr.graph.kinds.readings import everyone
 from onnx_dalr.graph.layers import Layer, matrix
 from onnx_dalr.graph.probe import probe
 from onnx_dalr.graph.storage.model import Model
 from onnx_dalr.learn.rows import RowReader
-from onnx_dalr.learn.thinning import Thinner
+from onnx_dalr.learn.summing import is_simple, summing
+from onnx_dalr.learn.thinning import Picking, Thinner
 from onnx_dalr.samples.base import Batch
 from onnx_dalr.samples.masks import kept_in
 from onnx_dalr.session.memory import memory_limit
@@ -84,7 +84,6 @@ def capture(
     made = {output for node in model.proto.graph.node for output in node.output}
     tensors = list(dict.fromkeys(use.data for layer in layers for use in layer.uses))
     computed = [name for name in tensors if name in made]
-    session = _probe_session(model, computed, device)
     sinks = [
         (_Tally if layer.kind.picks else _Sink)(
             model, layer, needs_of(layer, method, metric=metric, rounded=rounded(layer))
@@ -96,13 +95,34 @@ def capture(
         _refuse_above_limit(f"{method.name} on {len(layers)} layers", sum(sink.bytes_after_flush for sink in sinks))
 
     check_memory()
+    simple = {sink.layer.name: sink for sink in sinks if is_simple(model, sink.layer, sink.statistics.needs)}
+    others = {use.data for sink in sinks if sink.layer.name not in simple for use in sink.layer.uses}
+    sums = summing(
+        model,
+        [(sink.layer, sink.statistics) for sink in simple.values()],
+        [name for name in computed if name in others],
+        device,
+        masked=mask_input is not None,
+    )
+    session = None if sums else _probe_session(model, computed, device)
     unmasked: set[str] = set()
     for batch in batches:
-        values = dict(zip(computed, session.run(batch, computed) if session else [], strict=True)) | batch
         reader = RowReader(1, kept_in(batch, mask_input))
         if thinner is not None:
             thinner.start(batch)
+        taken = sums.take(batch, reader, thinner) if sums else None
+        if sums is not None and sums.failed:
+            sums.flush()
+            sums = None  # the memory it held may be what was wanting
+        if taken is None:
+            session = session or _probe_session(model, computed, device)
+            values = dict(zip(computed, session.run(batch, computed) if session else [], strict=True)) | batch
+        else:
+            values = taken.values | batch
+            unmasked.update(name for name, fits in taken.masked.items() if not fits)
         for sink in sinks:
+            if taken is not None and sink.layer.name in simple:
+                continue
             for use in sink.layer.uses:
                 rows, masked = _rows(sink, use, values[use.data], reader, thinner)
                 sink.add(rows, check_memory)
@@ -110,6 +130,8 @@ def capture(
                     unmasked.add(sink.layer.name)
         del values  # before as many more are made
         each(batch)
+    if sums is not None:
+        sums.flush()
     for sink in sinks:
         check_memory()
         sink.flush()
@@ -118,7 +140,7 @@ def capture(
         check_reached(layers, reached)
     return Capture(
         statistics=reached,
-        provider=session.provider if session else "none",
+        provider=next((each.provider for each in (sums, session) if each is not None), "none"),
         notes=tuple(_mask_notes(unmasked, mask_input)),
     )
 
@@ -145,17 +167,9 @@ def _rows(
     if layer.kind.picks or not (layer.in_one_piece or layer.shape.taps > 1):
         rows = reader.read(use.rows(tensor), sink.width)
         return rows.values, rows.masked
-    masked = True
-
-    def pick(shape: tuple[int, ...]) -> NDArray[np.intp]:
-        nonlocal masked
-        real, masked = reader.real(shape)
-        if thinner is not None:
-            return thinner.picked(shape, thinner.of_each(layer), real)
-        return everyone(shape) if real is None else np.flatnonzero(real)
-
+    pick = Picking(layer, reader, thinner)
     few = use.some_rows(tensor, pick)
-    return few[np.isfinite(few).all(axis=1)] if layer.in_one_piece else few, masked
+    return few[np.isfinite(few).all(axis=1)] if layer.in_one_piece else few, pick.masked
 
 
 class _Sink:

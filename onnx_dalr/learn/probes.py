@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from onnx import ModelProto
 
 from onnx_dalr.errors import InputError
 from onnx_dalr.factorize import Statistics
@@ -17,6 +17,7 @@ from onnx_dalr.graph.layers import Layer, matrix
 from onnx_dalr.graph.probe import probe
 from onnx_dalr.graph.storage.model import Model
 from onnx_dalr.learn.capture import CHUNK_ROWS
+from onnx_dalr.learn.gradient_sums import gradient_sums, lies_simply
 from onnx_dalr.learn.rows import RowReader
 from onnx_dalr.learn.seeds import Seeder
 from onnx_dalr.quality.task import Task
@@ -157,9 +158,9 @@ def probe_part(
     Raises:
         InputError: The gradient graph cannot be made or run.
     """
-    graph = _Graph(model, layers, statistics, task, device)
+    graph = _Graph(model, layers, statistics, task, device, masked=mask_input is not None)
     count = _probe(graph, samples, mask_input, advance) if graph.sinks else 0
-    return ProbedPart(count, frozenset(sink.layer.name for sink in graph.sinks if sink.lost), tuple(graph.notes))
+    return ProbedPart(count, frozenset(graph.lost), tuple(graph.notes))
 
 
 class _Sink:
@@ -206,6 +207,8 @@ class _Graph:
         statistics: Mapping[str, Statistics],
         task: Task,
         device: Device,
+        *,
+        masked: bool,
     ) -> None:
         self._reference: Session | None = reference_session(model, device, task.hidden)
         self._said: list[list[Any]] = []
@@ -223,19 +226,40 @@ class _Graph:
             for layer in layers
             if all(use.output in whole for use in layer.uses)
         ]
-        self.gradients = list(dict.fromkeys(name for sink in self.sinks for _, name in sink.uses))
         ranked = [layer for layer in layers if not layer.kind.picks]
         without = len(ranked) - sum(not sink.layer.kind.picks for sink in self.sinks)
         self.notes = [_unreached_note(without, len(ranked), gradients.ended, seeded)] if without else []
-        self._is_large, self._device = model.size >= PACKED_BELOW, device
-        self._made = model.in_memory(probe(gradients.proto, self.gradients)) if self.sinks else None
+        # Forward and back read a weight in two layouts: packed for both, a large model would be there thrice.
+        self._model, self._device, self._prepack = model, device, model.size < PACKED_BELOW
+        simple = [sink for sink in self.sinks if lies_simply(sink.layer)]
+        self.summed = {sink.layer.name for sink in simple}
+        self.sums = gradient_sums(
+            model,
+            gradients.proto,
+            [(sink.layer, statistics[sink.layer.name]) for sink in simple],
+            gradients.names,
+            self._read_of(sink for sink in self.sinks if sink not in simple),
+            device,
+            masked=masked,
+            prepack=self._prepack,
+        )
+        self._proto: ModelProto | None = gradients.proto  # as large as the model: held while it may be asked for
+        self._session: Session | None = None
+
+    def _open(self) -> Session:
+        """From seeds to the gradients themselves."""
+        assert self._proto is not None
+        made, folder = self._model.in_memory(probe(self._proto, self._read_of(self.sinks)))
+        if self.sums is None:
+            self._proto = None
+        return open_session(made, self._device, folder, prepack=self._prepack)
 
     def listen(self, samples: SampleSet) -> None:
         """Of a large model, runs the original on all batches before anything else, where its answers fit into memory.
 
         Its session is let go before that of the gradients is opened: both hold all weights.
         """
-        if not self._is_large or self._reference is None:
+        if self._prepack or self._reference is None:
             return
         held = 0
         for _, batch in samples:
@@ -250,23 +274,44 @@ class _Graph:
         """What the original says on a batch."""
         return self._said[number] if self._reference is None else self._reference.run(batch)
 
-    @cached_property
-    def session(self) -> Session:
-        """From seeds to gradients."""
-        assert self._made is not None
-        (made, folder), self._made = self._made, None
-        # Forward and back read a weight in two layouts: packed for both, a large model would be there thrice.
-        return open_session(made, self._device, folder, prepack=not self._is_large)
+    @property
+    def lost(self) -> set[str]:
+        """Names of the layers whose gradients are not finite."""
+        return {sink.layer.name for sink in self.sinks if sink.lost}
 
     def run(
         self, batch: Batch, outputs: Sequence[Any], digests: Sequence[str], number: int, padding: Kept | None
-    ) -> dict[str, NDArray[Any]]:
-        """The gradients of one probe, by name."""
+    ) -> None:
+        """Runs one probe of a batch, and adds its gradients."""
         seeds = {
             name: self.seeder.draw(outputs[position], position, digests, number, padding)
             for position, name in self.seeds.items()
         }
-        return dict(zip(self.gradients, self.session.run(batch | seeds, self.gradients), strict=True))
+        reader = RowReader(len(digests), padding)
+        taken = self.sums.take(batch, seeds, reader, self.lost) if self.sums else None
+        if self.sums is not None and self.sums.failed:
+            self.sums.flush(self.lost)
+            self.sums = None  # the memory it held may be what was wanting
+        left = self.sinks
+        if taken is None:
+            self._session = self._session or self._open()
+            names = self._read_of(self.sinks)
+            taken = dict(zip(names, self._session.run(batch | seeds, names), strict=True))
+        else:
+            left = [sink for sink in left if sink.layer.name not in self.summed]
+        for sink in left:
+            sink.add(taken, reader)
+
+    def flush(self) -> None:
+        """There comes no more."""
+        for sink in self.sinks:
+            sink.flush()
+        if self.sums is not None:
+            self.sums.flush(self.lost)
+
+    @staticmethod
+    def _read_of(sinks: Iterable[_Sink]) -> list[str]:
+        return list(dict.fromkeys(name for sink in sinks for _, name in sink.uses))
 
 
 def _unreached_note(without: int, layers: int, ended: Sequence[Ended], seeded: Sequence[str]) -> str:
@@ -283,14 +328,9 @@ def _probe(graph: _Graph, samples: SampleSet, mask_input: str | None, advance: C
     for at, (indices, batch) in enumerate(watched(samples, digests)):
         outputs, kept = graph.answers(at, batch), kept_in(batch, mask_input)
         for number in range(PROBES):
-            values = graph.run(batch, outputs, digests[-len(indices) :], number, kept)
-            reader = RowReader(len(indices), kept)
-            for sink in graph.sinks:
-                sink.add(values, reader)
-            del values  # before as many more are made
+            graph.run(batch, outputs, digests[-len(indices) :], number, kept)
         advance(len(indices))
-    for sink in graph.sinks:
-        sink.flush()
+    graph.flush()
     return len(digests)
 
 

@@ -48,7 +48,7 @@ class RowReader:
         """The rows of n values of a tensor, [..., n], without those of masked positions."""
         shape = tensor.shape[:-1]
         real, masked = self.real(shape)
-        values, owners = tensor.reshape(-1, n), self._owners(shape)
+        values, owners = tensor.reshape(-1, n), self.owners(shape)
         return Rows(values, owners, masked) if real is None else Rows(values[real], owners[real], masked)
 
     def real(self, shape: tuple[int, ...]) -> tuple[NDArray[np.bool_] | None, bool]:
@@ -69,7 +69,7 @@ class RowReader:
         pairs = ((0, 1), (1, 0))
         return next((pair for pair in pairs if len(shape) > 1 and shape[pair[0]] == self.samples), None)
 
-    def _owners(self, shape: tuple[int, ...]) -> NDArray[np.int32]:
+    def owners(self, shape: tuple[int, ...]) -> NDArray[np.int32]:
         """The sample of each row, [p]; evenly where its axis is not to be found."""
         count = int(np.prod(shape))
         if self.samples == 1:

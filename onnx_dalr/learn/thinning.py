@@ -8,7 +8,9 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
+from onnx_dalr.graph.kinds.readings import everyone
 from onnx_dalr.graph.layers import Layer
+from onnx_dalr.learn.rows import RowReader
 from onnx_dalr.samples.base import Batch
 
 ROWS_AN_INPUT = 2
@@ -72,3 +74,25 @@ class Thinner:
                 numbers = numbers[((np.arange(each) + within) * len(numbers) / each).astype(np.intp)]
             found.append(numbers)
         return np.concatenate(found) if found else np.zeros(0, np.intp)
+
+
+class Picking:
+    """A Pick of the rows that one use of a layer gives: those that are no padding, thinned out.
+
+    Attributes:
+        masked: The mask could be applied, or there is none: known once it was asked.
+        shape: How many rows there are along each axis, known then too.
+    """
+
+    def __init__(self, layer: Layer, reader: RowReader, thinner: Thinner | None) -> None:
+        """Takes the layer, the reader of the batch, and what says which rows; all where that is None."""
+        self._layer, self._reader, self._thinner = layer, reader, thinner
+        self.masked, self.shape = True, tuple[int, ...]()
+
+    def __call__(self, shape: tuple[int, ...]) -> NDArray[np.intp]:
+        """Numbers of the rows, of how many there are along each axis."""
+        self.shape = shape
+        real, self.masked = self._reader.real(shape)
+        if self._thinner is not None:
+            return self._thinner.picked(shape, self._thinner.of_each(self._layer), real)
+        return everyone(shape) if real is None else np.flatnonzero(real)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
-from contextlib import redirect_stdout
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -15,6 +15,7 @@ import numpy as np
 
 from onnx_dalr.errors import InputError
 from onnx_dalr.graph.answers import exposing
+from onnx_dalr.graph.smallest import smallest
 from onnx_dalr.graph.storage.model import Model
 from onnx_dalr.samples.base import Array, Batch
 from onnx_dalr.session.installed import FATAL_ONLY, onnxruntime
@@ -24,6 +25,7 @@ from onnx_dalr.session.threads import usable_cores
 DeviceName = Literal["auto", "cpu", "cuda"]
 CPU = "CPUExecutionProvider"
 """The execution provider that is always there."""
+CUDA = "CUDAExecutionProvider"
 _CRASHING = ["MatmulTransposeFusion"]
 """onnxruntime 1.31.1 dies on the CPU of a float16 MatMul behind a Transpose of the batch axes (NchwcTransformer)."""
 PACKED_BELOW = 250_000_000
@@ -38,11 +40,14 @@ class Runtime:
         device: "auto" takes CUDA where it works and the CPU elsewhere.
         ops_libraries: Shared libraries of operators beside its own.
         threads: So many work on one model; None for as many as there are cores to use.
+        sums_there: Whether what is summed up of activations is summed up where the model runs (methods.md §7.4). None:
+            where that is CUDA.
     """
 
     device: DeviceName = "auto"
     ops_libraries: tuple[Path, ...] = ()
     threads: int | None = None
+    sums_there: bool | None = None
 
     @property
     def workers(self) -> int:
@@ -105,17 +110,27 @@ class Session:
         Raises:
             InputError: ONNX Runtime refuses the batch: a shape that does not fit, say.
         """
-        try:
+        with refused(batch):
             return list(self.raw.run(list(outputs) if outputs is not None else None, self.fed(batch)))
-        except Exception as error:  # onnxruntime raises its own, unrelated exception types
-            if isinstance(error, MemoryError):
-                raise
-            shapes = ", ".join(f"{name} {list(array.shape)}" for name, array in batch.items())
-            raise InputError(
-                f"ONNX Runtime cannot run the model on {shapes}: {reason_of(error)}",
-                "check that the samples fit the model's inputs; a model made for one sample at a time wants "
-                "--batch-size 1",
-            ) from error
+
+
+@contextmanager
+def refused(batch: Batch) -> Iterator[None]:
+    """What ONNX Runtime raises over a batch becomes one line.
+
+    Raises:
+        InputError: It refuses the batch.
+    """
+    try:
+        yield
+    except Exception as error:  # onnxruntime raises its own, unrelated exception types
+        if isinstance(error, MemoryError):
+            raise
+        shapes = ", ".join(f"{name} {list(array.shape)}" for name, array in batch.items())
+        raise InputError(
+            f"ONNX Runtime cannot run the model on {shapes}: {reason_of(error)}",
+            "check that the samples fit the model's inputs; a model made for one sample at a time wants --batch-size 1",
+        ) from error
 
 
 def _in_precision(array: Array, dtype: str | None) -> Array:
@@ -147,6 +162,7 @@ def open_session(
     prepack: bool = True,
     optimized: Path | None = None,
     values: Mapping[str, Array] = MappingProxyType({}),
+    exact: bool = False,
 ) -> Session:
     """Loads a model into a fresh session.
 
@@ -157,12 +173,13 @@ def open_session(
         prepack: Let ONNX Runtime keep weights a second time, in the layout its kernels like best.
         values: Of external initializers of a serialized model, by name: used where they are, not read from a file.
         optimized: Where ONNX Runtime is to write what it makes of the model, with the values in a file beside it.
+        exact: Products are of single precision on CUDA too, which may else take ten bits of every number (TF32).
 
     Raises:
         InputError: ONNX Runtime cannot load the model or a library of operators, or CUDA was asked for and is not
             there.
     """
-    runtime = _runtime(device)
+    runtime = runtime_of(device)
     for path in (model, folder):
         if isinstance(path, Path):
             check_path(path)
@@ -186,9 +203,9 @@ def open_session(
         options.add_external_initializers(list(values), arrays)
     for library in runtime.ops_libraries:
         _register(library, options)
-    providers = [CPU]
-    if runtime.device != "cpu" and "CUDAExecutionProvider" in ort.get_available_providers():
-        providers.insert(0, "CUDAExecutionProvider")
+    providers: list[Any] = [CPU]
+    if _may_be_cuda(runtime):
+        providers.insert(0, (CUDA, {"use_tf32": "0"}) if exact else CUDA)
     try:
         with redirect_stdout(None):  # where a provider fails it prints what it raises
             raw = ort.InferenceSession(
@@ -203,7 +220,7 @@ def open_session(
         what = str(model) if isinstance(model, Path) else "the model"
         raise cannot_load(what, reason_of(error), runtime.ops_libraries) from error
     provider = raw.get_providers()[0]
-    if runtime.device == "cuda" and provider != "CUDAExecutionProvider":
+    if runtime.device == "cuda" and provider != CUDA:
         raise InputError(
             "--device cuda: CUDA is not available to ONNX Runtime here",
             "install the CUDA and cuDNN libraries it was built for, or use --device cpu",
@@ -211,8 +228,23 @@ def open_session(
     return Session(raw, provider, tuple(values.values()))
 
 
-def _runtime(device: Device) -> Runtime:
+def runtime_of(device: Device) -> Runtime:
+    """What a device by its name stands for."""
     return device if isinstance(device, Runtime) else Runtime(device)
+
+
+def runs_on_cuda(device: Device) -> bool:
+    """Whether CUDA works here, and is not ruled out: a session of one node says so in a millisecond where it does not.
+
+    Raises:
+        InputError: It was asked for and does not.
+    """
+    return _may_be_cuda(runtime_of(device)) and open_session(smallest(), device).provider == CUDA
+
+
+def _may_be_cuda(runtime: Runtime) -> bool:
+    """Whether it is not ruled out, and ONNX Runtime was built for it."""
+    return runtime.device != "cpu" and CUDA in onnxruntime().get_available_providers()
 
 
 def _register(library: Path, options: Any) -> None:
@@ -250,5 +282,5 @@ def check_path(path: Path) -> None:
 def provider_line(provider: str, device: Device) -> str:
     """One honest line: which provider runs, and that CUDA was tried where it was."""
     name = provider.removesuffix("ExecutionProvider")
-    tried = _runtime(device).device == "auto" and "CUDAExecutionProvider" in onnxruntime().get_available_providers()
+    tried = runtime_of(device).device == "auto" and _may_be_cuda(runtime_of(device))
     return f"running on {name}" + (" (no usable CUDA here)" if tried and name == "CPU" else "")

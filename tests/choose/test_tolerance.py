@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext, suppress
+from dataclasses import replace
 from zlib import crc32
 
 import numpy as np
@@ -17,7 +18,6 @@ from onnx_dalr.choose.space import SearchSpace
 from onnx_dalr.choose.tolerance import EVALUATIONS
 from onnx_dalr.choose.trials import BY_EFFECT, EQUAL
 from onnx_dalr.errors import InputError, TargetError
-from onnx_dalr.factorize import Spectrum
 from onnx_dalr.plan.plan import Plan
 from onnx_dalr.units import parse_error, parse_points
 from tests.choose.allocate_cases import curve, pairs
@@ -378,7 +378,7 @@ def test_where_no_layer_can_be_made_smaller_all_stay_dense_and_nothing_is_scored
 def test_a_layer_that_cannot_give_anything_stays_dense_while_the_others_give() -> None:
     spectra = dict(SPECTRA)
     flat = np.ones_like(spectra["fc2"].tails) * spectra["fc2"].power
-    spectra["fc2"] = Spectrum(**{**spectra["fc2"].__dict__, "tails": flat, "errors": flat})
+    spectra["fc2"] = replace(spectra["fc2"], tails=flat, errors=flat)
     space = posed(THREE, {"default": spectra})
     scored = Scored(lambda ranks: 0.0 if ranks["fc2"] is None else 0.5)
     effects = Fixed([0.01 * space.tails[0], 0.01 * space.tails[1], curve(*np.ones(14))])

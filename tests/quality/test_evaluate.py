@@ -544,7 +544,7 @@ def test_the_session_of_the_original_goes_once_all_that_it_says_is_known() -> No
     recalled = Recalled(session, feeds)  # type: ignore[arg-type]
     del session
     assert gone() is not None
-    recalled.listen()
+    recalled.keeps_all()
     assert gone() is None
     for _, batch in recalled:
         np.testing.assert_array_equal(recalled.run(batch)[0], 2 * batch["x"])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,7 +17,7 @@ from onnx_dalr.factorize.shape import Shape
 from onnx_dalr.factorize.structures import STRUCTURES, Structure
 from onnx_dalr.graph.handle import MAIN, Handle, Scope
 from onnx_dalr.graph.index import GraphIndex
-from onnx_dalr.graph.kinds.readings import Pick
+from onnx_dalr.graph.kinds.readings import Patches, Pick
 from onnx_dalr.graph.shapes import Sizes, exactly
 
 Spanned = tuple[int, ...] | None
@@ -80,6 +80,11 @@ class Use:
         """Whether there are rows to be read."""
         return self.kind.can_read(self)
 
+    @property
+    def lying(self) -> Lying | None:
+        """Where its rows lie; None where that is not so simple."""
+        return self.kind.lying(self)
+
     def some_rows(self, tensor: NDArray[Any], pick: Pick) -> NDArray[Any]:
         """Some of the rows that its data feed into the weight, [p, n]."""
         return self.kind.some_rows(tensor, self, pick)
@@ -106,6 +111,25 @@ class Link:
     role: str
     operand: str
     axes: tuple[int, ...] | None = None
+
+
+class Lying(NamedTuple):
+    """Where the rows of a node lie in its tensors, whose entries they are.
+
+    Attributes:
+        inputs: Axis of its data along which the inputs of a row lie; its other axes tell rows apart. None where
+            `patches` says which entries make a row.
+        outputs: Axis of its output along which the outputs of a row lie.
+        is_W: The constant, its axes from the second on taken for one, is W itself, [m, n]; else Wᵀ.
+        scale: Factor on the product.
+        patches: What a kernel sees.
+    """
+
+    inputs: int | None = -1
+    outputs: int = -1
+    is_W: bool = True
+    scale: float = 1.0
+    patches: Patches | None = None
 
 
 class Replacement(Protocol):
@@ -174,6 +198,10 @@ class Kind(Protocol):
     def can_read(self, use: Use) -> bool:
         """Whether the rows that the data of a use feed into the weight are known."""
         return True
+
+    def lying(self, use: Use) -> Lying | None:
+        """Where its rows lie; None where that is not so simple."""
+        return None
 
     def some_rows(self, tensor: NDArray[Any], use: Use, pick: Pick) -> NDArray[Any]:
         """Some of these rows, [p, n].

@@ -14,7 +14,7 @@ from onnx import NodeProto
 from onnx_dalr.factorize.shape import Shape
 from onnx_dalr.graph.handle import Handle
 from onnx_dalr.graph.index import GraphIndex
-from onnx_dalr.graph.kinds.base import Kind, Refused, Replacement, Spanned, Use
+from onnx_dalr.graph.kinds.base import Kind, Lying, Refused, Replacement, Spanned, Use
 from onnx_dalr.graph.kinds.geometry import Geometry, grouped, shared_out
 from onnx_dalr.graph.kinds.operands import constant_operand, one_row
 from onnx_dalr.graph.kinds.positions import along_axes
@@ -95,6 +95,11 @@ class Conv(Kind):
         if geometry.taps == 1:
             return np.moveaxis(geometry.reached(tensor), 1, -1)
         return geometry.patches.rows(tensor, everyone).reshape(*geometry.patches.shape(tensor), -1)
+
+    def lying(self, use: Use) -> Lying | None:
+        """Along the channels: what leaves it, and what enters a 1×1 kernel that neither steps nor pads."""
+        geometry: Geometry = use.extra
+        return Lying(1 if geometry.is_plain else None, 1, patches=geometry.patches)
 
     def some_rows(self, tensor: NDArray[Any], use: Use, pick: Pick) -> NDArray[Any]:
         """Some of them, [p, n]: of a kernel all together are many times the tensor."""

@@ -13,7 +13,7 @@ from onnx import NodeProto
 from onnx_dalr.factorize.formats import Decoding
 from onnx_dalr.factorize.shape import Shape
 from onnx_dalr.factorize.structures import Structure
-from onnx_dalr.graph.kinds.base import Spanned, Use
+from onnx_dalr.graph.kinds.base import Lying, Spanned, Use
 from onnx_dalr.graph.kinds.conv import Conv
 from onnx_dalr.graph.kinds.geometry import Geometry
 from onnx_dalr.graph.kinds.positions import along_axes
@@ -57,6 +57,10 @@ class ConvTranspose(Conv):
     def unmatrix(self, W: NDArray[Any], dims: Sequence[int], use: Use) -> NDArray[Any]:
         """With these axes apart, inputs first."""
         return W.reshape(dims[1], dims[0], *dims[2:]).swapaxes(0, 1)
+
+    def lying(self, use: Use) -> Lying | None:
+        """Its constant is neither W nor Wᵀ."""
+        return None
 
     def row_count(self, entries: float, shape: Shape, use: Use) -> float:
         """Positions that it makes."""

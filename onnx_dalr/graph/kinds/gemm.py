@@ -11,7 +11,7 @@ from onnx import NodeProto
 
 from onnx_dalr.graph.handle import Handle
 from onnx_dalr.graph.index import GraphIndex, attribute
-from onnx_dalr.graph.kinds.base import Refused, Replacement, Use
+from onnx_dalr.graph.kinds.base import Lying, Refused, Replacement, Use
 from onnx_dalr.graph.kinds.matrices import MatrixLayout, RightMatrix
 from onnx_dalr.graph.kinds.operands import constant_matrix, one_row
 
@@ -56,6 +56,11 @@ class Gemm(RightMatrix):
     def rows(self, tensor: NDArray[Any], use: Use) -> NDArray[Any]:
         """Features lie on axis 0 where the data are transposed."""
         return np.moveaxis(tensor, 0, -1) if use.extra else tensor
+
+    def lying(self, use: Use) -> Lying | None:
+        """The inputs as `rows` says."""
+        last = super().lying(use)
+        return last._replace(inputs=0) if last and use.extra else last
 
     def nodes(self, use: Use, node: NodeProto, new: Replacement) -> list[NodeProto]:
         """A MatMul for every link and an Add for every bias that is not zero.

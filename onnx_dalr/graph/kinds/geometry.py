@@ -48,6 +48,12 @@ class Geometry:
         """Positions it sees at once."""
         return math.prod(window.taps for window in self.patches.windows)
 
+    @property
+    def is_plain(self) -> bool:
+        """Whether it sees every position by itself, each once."""
+        windows = self.patches.windows
+        return self.taps == 1 and all(max(window.stride, 1 + window.before + window.after) == 1 for window in windows)
+
     def reached(self, tensor: NDArray[Any]) -> NDArray[Any]:
         """The positions that a 1×1 kernel stops at, [N, C, *positions], the zeros that it pads with among them."""
         around = [(window.before, window.after) for window in self.patches.windows]

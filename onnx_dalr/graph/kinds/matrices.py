@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from onnx_dalr.factorize.formats import Decoding
 from onnx_dalr.factorize.shape import Shape
-from onnx_dalr.graph.kinds.base import Kind, Use
+from onnx_dalr.graph.kinds.base import Kind, Lying, Use
 
 
 class MatrixLayout(NamedTuple):
@@ -57,6 +57,11 @@ class RightMatrix(Kind):
     def answers(self, tensor: NDArray[Any], use: Use) -> NDArray[Any]:
         """The tensor as it is."""
         return tensor
+
+    def lying(self, use: Use) -> Lying | None:
+        """Last, both of them."""
+        is_W, scale = _layout(use)
+        return Lying(is_W=is_W, scale=scale)
 
     def row_count(self, entries: float, shape: Shape, use: Use) -> float:
         """All entries are features of some row."""

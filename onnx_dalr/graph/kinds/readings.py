@@ -118,14 +118,8 @@ class Patches:
 
     def rows(self, tensor: NDArray[Any], pick: Pick) -> NDArray[Any]:
         """The picked rows, [p, n]: nothing else is gathered."""
-        tables = self._tables(tensor)
-        shape = (len(tensor), *map(len, tables))
-        sample, *places = np.unravel_index(pick(shape), shape)
-        rank = len(tables)
-        taps = [
-            table[place].reshape(-1, *(table.shape[1] if axis == other else 1 for other in range(rank)))
-            for axis, (table, place) in enumerate(zip(tables, places, strict=True))
-        ]
+        sample, taps = self._taps(tensor.shape, pick)
+        rank = len(taps)
         found = tensor.transpose(0, *range(2, 2 + rank), 1)[(sample.reshape(-1, *[1] * rank), *taps)]  # [p, *kernel, C]
         inside = np.ones(found.shape[:-1], bool)
         for at in taps:
@@ -134,12 +128,35 @@ class Patches:
         rows: NDArray[Any] = np.moveaxis(found, -1, 1).reshape(len(found), -1)
         return rows
 
+    def places(self, size: Sequence[int], pick: Pick) -> NDArray[np.intp]:
+        """Where the picked rows are read in data of this size: numbers of positions, samples × spatial, [p, taps].
+
+        −1 where that is a zero around the data.
+        """
+        sample, taps = self._taps(size, pick)
+        at = sample.reshape(-1, *[1] * len(taps))
+        inside = np.ones_like(at, bool)
+        for length, places in zip(size[2:], taps, strict=True):
+            at, inside = at * length + places, inside & (places >= 0)
+        return np.where(inside, at, -1).reshape(len(sample), -1)
+
     def shape(self, tensor: NDArray[Any]) -> tuple[int, ...]:
         """How many rows there are along each axis: samples, then positions."""
-        return (len(tensor), *map(len, self._tables(tensor)))
+        return (len(tensor), *map(len, self._tables(tensor.shape)))
 
-    def _tables(self, tensor: NDArray[Any]) -> list[NDArray[np.intp]]:
-        lengths = zip(self.windows, tensor.shape[2:], strict=True)
+    def _taps(self, size: Sequence[int], pick: Pick) -> tuple[NDArray[np.intp], list[NDArray[np.intp]]]:
+        """(the sample of every picked row, [p]; along every axis the entries its taps fall on, [p, …])."""
+        tables = self._tables(size)
+        shape = (size[0], *map(len, tables))
+        sample, *places = np.unravel_index(pick(shape), shape)
+        rank = len(tables)
+        return sample, [
+            table[place].reshape(-1, *(table.shape[1] if axis == other else 1 for other in range(rank)))
+            for axis, (table, place) in enumerate(zip(tables, places, strict=True))
+        ]
+
+    def _tables(self, size: Sequence[int]) -> list[NDArray[np.intp]]:
+        lengths = zip(self.windows, size[2:], strict=True)
         return [
             window.back_over(length) if self.transposed else window.over(length, self.same)
             for window, length in lengths
