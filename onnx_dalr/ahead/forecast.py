@@ -36,6 +36,8 @@ _KEPT = 0.2  # of the rank of a layer, in a typical candidate
 _SKETCH = 128
 _INSIDE = 4  # runs that it takes to compare all tensors of two models on a sample
 _WAYS = 3  # to refit a layer, all of which are tried
+_PARTS = 3  # of a model between two groups: one of the original, two of the candidate
+_LARGE, _LIGHT = 1024, 0.2  # from so many directions on, single precision and several threads take so much of the time
 
 
 @dataclass(frozen=True)
@@ -118,7 +120,9 @@ def forecast(work: Work, pace: Pace, speed: Speed) -> dict[str, float]:
     if work.passes and work.probed:
         found[PROBING] = _probing(work, pace, speed)
     found[FACTORIZING] = sum(_spectra(each, speed) for each in work.layers)
-    factors = speed.product * sum(_KEPT * each.smaller**2 * each.n for each in work.layers)
+    factors = speed.product * sum(
+        (_LIGHT if each.smaller >= _LARGE else 1) * _KEPT * each.smaller**2 * each.n for each in work.layers
+    )
     copied = _COPIED * work.bytes
     if work.measured:
         products = speed.product * _KEPT * max((each.smaller * each.m * each.n for each in work.layers), default=0)
@@ -169,10 +173,14 @@ def _probing(work: Work, pace: Pace, speed: Speed) -> float:
 
 
 def _refitting(work: Work, pace: Pace, speed: Speed, made: float) -> float:
-    """Both models up to the layers of a group, which is half of each on average; then a candidate, which is scored."""
+    """Both models up to the layers of a group, from where they were before; then a candidate, which is scored.
+
+    The original goes on from one group to the next, the candidate from the one before, which has changed.
+    """
     paired = work.refit + work.select
     once = pace.load + work.select * (pace.read + pace.run)
-    each = 3 * pace.load + paired * (pace.read + pace.run) + made + work.select * (pace.run + _COMPARED)
+    share = min(1.0, _PARTS / work.refits)
+    each = 3 * pace.load + paired * (pace.read + share * pace.run) + made + work.select * (pace.run + _COMPARED)
     added = speed.product * work.refit * sum(one.rows * (one.smaller + one.n) * one.n for one in work.refitted)
     apart = _WAYS * sum(_spectra(replace(one, factors=1), speed) + speed.product * one.n**3 for one in work.refitted)
     return once + work.refits * each + added + apart
@@ -193,4 +201,5 @@ def _gradients(layer: Extent) -> int:
 def _spectra(layer: Extent, speed: Speed) -> float:
     """All factors of a layer: r³ for what happens on the smaller side, m·n·r to get there and back."""
     one = speed.spectrum * layer.smaller**3 + speed.product * layer.m * layer.n * layer.smaller
+    one *= _LIGHT if layer.smaller >= _LARGE else 1
     return one * (1 + _OTHER_FACTORS * (layer.factors - 1))

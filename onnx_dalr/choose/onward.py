@@ -8,9 +8,11 @@ from typing import Any
 
 from onnx import ModelProto
 
+from onnx_dalr.candidate.lean import Lean
+from onnx_dalr.graph.answers import exposing
 from onnx_dalr.graph.layers import Layer
 from onnx_dalr.graph.remainder import Cut, behind, can_be_fed, cut_before
-from onnx_dalr.quality.evaluate import Recalled
+from onnx_dalr.quality.evaluate import Recalled, Runs
 from onnx_dalr.quality.task import Task
 from onnx_dalr.request.context import Context
 from onnx_dalr.samples.base import Batch
@@ -55,6 +57,40 @@ class _Shortened:
         feed = {name: array for name, array in (batch | crossing).items() if name in self._read}
         found = crossing | dict(zip(self._session.outputs, self._session.run(feed), strict=True))
         return [found[name] for name in outputs or self.outputs]
+
+
+class Runner:
+    """Runs candidates on the select samples: of each no more than it takes, and of the original once.
+
+    Attributes:
+        reference: The original on these samples.
+    """
+
+    def __init__(
+        self,
+        context: Context,
+        layers: Sequence[Layer],
+        sets: Sets,
+        task: Task,
+        advance: Callable[[int], None] = lambda count: None,
+    ) -> None:
+        """Takes what `recalled` takes."""
+        self.reference, self._onward = recalled(context, layers, sets, task, advance)
+        self._hidden = task.hidden
+        self._lean = Lean(context.original, context.options.runtime, self.reference.provider)
+
+    def open(self, proto: ModelProto) -> Runs:
+        """A candidate, ready to be run.
+
+        Raises:
+            InputError: As `open_session`.
+        """
+        session = self._lean.open(proto, self._shortened)
+        return session if self._onward is None else self._onward.running(session)
+
+    def _shortened(self, proto: ModelProto) -> ModelProto:
+        made = exposing(proto, self._hidden)
+        return made if self._onward is None else self._onward.shortened(made)
 
 
 def recalled(

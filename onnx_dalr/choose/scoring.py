@@ -7,14 +7,10 @@ import math
 from collections.abc import Callable
 from functools import partial
 
-from onnx import ModelProto
-
 from onnx_dalr.candidate.candidate import Candidate, build
-from onnx_dalr.candidate.lean import Lean
-from onnx_dalr.choose.onward import recalled
+from onnx_dalr.choose.onward import Runner
 from onnx_dalr.choose.space import SearchSpace
 from onnx_dalr.choose.trials import Trial
-from onnx_dalr.graph.answers import exposing
 from onnx_dalr.graph.storage.model import saved_size
 from onnx_dalr.plan.plan import Plan
 from onnx_dalr.progress import LOADING, SCORING, numbered
@@ -40,9 +36,8 @@ class Scoring:
         """
         self._context, self._space, self._sets, self._task, self._most = context, space, sets, task, most
         with context.progress.stage(LOADING, None) as advance:
-            self._reference, self._onward = recalled(context, space.layers, sets, task, advance)
+            self._runner = Runner(context, space.layers, sets, task, advance)
         self._numbers, self._last = itertools.count(1), ""
-        self._lean = Lean(context.original, context.options.runtime)
 
     def __call__(self, plan: Plan) -> Trial:
         """A plan's model."""
@@ -72,11 +67,10 @@ class Scoring:
         proto, params = made.proto, made.params
         del made
         size = saved_size(proto, context.original, context.file)
-        session = self._lean.open(proto, self._shortened)
+        runs = self._runner.open(proto)
         del proto  # of a large model, not while it runs
-        runs = session if self._onward is None else self._onward.running(session)
         wanted = confidence is not None
-        quality = compared(self._reference, runs, self._sets, self._task, advance, intervals=wanted)
+        quality = compared(self._runner.reference, runs, self._sets, self._task, advance, intervals=wanted)
         drop = quality.drop.value if quality.finite else math.inf
         self._last = f", the last one lost {100 * drop:.2f} points" if quality.finite else ", the last one gave NaN"
         context.progress.detail(
@@ -84,10 +78,6 @@ class Scoring:
             f"{quality.score} drops {100 * drop:.2f} points on {quality.n} select samples"
         )
         return trial_of(quality, size, confidence)
-
-    def _shortened(self, proto: ModelProto) -> ModelProto:
-        made = exposing(proto, self._task.hidden)
-        return made if self._onward is None else self._onward.shortened(made)
 
 
 def compared(

@@ -19,6 +19,7 @@ SMALLEST_METRIC_SHRINKAGE = 0.05
 """However many the probes: a direction in which none had a gradient is not free, samples to come may use it."""
 
 _REACHED = 1e-6  # of the largest eigenvalue of WᵀW
+_DAMPED = 1e-5  # of its mean eigenvalue: what single precision still tells from zero
 _TILE = 512  # directions that are paired with those before them at a time
 
 
@@ -145,10 +146,15 @@ def _seen_through_large(W: NDArray[Any], G: Float64) -> NDArray[Any]:
 
     What W hardly reaches is damped by ε in place of being left out.
     """
-    WtW = gram(W).astype(np.float32)
-    WtW[np.diag_indices_from(WtW)] += np.float32(_REACHED * float(np.trace(WtW, dtype=np.float64)) / len(WtW))
+    WtW = gram(W)
+    WtW /= float(np.trace(WtW)) / len(WtW)
+    WtW[np.diag_indices_from(WtW)] += _DAMPED
+    try:
+        root = scipy.linalg.cho_factor(WtW.astype(np.float32), lower=True, overwrite_a=True, check_finite=False)
+    except np.linalg.LinAlgError:
+        return _seen_through(W, G)
     small = (G / (np.trace(G) / len(G))).astype(np.float32)  # of gradients, squares may be too small for float32
-    return np.asarray(scipy.linalg.solve(WtW, small, assume_a="pos", overwrite_a=True, check_finite=False))
+    return np.asarray(scipy.linalg.cho_solve(root, small, overwrite_b=True, check_finite=False))
 
 
 def _on_outputs(W: NDArray[Any], stats: Statistics, a: float, s: float) -> _Oblique:

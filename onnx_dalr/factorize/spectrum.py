@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -96,6 +97,10 @@ class Spectrum:
         """With basis and dual in float32: half the memory, exact enough for weights of no more precision."""
         dual = None if self.dual is None else self.dual.astype(np.float32, copy=False)
         return replace(self, basis=self.basis.astype(np.float32, copy=False), dual=dual)
+
+    def put_away(self, put: Callable[[NDArray[Any]], NDArray[Any]]) -> Spectrum:
+        """With basis and dual where they take no memory."""
+        return replace(self, basis=put(self.basis), dual=None if self.dual is None else put(self.dual))
 
     def factors(self, rank: int) -> Factors:
         """A·diag(s^½) and diag(s^-½)·Dᵀ·projected: the balanced gauge of methods.md §7.3.

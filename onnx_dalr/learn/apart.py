@@ -22,6 +22,7 @@ from onnx_dalr.learn.trust import DEFAULT, trusts
 from onnx_dalr.progress import FACTORIZING, numbered
 from onnx_dalr.request.context import Context
 from onnx_dalr.request.selection import formats_of
+from onnx_dalr.session.session import PACKED_BELOW
 from onnx_dalr.session.threads import blas_threads, side_by_side
 
 HELD = 1 << 27
@@ -135,7 +136,8 @@ def _ways(context: Context, layer: Layer, held: Statistics, sure: tuple[str, ...
         return {DEFAULT: Spectra({DENSE: Whole()}, rounded=rounded, seen=seen)}
     found = {}
     for name, settings in trusts(context, W, held).items():
-        made = spectra_of(layer, W, held, context.options.method, settings)
+        put = context.original.put_away if context.original.size >= PACKED_BELOW else None
+        made = spectra_of(layer, W, held, context.options.method, settings, put)
         if sure is None or name in sure:
             for structure in made.by_structure:
                 made.by_structure[structure]
@@ -175,7 +177,12 @@ def _says_enough(structure: Structure, layer: Layer, held: Statistics, method: M
 
 
 def spectra_of(
-    layer: Layer, W: NDArray[Any], held: Statistics, method: Method, settings: Callable[[], Settings]
+    layer: Layer,
+    W: NDArray[Any],
+    held: Statistics,
+    method: Method,
+    settings: Callable[[], Settings],
+    put: Callable[[NDArray[Any]], NDArray[Any]] | None = None,
 ) -> Spectra:
     """What a layer loses in every structure, as exactly as its weight is known: worked out when it is asked for.
 
@@ -185,9 +192,11 @@ def spectra_of(
         held: Its statistics.
         method: Of the factorization.
         settings: What makes those of the method.
+        put: Puts what is large where it takes no memory.
     """
     structures = (one for one in layer.structures if _says_enough(one, layer, held, method))
-    return Spectra(taken_apart(structures, W, layer.shape, held, method, settings, compact=W.dtype == np.float32))
+    compact = W.dtype == np.float32
+    return Spectra(taken_apart(structures, W, layer.shape, held, method, settings, compact=compact, put=put))
 
 
 def joined_forms(layer: Layer, formats: Sequence[str]) -> list[Form]:

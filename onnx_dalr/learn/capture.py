@@ -17,17 +17,21 @@ from onnx_dalr.graph.kinds import Use
 from onnx_dalr.graph.layers import Layer, matrix
 from onnx_dalr.graph.probe import probe
 from onnx_dalr.graph.storage.model import Model
+from onnx_dalr.learn.apart import are_large
 from onnx_dalr.learn.rows import RowReader
 from onnx_dalr.learn.summing import is_simple, summing
 from onnx_dalr.learn.thinning import Picking, Thinner
 from onnx_dalr.samples.base import Batch
 from onnx_dalr.samples.masks import kept_in
 from onnx_dalr.session.memory import memory_limit
-from onnx_dalr.session.session import Device, Session, open_session
+from onnx_dalr.session.session import Device, Session, open_session, runtime_of
+from onnx_dalr.session.threads import side_by_side
 from onnx_dalr.units import format_bytes, format_names
 
 CHUNK_ROWS = 2048
 CHUNK_BYTES = 1 << 26
+READY_BYTES = 1 << 26
+"""Of rows of several layers that wait to be summed up side by side."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -105,6 +109,7 @@ def capture(
         masked=mask_input is not None,
     )
     session = None if sums else _probe_session(model, computed, device)
+    threads = 1 if are_large(layers) else runtime_of(device).workers
     unmasked: set[str] = set()
     for batch in batches:
         reader = RowReader(1, kept_in(batch, mask_input))
@@ -120,21 +125,15 @@ def capture(
         else:
             values = taken.values | batch
             unmasked.update(name for name, fits in taken.masked.items() if not fits)
-        for sink in sinks:
-            if taken is not None and sink.layer.name in simple:
-                continue
-            for use in sink.layer.uses:
-                rows, masked = _rows(sink, use, values[use.data], reader, thinner)
-                sink.add(rows, check_memory)
-                if not (masked or sink.layer.kind.picks):
-                    unmasked.add(sink.layer.name)
+        left = [sink for sink in sinks if taken is None or sink.layer.name not in simple]
+        unmasked |= _read(left, values, reader, thinner, check_memory, threads)
         del values  # before as many more are made
         each(batch)
     if sums is not None:
         sums.flush()
-    for sink in sinks:
-        check_memory()
-        sink.flush()
+    check_memory()
+    for _ in side_by_side(lambda sink: sink.flush(), sinks, threads):
+        pass
     reached = {sink.layer.name: sink.statistics for sink in sinks if sink.statistics.count}
     if whole:
         check_reached(layers, reached)
@@ -143,6 +142,32 @@ def capture(
         provider=next((each.provider for each in (sums, session) if each is not None), "none"),
         notes=tuple(_mask_notes(unmasked, mask_input)),
     )
+
+
+def _read(
+    sinks: Sequence[_Sink | _Tally],
+    values: Mapping[str, NDArray[Any]],
+    reader: RowReader,
+    thinner: Thinner | None,
+    check_memory: Callable[[], None],
+    threads: int,
+) -> set[str]:
+    """Takes the rows of one batch; names of the layers whose rows the mask does not fit."""
+    unmasked: set[str] = set()
+    ready = 0
+    for sink in sinks:
+        for use in sink.layer.uses:
+            rows, masked = _rows(sink, use, values[use.data], reader, thinner)
+            before = sink.bytes_ready
+            sink.add(rows, check_memory)
+            ready += sink.bytes_ready - before
+            if ready > READY_BYTES:
+                _drain(sinks, threads)
+                ready = 0
+            if not (masked or sink.layer.kind.picks):
+                unmasked.add(sink.layer.name)
+    _drain(sinks, threads)
+    return unmasked
 
 
 def check_reached(layers: Sequence[Layer], statistics: Mapping[str, Statistics]) -> None:
@@ -183,12 +208,14 @@ class _Sink:
         self._chunk = max(1, min(rows, CHUNK_BYTES // (8 * layer.n)))
         self._waiting: list[NDArray[Any]] = []
         self._count = 0
+        self._ready: list[NDArray[Any]] = []
+        self._ready_rows = 0
 
     @property
     def bytes_after_flush(self) -> int:
         """Bytes of the statistics once the waiting rows are in them."""
         held = self.statistics
-        rows = held.count + self._count
+        rows = held.count + self._ready_rows + self._count
         return Statistics.bytes_needed(held.m, held.n, held.needs, rows, taps=self.layer.sees.taps)
 
     def add(self, rows: NDArray[Any], check_memory: Callable[[], None]) -> None:
@@ -203,18 +230,35 @@ class _Sink:
             self._wait(rows[:taken])
             rows = rows[taken:]
             check_memory()
-            self.flush()
+            self._ready.append(self._gathered())
+            self._ready_rows += len(self._ready[-1])
         # A copy: what is left must not keep the whole tensor of the batch alive.
         self._wait(rows.copy())
 
+    @property
+    def bytes_ready(self) -> int:
+        """Of rows that can be summed up."""
+        return sum(rows.nbytes for rows in self._ready)
+
+    def drain(self) -> None:
+        """Sums up what is ready."""
+        while self._ready:
+            rows = self._ready.pop(0)
+            self._ready_rows -= len(rows)
+            # Looked up each time: held, the weights of all layers would be a second copy of the model.
+            reads_weight = Need.OUTPUT in self.statistics.needs
+            self.statistics.update(rows, matrix(self._model, self.layer) if reads_weight else None)
+
     def flush(self) -> None:
-        if not self._count:
-            return
+        """Sums up all there is."""
+        if self._count:
+            self._ready.append(self._gathered())
+        self.drain()
+
+    def _gathered(self) -> NDArray[Any]:
         rows = np.concatenate(self._waiting)
         self._waiting, self._count = [], 0
-        # Looked up each time: held, the weights of all layers would be a second copy of the model.
-        reads_weight = Need.OUTPUT in self.statistics.needs
-        self.statistics.update(rows, matrix(self._model, self.layer) if reads_weight else None)
+        return rows
 
     def _wait(self, rows: NDArray[Any]) -> None:
         self._waiting.append(rows)
@@ -238,8 +282,19 @@ class _Tally:
         del check_memory  # counting takes no more
         self.statistics.update_picked(numbers.reshape(-1))
 
-    def flush(self) -> None:
+    bytes_ready = 0
+
+    def drain(self) -> None:
         """Nothing waits."""
+
+    flush = drain
+
+
+def _drain(sinks: Sequence[_Sink | _Tally], threads: int) -> None:
+    """Sums up what is ready, of several layers at a time; of one layer in the order in which it came."""
+    ready = [sink for sink in sinks if sink.bytes_ready]
+    for _ in side_by_side(lambda sink: sink.drain(), ready, threads if len(ready) > 1 else 1):
+        pass
 
 
 def _probe_session(model: Model, computed: list[str], device: Device) -> Session | None:

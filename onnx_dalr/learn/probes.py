@@ -16,6 +16,7 @@ from onnx_dalr.gradient import Ended, activation_bytes, differentiate
 from onnx_dalr.graph.layers import Layer, matrix
 from onnx_dalr.graph.probe import probe
 from onnx_dalr.graph.storage.model import Model
+from onnx_dalr.learn.apart import are_large
 from onnx_dalr.learn.capture import CHUNK_ROWS
 from onnx_dalr.learn.gradient_sums import gradient_sums, lies_simply
 from onnx_dalr.learn.rows import RowReader
@@ -24,7 +25,8 @@ from onnx_dalr.quality.task import Task
 from onnx_dalr.samples.base import Batch
 from onnx_dalr.samples.masks import Kept, kept_in
 from onnx_dalr.samples.sets import SampleSet, watched
-from onnx_dalr.session.session import PACKED_BELOW, Device, Session, open_session, reference_session
+from onnx_dalr.session.session import PACKED_BELOW, Device, Session, open_session, reference_session, runtime_of
+from onnx_dalr.session.threads import side_by_side
 from onnx_dalr.units import format_names
 
 PROBES = 2
@@ -186,8 +188,11 @@ class _Sink:
         # Copies: what waits must not keep the gradients of all layers alive.
         self._waiting += [(part.values.copy(), part.owners + self._samples) for part in parts]
         self._samples += reader.samples
-        if sum(len(rows) for rows, _ in self._waiting) >= CHUNK_ROWS:
-            self.flush()
+
+    @property
+    def is_full(self) -> bool:
+        """Whether enough waits for a product of matrices to be worth it."""
+        return sum(len(rows) for rows, _ in self._waiting) >= CHUNK_ROWS
 
     def flush(self) -> None:
         """Adds what waits to the statistics."""
@@ -212,6 +217,7 @@ class _Graph:
     ) -> None:
         self._reference: Session | None = reference_session(model, device, task.hidden)
         self._said: list[list[Any]] = []
+        self._threads = 1 if are_large(layers) else runtime_of(device).workers
         self.seeder = Seeder(task)
         names = self.seeder.outputs
         seeded = list(names.values())
@@ -301,13 +307,18 @@ class _Graph:
             left = [sink for sink in left if sink.layer.name not in self.summed]
         for sink in left:
             sink.add(taken, reader)
+        del taken
+        self._sum_up([sink for sink in left if sink.is_full])
 
     def flush(self) -> None:
         """There comes no more."""
-        for sink in self.sinks:
-            sink.flush()
+        self._sum_up(self.sinks)
         if self.sums is not None:
             self.sums.flush(self.lost)
+
+    def _sum_up(self, sinks: Sequence[_Sink]) -> None:
+        for _ in side_by_side(lambda sink: sink.flush(), sinks, self._threads if len(sinks) > 1 else 1):
+            pass
 
     @staticmethod
     def _read_of(sinks: Iterable[_Sink]) -> list[str]:

@@ -93,6 +93,7 @@ class Recalled:
             most_bytes: Of batches and outputs that are kept.
             beside: How many of the last outputs are none of those that are compared, but kept for who asks with `said`.
         """
+        self.provider = session.provider
         self._names = session.outputs
         self.outputs = self._names[: len(self._names) - beside]
         self._session: Session | None = session

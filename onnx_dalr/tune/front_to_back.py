@@ -14,8 +14,8 @@ from dataclasses import replace
 import numpy as np
 
 from onnx_dalr.candidate.candidate import Candidate, build, composed, stored, substitution
-from onnx_dalr.candidate.loadable import loadable
 from onnx_dalr.choose.analysis import Analysis
+from onnx_dalr.choose.onward import Runner
 from onnx_dalr.choose.scoring import compared, trial_of
 from onnx_dalr.choose.trials import TWO, Trial
 from onnx_dalr.factorize import Form, Need, Settings, Statistics
@@ -33,17 +33,15 @@ from onnx_dalr.factorize.refit import (
 )
 from onnx_dalr.factorize.rounding import Seen
 from onnx_dalr.factorize.structures import STRUCTURES, Pieces, slots_of
-from onnx_dalr.graph.answers import exposing
 from onnx_dalr.graph.layers import Layer, matrix
 from onnx_dalr.graph.rewrite import Substitution
+from onnx_dalr.graph.storage.model import saved_size
 from onnx_dalr.learn.apart import are_large
 from onnx_dalr.learn.learn import statistics_limit
 from onnx_dalr.plan.plan import Plan
 from onnx_dalr.progress import REFITTING, numbered
-from onnx_dalr.quality.evaluate import Recalled
 from onnx_dalr.quality.task import Task
 from onnx_dalr.samples.sets import SampleSet, Sets
-from onnx_dalr.session.session import open_session, reference_session
 from onnx_dalr.session.threads import side_by_side
 from onnx_dalr.tune.fronts import depths, enough_samples, fronts
 from onnx_dalr.tune.halfway import Kept
@@ -112,10 +110,8 @@ class _Sweep:
     def over(self, groups: Sequence[Sequence[Layer]]) -> Candidate:
         """Refits the layers group by group."""
         context = self._context
-        reference = Recalled(
-            reference_session(context.original, context.options.runtime, self._task.hidden), self._sets.select
-        )
-        first = best = self._trial(self._start, reference)
+        runner = Runner(context, list(self._forms), self._sets, self._task)
+        first = best = self._trial(self._start, runner)
         size = min(map(self._batch_size, groups))  # the same for all: what is kept of a batch is of the same samples
         for number, group in enumerate(groups, start=1):
             self._later = [layer for after in groups[number:] for layer in after]
@@ -127,7 +123,7 @@ class _Sweep:
                 continue
             instead = self._instead | found
             made = build(context, self._layers, self._learned, self._plan.forms, self._plan.factors, instead=instead)
-            trial = self._trial(made, reference)
+            trial = self._trial(made, runner)
             if trial.distortion < best.distortion and self._keeps_to(trial, first):
                 self._instead, self._candidate, best = instead, made, trial
         count = sum(map(len, groups))
@@ -159,12 +155,9 @@ class _Sweep:
         enough = fit.spread(enough_samples(group, rows, len(fit)))
         return replace(enough, batch_size=size), replace(self._sets.select, batch_size=size)
 
-    def _trial(self, candidate: Candidate, reference: Recalled) -> Trial:
-        context, task = self._context, self._task
-        proto = exposing(candidate.proto, task.hidden)
-        with loadable(context.original, proto, context.file) as (source, size):
-            session = open_session(source, context.options.runtime)
-        return trial_of(compared(reference, session, self._sets, task), size)
+    def _trial(self, candidate: Candidate, runner: Runner) -> Trial:
+        size = saved_size(candidate.proto, self._context.original, self._context.file)
+        return trial_of(compared(runner.reference, runner.open(candidate.proto), self._sets, self._task), size)
 
     def _better(
         self, group: Sequence[Layer], fit: SampleSet, select: SampleSet, advance: Callable[[int], None]

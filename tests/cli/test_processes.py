@@ -147,6 +147,14 @@ def test_importing_the_package_imports_nothing_heavy() -> None:
     assert done.stdout.strip() == ""
 
 
+def test_a_run_loads_no_more_of_scipy_than_it_needs() -> None:
+    """All of its statistics, or of its optimizers, takes as long to load as everything else together."""
+    unwanted = ("scipy.stats", "scipy.optimize", "PIL", "rich", "jinja2", "matplotlib", "dask")
+    script = f"import sys, onnx_dalr.commands.optimize; print(*[name for name in {unwanted!r} if name in sys.modules])"
+    found = subprocess.run([sys.executable, "-c", script], check=True, capture_output=True, text=True)
+    assert found.stdout.strip() == ""
+
+
 @posix
 @pytest.mark.parametrize("command", ["inspect", "optimize"])
 def test_a_reader_that_goes_away_is_no_error(demo: Path, tmp_path: Path, command: str) -> None:

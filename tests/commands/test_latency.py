@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
+from numpy.typing import NDArray
 from onnx import ModelProto
 
 import onnx_dalr
@@ -16,6 +20,8 @@ from onnx_dalr.choose import in_time
 from onnx_dalr.quality.evaluate import Latency
 from onnx_dalr.quality.intervals import Estimate
 from onnx_dalr.report.views import view
+from onnx_dalr.session.session import Runtime
+from onnx_dalr.session.stopwatch import Runnable
 from onnx_dalr.write import produce, verify
 from tests.cli import tiny
 
@@ -54,6 +60,23 @@ def small(net: ModelProto, output: Path | None = None, **more: object) -> Result
     return onnx_dalr.optimize(net, output, calib=X, latency="90%", method="svd", structures="v", task="regress", **more)  # type: ignore[arg-type]
 
 
+def by_work(models: Sequence[Runnable], runtime: Runtime, seconds: float) -> NDArray[np.float64]:
+    """A second for each number of a model's weights, whatever the machine does meanwhile."""
+    del runtime, seconds
+
+    def weighs(model: bytes | Path) -> int:
+        made = onnx.load_from_string(model) if isinstance(model, bytes) else onnx.load(model)
+        return sum(int(np.prod(tensor.dims)) for tensor in made.graph.initializer)
+
+    return np.tile([float(weighs(one.model)) for one in models], (3, 1))
+
+
+@pytest.fixture
+def certain(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Layers take as long as they are large, so that what is chosen does not depend on the machine."""
+    monkeypatch.setattr(in_time, "time_layers", partial(timing.time_layers, watch=by_work))
+
+
 def taking(share: float, noise: float = 0.01) -> Latency:
     return Latency(10.0, 10 * share, 1, 50, Estimate(1 / share, 1 / (share + noise), 1 / (share - noise), 50))
 
@@ -74,6 +97,7 @@ def test_the_report_carries_the_promise_and_what_was_measured_of_it(net: ModelPr
     assert list((tmp_path / "cache" / "onnx-dalr" / "times").iterdir())
 
 
+@pytest.mark.usefixtures("certain")
 def test_a_file_that_misses_it_by_more_than_noise_is_not_left_behind(
     net: ModelProto, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -89,6 +113,7 @@ def test_a_file_that_misses_it_by_more_than_noise_is_not_left_behind(
     assert "not kept" in str(result)
 
 
+@pytest.mark.usefixtures("certain")
 def test_what_lies_within_noise_is_written_and_said(
     net: ModelProto, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -98,6 +123,7 @@ def test_what_lies_within_noise_is_written_and_said(
     assert "90.50 % [89.50, 91.50], kept within noise" in result.to_text(width=200)
 
 
+@pytest.mark.usefixtures("certain")
 def test_an_analysis_measures_when_a_plan_for_a_time_is_asked_for(
     net: ModelProto, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -344,6 +344,19 @@ def test_in_single_precision_the_metric_comes_close(
     assert metric_shrinkage(W, stats) == pytest.approx(metric_shrinkage(layer.case.W, stats), rel=1e-2)
 
 
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("rank", [1, 4])
+def test_what_a_large_weight_does_not_reach_is_no_error(rank: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("onnx_dalr.factorize.linalg.LARGE", 6)
+    rng = np.random.default_rng(rank)
+    W = (rng.standard_normal((9, rank)) @ rng.standard_normal((rank, 6))).astype(np.float32)
+    stats = Statistics(9, 6, moment_and_sketch(9, 6) | Need.METRIC)
+    stats.update(rng.standard_normal((50, 6)).astype(np.float32), W)
+    stats.update_metric(rng.standard_normal((40, 9)).astype(np.float32), W, 40)
+    assert SMALLEST_METRIC_SHRINKAGE <= metric_shrinkage(W, stats) <= 1
+    assert np.isfinite(dalr(W, stats, 0.1, "auto").tails).all()
+
+
 def test_only_dalr_takes_a_metric() -> None:
     assert [name for name, method in METHODS.items() if method.takes_metric] == ["dalr"]
 

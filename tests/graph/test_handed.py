@@ -93,3 +93,22 @@ def test_the_size_of_a_model_with_two_weights_of_a_name_is_exact() -> None:
     proto = two()
     proto.graph.initializer.add().CopyFrom(proto.graph.initializer[0])
     assert size_in_file(proto) == len(proto.SerializeToString())
+
+
+def test_weights_that_nobody_reads_stay_inside() -> None:
+    proto = two()
+    proto.graph.initializer.add().CopyFrom(numpy_helper.from_array(np.ones((64, 64), np.float32), "unread"))
+    handed, feeds = Handed(load(proto)), some_feeds(proto)
+    named, _ = handed.named_only(proto)
+    assert set(handed.values(proto, named)) == {"W", "V"}
+    np.testing.assert_allclose(opened(handed, proto, feeds), run(proto, feeds)["z"], rtol=1e-5, atol=1e-5)
+
+
+def test_a_model_with_text_that_is_not_utf_8_is_emptied_and_weighed_too() -> None:
+    proto = two()
+    proto.doc_string = "xxxx"
+    marked = ModelProto()
+    marked.ParseFromString(proto.SerializeToString().replace(b"xxxx", b"\xfc\xfcxx"))
+    assert size_in_file(marked) == len(marked.SerializeToString())
+    named, _ = Handed(load(two())).named_only(marked)
+    assert len(named.SerializeToString()) < len(marked.SerializeToString()) / 2

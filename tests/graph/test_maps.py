@@ -39,6 +39,9 @@ def test_what_was_read_of_one_weight_leaves_memory_with_the_next(tmp_path: Path)
         held.append(model.array(tensor))
         held[-1].sum()
     assert in_memory_of_files() - before < 2.5 * weights[0].nbytes
+    put = [model.put_away(2 * weight) for weight in weights]
+    for array, weight in zip(put, weights, strict=True):
+        np.testing.assert_array_equal(array, 2 * weight)
     model.let_go()
     assert in_memory_of_files() - before < 0.5 * weights[0].nbytes
     for array, weight in zip(held, weights, strict=True):

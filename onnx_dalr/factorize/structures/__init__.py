@@ -18,7 +18,7 @@ from onnx_dalr.factorize.structures.common import Common
 from onnx_dalr.factorize.structures.kernels import TwoKernels
 from onnx_dalr.factorize.structures.on_demand import OnDemand
 from onnx_dalr.factorize.structures.out import Out
-from onnx_dalr.factorize.structures.pair import Pair
+from onnx_dalr.factorize.structures.pair import Pair, PairSpectrum
 from onnx_dalr.factorize.structures.tucker import Tucker
 
 __all__ = ["STRUCTURES", "Decomposition", "Piece", "Pieces", "Slot", "Structure", "slots_of", "taken_apart"]
@@ -43,6 +43,7 @@ def taken_apart(
     settings: Callable[[], Settings],
     *,
     compact: bool = False,
+    put: Callable[[NDArray[Any]], NDArray[Any]] | None = None,
 ) -> OnDemand:
     """A weight in every one of these structures that serves the method, by name, each made when it is asked for.
 
@@ -56,6 +57,7 @@ def taken_apart(
         method: Of the factorization.
         settings: What makes those of the method, when the first structure is asked for.
         compact: With what is large in float32.
+        put: Puts what is large of a matrix where it takes no memory.
     """
     shared = _Shared(W, shape, stats, method, settings)
 
@@ -64,7 +66,8 @@ def taken_apart(
             made: Decomposition = one.of(shared.common)
         else:
             made = one.decompose(W, shape, stats, method, shared.settings)
-        return made.compact() if compact else made
+        made = made.compact() if compact else made
+        return made.put_away(put) if put is not None and isinstance(made, PairSpectrum) else made
 
     return OnDemand({one.name: partial(make, one) for one in structures if one.serves(method)})
 

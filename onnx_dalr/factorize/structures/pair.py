@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -132,6 +132,10 @@ class PairSpectrum:
         """B, then A."""
         del swept  # they are the best there are
         return pieces_of(self.spectrum.factors(rank[0]))
+
+    def put_away(self, put: Callable[[NDArray[Any]], NDArray[Any]]) -> PairSpectrum:
+        """With basis and dual where they take no memory."""
+        return replace(self, spectrum=self.spectrum.put_away(put))
 
     def compact(self) -> PairSpectrum:
         """With basis and dual in float32."""

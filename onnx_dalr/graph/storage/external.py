@@ -6,7 +6,7 @@ import math
 import warnings
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -149,50 +149,56 @@ def write_external(tensors: Iterable[TensorProto], path: Path | None, data: Path
         _move(tensors, path, data.name, file)
 
 
-def weigh_external(tensors: Iterable[TensorProto], path: Path | None, location: str) -> int:
-    """The bytes `write_external` would write; the tensors come to refer to that file, which is not written."""
-    file = _Scale()
-    _move(tensors, path, location, file)
-    return file.tell()
+def weigh_external(tensors: Iterable[tuple[TensorProto, TensorProto]], path: Path | None, location: str) -> int:
+    """The bytes `write_external` would write; the tensors come to refer to that file, which is not written.
+
+    Args:
+        tensors: Those that come to refer to it, which may lack their values, each with the one that has them.
+        path: Of the model file they come from.
+        location: Of the data file.
+    """
+    end = 0
+    for there, tensor in tensors:
+        if is_external(tensor) or will_move(tensor):
+            length = place(tensor, path)[2] if is_external(tensor) else tensor_bytes(tensor)
+            start = end + _padding(end, length)
+            end = start + length
+            there.ClearField("raw_data")
+            _refer(there, location, start, length)
+    return end
 
 
-class _Writable(Protocol):
-    def write(self, values: bytes | memoryview, /) -> int: ...
-
-    def tell(self) -> int: ...
-
-
-class _Scale:
-    """Takes what a file would and keeps only its length."""
-
-    def __init__(self) -> None:
-        self._length = 0
-
-    def write(self, values: bytes | memoryview, /) -> int:
-        self._length += len(values)
-        return len(values)
-
-    def tell(self) -> int:
-        return self._length
+def will_move(tensor: TensorProto) -> bool:
+    """Whether a new tensor is large enough for the data file."""
+    return tensor.HasField("raw_data") and tensor_bytes(tensor) >= _SMALLEST
 
 
-def _move(tensors: Iterable[TensorProto], path: Path | None, location: str, file: _Writable) -> None:
+def _move(tensors: Iterable[TensorProto], path: Path | None, location: str, file: BinaryIO) -> None:
     for tensor in tensors:
         if is_external(tensor):
             _append(tensor, map_bytes(tensor, path).data, location, file)
-        elif len(tensor.raw_data) >= _SMALLEST:
+        elif will_move(tensor):
             values = tensor.raw_data
             tensor.ClearField("raw_data")
-            tensor.data_location = TensorProto.EXTERNAL
             _append(tensor, values, location, file)
 
 
-def _append(tensor: TensorProto, values: bytes | memoryview, location: str, file: _Writable) -> None:
-    file.write(b"\0" * (-file.tell() % (_PAGE if len(values) >= _LARGE else _LINE)))
+def _append(tensor: TensorProto, values: bytes | memoryview, location: str, file: BinaryIO) -> None:
+    file.write(b"\0" * _padding(file.tell(), len(values)))
     offset = file.tell()
     file.write(values)
+    _refer(tensor, location, offset, file.tell() - offset)
+
+
+def _padding(end: int, length: int) -> int:
+    """Bytes between the end of a data file and where a tensor of this length begins."""
+    return -end % (_PAGE if length >= _LARGE else _LINE)
+
+
+def _refer(tensor: TensorProto, location: str, offset: int, length: int) -> None:
+    tensor.data_location = TensorProto.EXTERNAL
     del tensor.external_data[:]
-    for key, value in (("location", location), ("offset", offset), ("length", file.tell() - offset)):
+    for key, value in (("location", location), ("offset", offset), ("length", length)):
         tensor.external_data.add(key=key, value=str(value))
 
 

@@ -7,9 +7,10 @@ from pathlib import Path
 import numpy as np
 from onnx import ModelProto, TensorProto
 
+from onnx_dalr.graph.probe import names_read
 from onnx_dalr.graph.storage.external import follow_links, is_external, tensor_bytes
 from onnx_dalr.graph.storage.model import Model, all_tensors
-from onnx_dalr.graph.storage.shell import without
+from onnx_dalr.graph.storage.shell import emptied
 from onnx_dalr.samples.base import Array
 
 _SMALLEST = 1 << 12
@@ -35,18 +36,18 @@ class Handed:
         Args:
             proto: Left as it is.
         """
-        large = [tensor for tensor in proto.graph.initializer if _is_large(tensor)]
-        named = without(proto, {tensor.name for tensor in large})
+        found = _found(proto)
+        named = emptied(proto, lambda tensor: _is_large(tensor) and tensor.name in found)
         folder = follow_links(all_tensors(named), self._original.path) if self._original.path else None
-        for tensor in large:
-            there = named.graph.initializer.add(name=tensor.name, data_type=tensor.data_type, dims=tensor.dims)
-            there.data_location = TensorProto.EXTERNAL
-            there.external_data.add(key="location", value="handed over")
+        for tensor, there in zip(proto.graph.initializer, named.graph.initializer, strict=True):
+            if _is_large(tensor) and tensor.name in found:
+                there.data_location = TensorProto.EXTERNAL
+                there.external_data.add(key="location", value="handed over")
         return named, folder
 
     def values(self, proto: ModelProto, named: ModelProto) -> dict[str, Array]:
         """By name: the large weights of a model that another, made of what `named_only` gave, still names."""
-        left = {tensor.name for tensor in named.graph.initializer}
+        left = {tensor.name for tensor in named.graph.initializer} & _found(proto)
         return {
             tensor.name: self._array(tensor)
             for tensor in proto.graph.initializer
@@ -59,6 +60,12 @@ class Handed:
         if tensor.name not in self._shared:
             self._shared[tensor.name] = _aligned(self._original.array(tensor))
         return self._shared[tensor.name]
+
+
+def _found(proto: ModelProto) -> set[str]:
+    """Names under which ONNX Runtime finds what it is handed: those that nodes of the graph read, and no body does."""
+    read = {name for node in proto.graph.node for name in node.input}
+    return read - {name for node in proto.graph.node for name in names_read(node) - set(node.input)}
 
 
 def _is_large(tensor: TensorProto) -> bool:

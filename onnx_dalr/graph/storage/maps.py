@@ -1,12 +1,13 @@
-"""Maps of external data that are alive: what was read through one is let go when the next is made.
+"""Maps of files that are alive: what was read through one is let go when the next is made.
 
 Whoever holds on to a weight, as what it was taken apart into does, would hold all of it in memory once it is read. The
-pages come back from the file when they are touched again.
+pages come back from the file when they are touched again. Arrays of ours can wait in files the same way.
 """
 
 from __future__ import annotations
 
 import mmap
+import tempfile
 import weakref
 from typing import Any
 
@@ -29,6 +30,18 @@ class Maps:
             self.let_go()
             self._alive.append(weakref.ref(found))
         return made
+
+    def put(self, array: NDArray[Any]) -> NDArray[Any]:
+        """An array as a map of a file that is gone with it; a small one as it is.
+
+        The file has no name, so that nothing is left behind of a run that is killed. It lies where temporary files lie.
+        """
+        if array.nbytes < _LARGE:
+            return array
+        with tempfile.TemporaryFile(prefix="onnx-dalr-") as file:
+            np.ascontiguousarray(array).tofile(file)
+            file.flush()
+            return self.add(np.memmap(file, array.dtype, "r", 0, array.shape))
 
     def let_go(self) -> None:
         """What was read leaves memory; of files that are only read, nothing is lost."""

@@ -30,12 +30,13 @@ from onnx_dalr.graph.storage.external import (
     place,
     read_external,
     weigh_external,
+    will_move,
     write_external,
 )
 from onnx_dalr.graph.storage.maps import Maps
 from onnx_dalr.graph.storage.operators import FLOATING, ORDINARY
 from onnx_dalr.graph.storage.packed import Numbers
-from onnx_dalr.graph.storage.shell import size_in_file
+from onnx_dalr.graph.storage.shell import emptied, size_in_file
 from onnx_dalr.samples.base import InputSpec
 
 METADATA_KEY = "onnx_dalr"
@@ -140,6 +141,10 @@ class Model:
             return numpy_helper.to_array(tensor)
         except (ValueError, TypeError) as error:
             raise InputError(f"the values of {tensor.name!r} do not fit its shape", "the file is damaged") from error
+
+    def put_away(self, array: NDArray[Any]) -> NDArray[Any]:
+        """An array that is as large as a weight, where it waits without taking memory; a small one as it is."""
+        return self._maps.put(array)
 
     def let_go(self) -> None:
         """What was read of external data leaves memory, whoever holds on to it."""
@@ -335,15 +340,22 @@ def saved_size(proto: ModelProto, original: Model, name: str) -> int:
     """Bytes of the artifact that `save` would write under a file name, proto and external data."""
     if not original.has_external_data:
         return size_in_file(proto)
-    copy, moved = _to_move(proto, original)
+    new = _new_in(proto, original)
+    shell = emptied(proto, lambda tensor: tensor.name in new and will_move(tensor))
+    pairs = zip(all_tensors(proto), all_tensors(shell), strict=True)
+    moved = [(there, tensor) for tensor, there in pairs if is_external(tensor) or tensor.name in new]
     data = weigh_external(moved, original.path, f"{name}.data")
-    return int(copy.ByteSize()) + data
+    return int(shell.ByteSize()) + data
 
 
 def _to_move(proto: ModelProto, original: Model) -> tuple[ModelProto, list[TensorProto]]:
     """A copy, and those of its tensors that belong into the data file if they are large enough."""
     copy = ModelProto()
     copy.CopyFrom(proto)
-    known = {tensor.name for tensor in original.proto.graph.initializer}
-    new = {tensor.name for tensor in copy.graph.initializer} - known
+    new = _new_in(copy, original)
     return copy, [tensor for tensor in all_tensors(copy) if is_external(tensor) or tensor.name in new]
+
+
+def _new_in(proto: ModelProto, original: Model) -> set[str]:
+    known = {tensor.name for tensor in original.proto.graph.initializer}
+    return {tensor.name for tensor in proto.graph.initializer} - known

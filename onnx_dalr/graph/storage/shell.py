@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Callable
 
 from google.protobuf.message import Message
 from onnx import ModelProto, TensorProto
@@ -11,25 +11,39 @@ from onnx_dalr.graph.storage.external import tensor_bytes
 
 _LARGE = 1 << 12  # bytes
 _BESIDE = ("dims", "data_type", "name", "doc_string", "metadata_props")
-"""Fields of a tensor that holds raw data."""
+"""Fields of a tensor, without those that hold its values or say where they lie."""
 
 
-def without(proto: ModelProto, names: Collection[str]) -> ModelProto:
-    """A copy without some of the initializers of its graph, whose values are not copied."""
+def emptied(proto: ModelProto, leaves: Callable[[TensorProto], bool]) -> ModelProto:
+    """A copy in which some initializers of its graph have no values, which are not copied.
+
+    Args:
+        proto: Left as it is.
+        leaves: Whether a tensor's values are left out.
+    """
     made = ModelProto()
-    _copy(proto, made, "graph")
-    _copy(proto.graph, made.graph, "initializer")
-    made.graph.initializer.extend(tensor for tensor in proto.graph.initializer if tensor.name not in names)
+    try:
+        _copy(proto, made, "graph")
+        _copy(proto.graph, made.graph, "initializer")
+        for tensor in proto.graph.initializer:
+            made.graph.initializer.add().CopyFrom(_bare(tensor) if leaves(tensor) else tensor)
+    except UnicodeDecodeError:  # text that is not UTF-8 is copied with all around it, or not at all
+        made.CopyFrom(proto)
+        for tensor in filter(leaves, made.graph.initializer):
+            for field, _ in tensor.ListFields():
+                if field.name not in _BESIDE:
+                    tensor.ClearField(field.name)
     return made
 
 
 def size_in_file(proto: ModelProto) -> int:
     """The bytes a model takes when it is serialized, external data left aside: `ByteSize` would serialize it."""
-    large = [tensor for tensor in proto.graph.initializer if _is_large(tensor)]
-    shell = without(proto, {tensor.name for tensor in large})
-    if len(shell.graph.initializer) + len(large) != len(proto.graph.initializer):  # two of a name
-        return int(proto.ByteSize())
-    graph = shell.graph.ByteSize() + sum(_inside(_size_of(tensor)) for tensor in large)
+    shell = emptied(proto, _is_large)
+    graph = int(shell.graph.ByteSize())
+    for tensor, bare in zip(proto.graph.initializer, shell.graph.initializer, strict=True):
+        if _is_large(tensor):
+            size = int(bare.ByteSize())
+            graph += _inside(size + _inside(tensor_bytes(tensor))) - _inside(size)
     shell.ClearField("graph")
     return int(shell.ByteSize()) + _inside(graph)
 
@@ -38,7 +52,7 @@ def _is_large(tensor: TensorProto) -> bool:
     return tensor.HasField("raw_data") and tensor_bytes(tensor) >= _LARGE
 
 
-def _size_of(tensor: TensorProto) -> int:
+def _bare(tensor: TensorProto) -> TensorProto:
     bare = TensorProto()
     for name in _BESIDE:
         value = getattr(tensor, name)
@@ -46,7 +60,7 @@ def _size_of(tensor: TensorProto) -> int:
             getattr(bare, name).extend(value)
         elif tensor.HasField(name):
             setattr(bare, name, value)
-    return int(bare.ByteSize()) + _inside(tensor_bytes(tensor))
+    return bare
 
 
 def _inside(length: int) -> int:
