@@ -32,7 +32,7 @@ from onnx_dalr.learn.learn import Learned
 from onnx_dalr.learn.trust import DEFAULT
 from onnx_dalr.progress import counted
 from onnx_dalr.request.context import Context
-from onnx_dalr.session.threads import blas_threads
+from onnx_dalr.session.threads import blas_threads, side_by_side
 
 Zeros = dict[tuple[Form | str, Shape, str], Encoded]
 """Zeros as they are stored, by format or joined form, shape and element type."""
@@ -192,11 +192,16 @@ def _made(
     *,
     swept: bool,
 ) -> Iterator[Substitution]:
-    """One layer's pieces at a time: in float64 those of all layers would be more than the model."""
-    for layer, form in zip(layers, forms, strict=True):
-        if not form.untouched:
-            yield instead.get(layer.name) or substitution(context, layer, learned, form, factors, swept=swept)
-            context.original.let_go()
+    """Few layers' pieces at a time: in float64 those of all layers would be more than the model."""
+
+    def make(one: tuple[Layer, Form]) -> Substitution:
+        layer, form = one
+        return instead.get(layer.name) or substitution(context, layer, learned, form, factors, swept=swept)
+
+    changed = [one for one in zip(layers, forms, strict=True) if not one[1].untouched]
+    for made in side_by_side(make, changed, 1 if are_large(layers) else context.options.runtime.workers):
+        yield made
+        context.original.let_go()
 
 
 def substitution(

@@ -69,9 +69,14 @@ def add_gram(into: Float64, rows: NDArray[Any]) -> None:
 
 def symmetric(upper: Float64) -> Float64:
     """The full symmetric matrix of which `add_gram` filled the upper block triangle."""
-    full = np.triu(upper)
+    return mirrored(upper.copy())
+
+
+def mirrored(full: Float64) -> Float64:
+    """The same matrix, its upper triangle below the diagonal too: what it held there is lost."""
     for start in range(0, len(full), _TILE):  # a tile at a time, since it may be as large as memory allows
         stop = min(start + _TILE, len(full))
         full[stop:, start:stop] = full[start:stop, stop:].T
-        full[start:stop, start:stop] += np.triu(full[start:stop, start:stop], 1).T
+        part = np.triu(full[start:stop, start:stop])
+        full[start:stop, start:stop] = part + np.triu(part, 1).T
     return full

@@ -9,7 +9,7 @@ import numpy as np
 import scipy.linalg
 from numpy.typing import NDArray
 
-from onnx_dalr.factorize.gram import LARGE, Float64, add_gram, symmetric
+from onnx_dalr.factorize.gram import LARGE, Float64, add_gram, mirrored
 
 _CHUNK = 4096
 ROOT_FLOOR = 1e-9
@@ -72,7 +72,7 @@ def gram(rows: NDArray[Any]) -> Float64:
     for start in range(0, len(rows), _CHUNK):
         some = rows[start : start + _CHUNK]
         add_gram(total, some if as_they_are else some.astype(np.float64))
-    return symmetric(total)
+    return mirrored(total)
 
 
 @dataclass(frozen=True, eq=False)
