@@ -38,9 +38,9 @@ HERE = pathlib.Path(__file__).parent
 def rows(image):
     time.sleep(0.05)
     if (HERE / "armed").exists():
-        with open(HERE / "pid.new", "w") as file:
-            file.write(str(os.getpid()))
-        os.replace(HERE / "pid.new", HERE / "pid")
+        own = HERE / f"pid.{os.getpid()}"  # several workers may be here at a time
+        own.write_text(str(os.getpid()))
+        os.replace(own, HERE / "pid")
     return np.asarray(image, np.float32).reshape(-1)[:16] / 255
 """
 
