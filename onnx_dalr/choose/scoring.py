@@ -8,7 +8,7 @@ from collections.abc import Callable
 from functools import partial
 
 from onnx_dalr.candidate.candidate import Candidate, build
-from onnx_dalr.choose.onward import Runner
+from onnx_dalr.candidate.onward import Runner
 from onnx_dalr.choose.space import SearchSpace
 from onnx_dalr.choose.trials import Trial
 from onnx_dalr.graph.storage.model import saved_size

@@ -14,8 +14,8 @@ from dataclasses import replace
 import numpy as np
 
 from onnx_dalr.candidate.candidate import Candidate, build, composed, stored, substitution
+from onnx_dalr.candidate.onward import Runner
 from onnx_dalr.choose.analysis import Analysis
-from onnx_dalr.choose.onward import Runner
 from onnx_dalr.choose.scoring import compared, trial_of
 from onnx_dalr.choose.trials import TWO, Trial
 from onnx_dalr.factorize import Form, Need, Settings, Statistics

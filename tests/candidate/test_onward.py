@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from onnx_dalr import Result, optimize
-from onnx_dalr.choose import onward
+from onnx_dalr.candidate import onward
 from onnx_dalr.quality import evaluate
 from onnx_dalr.session.session import Session
 from tests.graph.helpers import model
