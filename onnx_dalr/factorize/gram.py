@@ -32,6 +32,11 @@ def product(rows: NDArray[Any], matrix: NDArray[Any], *, light: bool = False) ->
     return np.asarray(product) if light else np.asarray(product, np.float64)
 
 
+def is_ordinary(rows: NDArray[Any]) -> bool:
+    """Whether sums of squares of rows are neither too small nor too large for float32."""
+    return _TINY < float(np.einsum("pd,pd->", rows, rows)) < _HUGE
+
+
 def as_exact(rows: NDArray[Any]) -> NDArray[Any]:
     """Rows in the precision that their products are to be summed up in: float32 stays where little is lost.
 
@@ -42,7 +47,7 @@ def as_exact(rows: NDArray[Any]) -> NDArray[Any]:
         return rows.astype(np.float64, copy=False)
     power, total = float(np.vdot(rows, rows)), rows.sum(axis=0, dtype=np.float64)
     spread = power - float(total @ total) / len(rows)
-    return rows if _TINY < power < _HUGE and spread * _MOST_OFFSET > power else rows.astype(np.float64)
+    return rows if is_ordinary(rows) and spread * _MOST_OFFSET > power else rows.astype(np.float64)
 
 
 def times(W: NDArray[Any], right: NDArray[Any]) -> Float64:

@@ -9,7 +9,7 @@ import numpy as np
 import scipy.linalg
 from numpy.typing import NDArray
 
-from onnx_dalr.factorize.gram import LARGE, Float64, add_gram, mirrored
+from onnx_dalr.factorize.gram import LARGE, Float64, add_gram, is_ordinary, mirrored
 
 _CHUNK = 4096
 ROOT_FLOOR = 1e-9
@@ -71,7 +71,7 @@ def gram(rows: NDArray[Any]) -> Float64:
     total = np.zeros((width, width))
     for start in range(0, len(rows), _CHUNK):
         some = rows[start : start + _CHUNK]
-        add_gram(total, some if as_they_are else some.astype(np.float64))
+        add_gram(total, some if as_they_are and is_ordinary(some) else some.astype(np.float64))
     return mirrored(total)
 
 

@@ -7,7 +7,7 @@ import pytest
 from numpy.typing import NDArray
 
 from onnx_dalr.factorize.gram import as_exact
-from onnx_dalr.factorize.linalg import Root, roots
+from onnx_dalr.factorize.linalg import Root, gram, roots
 
 RNG = np.random.default_rng(5)
 
@@ -46,3 +46,11 @@ def test_rows_stay_light_unless_nearly_all_of_them_is_mean_or_too_small_for_squa
     assert as_exact(rows.astype(np.float16)).dtype == np.float64
     rows[3, 2] = np.inf
     assert as_exact(rows).dtype == np.float64
+
+
+@pytest.mark.parametrize("scale", [1e-24, 1.0, 1e18])
+def test_the_gram_of_many_columns_holds_weights_of_any_size(scale: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("onnx_dalr.factorize.linalg.LARGE", 8)
+    rows = (scale * RNG.standard_normal((50, 8))).astype(np.float32)
+    wide = rows.astype(np.float64)
+    np.testing.assert_allclose(gram(rows), wide.T @ wide, rtol=1e-4, atol=1e-5 * scale**2)
