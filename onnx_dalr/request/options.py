@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from inspect import signature
 from pathlib import Path
 from typing import Any, TypedDict
+from urllib.parse import urlsplit
 
 from onnx_dalr.errors import InputError
 from onnx_dalr.factorize import METHODS, Method, Ridge, Settings
@@ -151,7 +152,7 @@ def make_options(
         device=_known("device", device),
         ops_libraries=tuple(map(_library, paths(ops_library))),
         workers=_workers(workers),
-        cluster=cluster,
+        cluster=None if cluster is None else _address(cluster),
         work_dir=None if work_dir is None else Path(work_dir),
         threads=None if threads is None else _at_least_one(threads),
     )
@@ -174,6 +175,20 @@ def _known(name: str, given: str) -> Any:
 def _workers(given: int | None) -> int | None:
     if given is not None and given < 1:
         raise InputError(f"--workers {given} must be at least 1", "leave it out to run the samples in this process")
+    return given
+
+
+def _address(given: str) -> str:
+    """An address as Dask takes it, with the port that it asks for."""
+    try:
+        parts = urlsplit(given)
+        complete = bool(parts.scheme and parts.hostname and parts.port)
+    except ValueError:  # a port that is no number
+        complete = False
+    if not complete:
+        raise InputError(
+            f"--cluster {given!r} is no address of a scheduler", "give the one that it prints, tcp://HOST:8786 say"
+        )
     return given
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from onnx_dalr.errors import InputError
+from onnx_dalr.request.options import make_options
 from onnx_dalr.request.values import image_crop, image_size
 
 
@@ -34,3 +35,15 @@ def test_neither(text: str) -> None:
         image_crop("--crop", text)
     with pytest.raises(InputError, match="is not a size"):
         image_size("--resize", text)
+
+
+@pytest.mark.parametrize("address", ["nonsense", "tcp://", "tcp://host", "tcp://host:port", "host:8786"])
+def test_an_address_without_host_or_port_is_refused_before_anybody_is_asked(address: str) -> None:
+    with pytest.raises(InputError, match="is no address of a scheduler") as caught:
+        make_options(cluster=address)
+    assert "tcp://HOST:8786" in (caught.value.hint or "")
+
+
+@pytest.mark.parametrize("address", ["tcp://127.0.0.1:8786", "tls://scheduler:8786", "tcp://[::1]:8786"])
+def test_an_address_is_taken_as_it_is(address: str) -> None:
+    assert make_options(cluster=address).cluster == address
