@@ -31,7 +31,7 @@ from onnx_dalr.units import format_names
 STATISTICS_FLOOR = 1 << 30
 """Bytes of statistics that are always allowed at a time; above, as much as the model itself."""
 
-HELD = 1 << 27
+MOST_SUMS = 1 << 27
 """Bytes of statistics that are held on to for more samples to be added."""
 
 MEMO = 1 << 29
@@ -54,7 +54,7 @@ class Learned:
         gradients: By layer name, of those that may be refitted: statistics that keep a metric, where there is one. None
             where nothing is going to be.
         threads: To take layers apart with, where that waits until it is asked for.
-        sums: By layer name, statistics of layers that gain by more samples, as far as `HELD` takes them.
+        sums: By layer name, statistics of layers that gain by more samples, as far as `MOST_SUMS` takes them.
     """
 
     by_factors: dict[str, dict[str, Spectra]]
@@ -200,7 +200,7 @@ def _keep_sums(layers: Sequence[Layer], statistics: Mapping[str, Statistics], in
     present = [layer for layer in layers if layer.name in statistics and not (layer.in_one_piece or layer.kind.picks)]
     held = {layer.name: statistics[layer.name] for layer in present}
     few = [layer.name for layer in present if gains_by_more(layer, held[layer.name].count)]
-    room = HELD - sum(map(_bytes_of, into.values()))
+    room = MOST_SUMS - sum(map(_bytes_of, into.values()))
     for name in sorted(few, key=lambda name: _bytes_of(held[name])):
         room -= _bytes_of(held[name])
         if room < 0:

@@ -331,7 +331,7 @@ def test_gradients_that_one_part_lacks_are_lost_for_the_whole(parts: tuple[Sets,
 
 def test_sums_are_held_as_far_as_there_is_room(parts: tuple[Sets, Sets, Sets], monkeypatch: pytest.MonkeyPatch) -> None:
     _, some, _ = parts
-    monkeypatch.setattr(room, "HELD", 0)
+    monkeypatch.setattr(room, "MOST_SUMS", 0)
     assert not learn(run_of(), LAYERS, some, CLASSIFY).sums
 
 
